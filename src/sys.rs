@@ -1,1 +1,157 @@
-//! System calls without a safe wrapper.
+//! The few system calls that have no safe wrapper in std or nix.
+//!
+//! `unsafe` lives here and in `takeover/scm.rs`, nowhere else in the library. Every
+//! function is safe to call: what the kernel or libc demands of the caller is checked or
+//! held by the signature. None allocates, none logs.
+//!
+//! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
+//! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
+//! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
+//!   SIOCOUTQ)
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Which side of a fork the caller is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The old process; the child's process id.
+    Parent(u32),
+    /// The new process.
+    Child,
+}
+
+/// Forks a process that has one thread.
+///
+/// # Errors
+/// `Unsupported` if a second thread runs: the child would have only the calling thread and
+/// could deadlock on a lock that another one held (fork(2), "async-signal-safe"). Else what
+/// fork(2) says (`EAGAIN`, `ENOMEM`).
+pub fn fork_alone() -> io::Result<Fork> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("fork with {threads} threads running"),
+        ));
+    }
+    // SAFETY: the only thread of the process is the caller, so the child inherits no lock
+    // that somebody else holds and may use all of std.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid.unsigned_abs())),
+    }
+}
+
+/// A descriptor for the process `pid` (pidfd_open(2)); readable once it has died. It is
+/// close-on-exec.
+///
+/// # Errors
+/// `ESRCH` if there is no such process, `EMFILE` at the descriptor limit.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends `signal` to the process behind `pidfd` (pidfd_send_signal(2)); it can never hit
+/// another process that got the same number later.
+///
+/// # Errors
+/// `ESRCH` if the process is gone, `EPERM` if it may not be signalled.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the siginfo pointer may be null (the kernel then fills in that of kill(2)),
+    // the other arguments are integers and a descriptor that the borrow keeps open.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Bytes that have arrived on a TCP connection and were not read yet.
+///
+/// # Errors
+/// `EINVAL` on a listener, `ENOTTY` on what is no socket.
+pub fn unread_bytes(socket: impl AsFd) -> io::Result<u32> {
+    queue_length(socket.as_fd(), libc::FIONREAD)
+}
+
+/// Bytes that were written to a TCP connection and not acknowledged by its peer yet.
+///
+/// # Errors
+/// `EINVAL` on a listener, `ENOTTY` on what is no socket.
+pub fn unsent_bytes(socket: impl AsFd) -> io::Result<u32> {
+    queue_length(socket.as_fd(), libc::TIOCOUTQ)
+}
+
+fn queue_length(socket: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: both requests store one int at the given address, which outlives the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(bytes.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
+
+    fn readable(fd: &OwnedFd, milliseconds: u16) -> bool {
+        use nix::poll::{PollFd, PollFlags, poll};
+        let mut wanted = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wanted, milliseconds).is_ok_and(|ready| ready == 1)
+    }
+
+    #[test]
+    fn pidfd_of_killed_process_becomes_readable() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pidfd = pidfd_open(child.id()).unwrap();
+        assert!(!readable(&pidfd, 0));
+        pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        assert!(readable(&pidfd, 10_000));
+        child.wait().unwrap();
+        let error = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn fork_with_a_second_thread_is_refused() {
+        // The test harness itself runs this in a thread beside its main one.
+        let error = fork_alone().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn queue_lengths_follow_the_stream() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"12345").unwrap();
+        server.read_exact(&mut [0; 2]).unwrap();
+        assert_eq!(unread_bytes(&server).unwrap(), 3);
+        assert_eq!(unsent_bytes(&server).unwrap(), 0);
+    }
+}

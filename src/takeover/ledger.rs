@@ -1,0 +1,237 @@
+//! The donor's ledger: what the taker knows of each item, and what it still has to be told.
+//!
+//! Pure bookkeeping by item id; no socket, no clock. Every item of the donor is in one of
+//! these places:
+//!
+//! ```text
+//!               next_batch            sent                 ack with a decline
+//!   owed ───────────────▶ (batch) ────────▶ copies ──────────────────────▶ declined
+//!    ▲                       │ blocked        │  │                            │
+//!    └───────────────────────┴────────────────┘  │ closed by the donor        │ closed
+//!          changed since it was sent             ▼                            ▼
+//!                                              closed ──(CLOSED batch)──▶  forgotten
+//! ```
+//!
+//! Invariants:
+//! - an id in `copies` and not in `owed` has at the taker exactly the state that it has here
+//!   (this is what makes a freeze short, and what a missed change would break);
+//! - `closed` only names ids that the taker has a copy of;
+//! - a declined item is never sent again, and neither is one that the application says the
+//!   taker does not want ([`Presence::Unwanted`]).
+
+use std::collections::BTreeSet;
+
+/// Identity of an item for the whole takeover: the donor's slot and generation, never a
+/// descriptor number (those differ between the two processes and are reused).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemId(pub u64);
+
+/// What has become of an item that was opened, used or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// It exists; its state may have changed.
+    Held,
+    /// It was closed.
+    Gone,
+    /// It exists, and the taker has declined its kind and state version before.
+    Unwanted,
+}
+
+/// What goes to the taker as one acknowledged message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Batch {
+    /// Items that the donor closed after it had sent them.
+    Closed(Vec<ItemId>),
+    /// Items with their present state.
+    Items {
+        /// These go with their descriptor and fd.
+        new: Vec<ItemId>,
+        /// These the taker has; only their state goes.
+        changed: Vec<ItemId>,
+    },
+}
+
+/// See the file's own description.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    copies: BTreeSet<ItemId>,
+    owed: BTreeSet<ItemId>,
+    closed: BTreeSet<ItemId>,
+    declined: BTreeSet<ItemId>,
+}
+
+impl Ledger {
+    /// Notes that an item was opened, changed or closed.
+    pub fn note(&mut self, id: ItemId, presence: Presence) {
+        match presence {
+            Presence::Held => {
+                if !self.declined.contains(&id) {
+                    self.owed.insert(id);
+                }
+            }
+            Presence::Gone => {
+                self.owed.remove(&id);
+                self.declined.remove(&id);
+                if self.copies.remove(&id) {
+                    self.closed.insert(id);
+                }
+            }
+            Presence::Unwanted => {
+                self.owed.remove(&id);
+                if !self.copies.contains(&id) {
+                    self.declined.insert(id);
+                }
+            }
+        }
+    }
+
+    /// The next message for the taker, of at most `most` ids; `None` when it knows all.
+    /// Closed ids come first, so that the taker's slots are free before new ones arrive.
+    ///
+    /// Nothing is marked as sent: see [`Ledger::sent`].
+    #[must_use]
+    pub fn next_batch(&self, most: usize) -> Option<Batch> {
+        if !self.closed.is_empty() {
+            return Some(Batch::Closed(self.closed.iter().take(most).copied().collect()));
+        }
+        if self.owed.is_empty() {
+            return None;
+        }
+        let (changed, new) = self.owed.iter().take(most).partition(|id| self.copies.contains(id));
+        Some(Batch::Items { new, changed })
+    }
+
+    /// The batch is in the kernel, so the taker will see it or die.
+    pub fn sent(&mut self, batch: &Batch) {
+        match batch {
+            Batch::Closed(ids) => ids.iter().for_each(|id| {
+                self.closed.remove(id);
+            }),
+            Batch::Items { new, changed } => {
+                for id in new.iter().chain(changed) {
+                    self.owed.remove(id);
+                }
+                self.copies.extend(new);
+            }
+        }
+    }
+
+    /// The taker has refused to take these; it has closed its copies.
+    pub fn decline(&mut self, ids: &[ItemId]) {
+        for id in ids {
+            // One that the donor has closed meanwhile is in `closed`; naming it to the
+            // taker once more is harmless.
+            if self.copies.remove(id) {
+                self.owed.remove(id);
+                self.declined.insert(*id);
+            }
+        }
+    }
+
+    /// How many items the taker has not been told the present state of, closed ones included.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.owed.len() + self.closed.len()
+    }
+
+    /// How many copies the taker holds, counting closed ones it has not been told of.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.copies.len() + self.closed.len()
+    }
+
+    /// The items that stay with the donor.
+    pub fn declined(&self) -> impl Iterator<Item = ItemId> + '_ {
+        self.declined.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ItemId = ItemId(1);
+    const B: ItemId = ItemId(2);
+
+    fn ledger_with_copies(ids: &[ItemId]) -> Ledger {
+        let mut ledger = Ledger::default();
+        ids.iter().for_each(|id| ledger.note(*id, Presence::Held));
+        let batch = ledger.next_batch(ids.len()).unwrap();
+        ledger.sent(&batch);
+        ledger
+    }
+
+    #[test]
+    fn new_item_sent_is_known() {
+        let ledger = ledger_with_copies(&[A, B]);
+        assert_eq!((ledger.owed(), ledger.copies()), (0, 2));
+        assert_eq!(ledger.next_batch(9), None);
+    }
+
+    #[test]
+    fn blocked_batch_is_offered_again() {
+        let mut ledger = Ledger::default();
+        ledger.note(A, Presence::Held);
+        assert_eq!(ledger.next_batch(9), ledger.next_batch(9));
+        assert_eq!(ledger.owed(), 1);
+    }
+
+    #[test]
+    fn known_item_changed_goes_without_descriptor() {
+        let mut ledger = ledger_with_copies(&[A]);
+        ledger.note(A, Presence::Held);
+        ledger.note(B, Presence::Held);
+        let batch = Batch::Items { new: vec![B], changed: vec![A] };
+        assert_eq!(ledger.next_batch(9), Some(batch));
+    }
+
+    #[test]
+    fn closed_item_leads_and_only_if_sent_before() {
+        let mut ledger = ledger_with_copies(&[A]);
+        ledger.note(B, Presence::Held);
+        ledger.note(B, Presence::Gone);
+        ledger.note(A, Presence::Gone);
+        assert_eq!(ledger.copies(), 1);
+        let batch = ledger.next_batch(9).unwrap();
+        assert_eq!(batch, Batch::Closed(vec![A]));
+        ledger.sent(&batch);
+        assert_eq!((ledger.owed(), ledger.copies()), (0, 0));
+    }
+
+    #[test]
+    fn declined_item_stays_and_is_not_sent_again() {
+        let mut ledger = ledger_with_copies(&[A, B]);
+        ledger.decline(&[A]);
+        ledger.note(A, Presence::Held);
+        assert_eq!((ledger.owed(), ledger.copies()), (0, 1));
+        assert_eq!(ledger.declined().collect::<Vec<_>>(), [A]);
+        ledger.note(A, Presence::Gone);
+        assert_eq!(ledger.declined().count(), 0);
+    }
+
+    #[test]
+    fn unwanted_item_is_never_sent() {
+        let mut ledger = Ledger::default();
+        ledger.note(A, Presence::Held);
+        ledger.note(A, Presence::Unwanted);
+        assert_eq!(ledger.next_batch(9), None);
+        assert_eq!(ledger.declined().collect::<Vec<_>>(), [A]);
+    }
+
+    #[test]
+    fn declined_after_close_is_closed_once() {
+        let mut ledger = ledger_with_copies(&[A]);
+        ledger.note(A, Presence::Gone);
+        ledger.decline(&[A]);
+        assert_eq!(ledger.declined().count(), 0);
+        assert_eq!(ledger.next_batch(9), Some(Batch::Closed(vec![A])));
+    }
+
+    #[test]
+    fn batch_at_its_limit_leaves_the_rest() {
+        let mut ledger = Ledger::default();
+        (0..5).for_each(|n| ledger.note(ItemId(n), Presence::Held));
+        let Some(Batch::Items { new, .. }) = ledger.next_batch(4) else { panic!("no items") };
+        assert_eq!(new.len(), 4);
+    }
+}

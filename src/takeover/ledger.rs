@@ -17,7 +17,8 @@
 //!   (this is what makes a freeze short, and what a missed change would break);
 //! - `closed` only names ids that the taker has a copy of;
 //! - a declined item is never sent again, and neither is one that the application says the
-//!   taker does not want ([`Presence::Unwanted`]).
+//!   taker does not want ([`Presence::Unwanted`]);
+//! - never more copies are out than the taker has descriptor slots.
 
 use std::collections::BTreeSet;
 
@@ -51,9 +52,22 @@ pub enum Batch {
     },
 }
 
+/// What [`Ledger::next_batch`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Due {
+    /// Send this.
+    Batch(Batch),
+    /// The taker knows all.
+    Nothing,
+    /// New items are owed, and the taker has no slot for them.
+    NoSlots,
+}
+
 /// See the file's own description.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ledger {
+    /// Descriptor slots that the taker has for copies.
+    slots: usize,
     copies: BTreeSet<ItemId>,
     owed: BTreeSet<ItemId>,
     closed: BTreeSet<ItemId>,
@@ -61,6 +75,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// A taker with this many free descriptor slots, that knows nothing yet.
+    #[must_use]
+    pub fn new(slots: usize) -> Ledger {
+        Ledger {
+            slots,
+            copies: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            declined: BTreeSet::new(),
+        }
+    }
+
     /// Notes that an item was opened, changed or closed.
     pub fn note(&mut self, id: ItemId, presence: Presence) {
         match presence {
@@ -85,20 +111,29 @@ impl Ledger {
         }
     }
 
-    /// The next message for the taker, of at most `most` ids; `None` when it knows all.
-    /// Closed ids come first, so that the taker's slots are free before new ones arrive.
+    /// The next message for the taker, of at most `most` ids. Closed ids come first, so that
+    /// the taker's slots are free before new items arrive.
     ///
     /// Nothing is marked as sent: see [`Ledger::sent`].
     #[must_use]
-    pub fn next_batch(&self, most: usize) -> Option<Batch> {
+    pub fn next_batch(&self, most: usize) -> Due {
         if !self.closed.is_empty() {
-            return Some(Batch::Closed(self.closed.iter().take(most).copied().collect()));
+            return Due::Batch(Batch::Closed(
+                self.closed.iter().take(most).copied().collect(),
+            ));
         }
         if self.owed.is_empty() {
-            return None;
+            return Due::Nothing;
         }
-        let (changed, new) = self.owed.iter().take(most).partition(|id| self.copies.contains(id));
-        Some(Batch::Items { new, changed })
+        let (changed, new): (Vec<_>, Vec<_>) = self
+            .owed
+            .iter()
+            .take(most)
+            .partition(|id| self.copies.contains(id));
+        if self.copies.len() + new.len() > self.slots {
+            return Due::NoSlots;
+        }
+        Due::Batch(Batch::Items { new, changed })
     }
 
     /// The batch is in the kernel, so the taker will see it or die.
@@ -134,10 +169,10 @@ impl Ledger {
         self.owed.len() + self.closed.len()
     }
 
-    /// How many copies the taker holds, counting closed ones it has not been told of.
+    /// How many items the taker has a copy of and the donor still holds.
     #[must_use]
     pub fn copies(&self) -> usize {
-        self.copies.len() + self.closed.len()
+        self.copies.len()
     }
 
     /// The items that stay with the donor.
@@ -154,23 +189,30 @@ mod tests {
     const B: ItemId = ItemId(2);
 
     fn ledger_with_copies(ids: &[ItemId]) -> Ledger {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(9);
         ids.iter().for_each(|id| ledger.note(*id, Presence::Held));
-        let batch = ledger.next_batch(ids.len()).unwrap();
+        let batch = batch(&ledger);
         ledger.sent(&batch);
         ledger
+    }
+
+    fn batch(ledger: &Ledger) -> Batch {
+        match ledger.next_batch(9) {
+            Due::Batch(batch) => batch,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn new_item_sent_is_known() {
         let ledger = ledger_with_copies(&[A, B]);
         assert_eq!((ledger.owed(), ledger.copies()), (0, 2));
-        assert_eq!(ledger.next_batch(9), None);
+        assert_eq!(ledger.next_batch(9), Due::Nothing);
     }
 
     #[test]
     fn blocked_batch_is_offered_again() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(9);
         ledger.note(A, Presence::Held);
         assert_eq!(ledger.next_batch(9), ledger.next_batch(9));
         assert_eq!(ledger.owed(), 1);
@@ -181,8 +223,11 @@ mod tests {
         let mut ledger = ledger_with_copies(&[A]);
         ledger.note(A, Presence::Held);
         ledger.note(B, Presence::Held);
-        let batch = Batch::Items { new: vec![B], changed: vec![A] };
-        assert_eq!(ledger.next_batch(9), Some(batch));
+        let batch = Batch::Items {
+            new: vec![B],
+            changed: vec![A],
+        };
+        assert_eq!(ledger.next_batch(9), Due::Batch(batch));
     }
 
     #[test]
@@ -191,8 +236,8 @@ mod tests {
         ledger.note(B, Presence::Held);
         ledger.note(B, Presence::Gone);
         ledger.note(A, Presence::Gone);
-        assert_eq!(ledger.copies(), 1);
-        let batch = ledger.next_batch(9).unwrap();
+        assert_eq!(ledger.copies(), 0);
+        let batch = batch(&ledger);
         assert_eq!(batch, Batch::Closed(vec![A]));
         ledger.sent(&batch);
         assert_eq!((ledger.owed(), ledger.copies()), (0, 0));
@@ -211,10 +256,10 @@ mod tests {
 
     #[test]
     fn unwanted_item_is_never_sent() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(9);
         ledger.note(A, Presence::Held);
         ledger.note(A, Presence::Unwanted);
-        assert_eq!(ledger.next_batch(9), None);
+        assert_eq!(ledger.next_batch(9), Due::Nothing);
         assert_eq!(ledger.declined().collect::<Vec<_>>(), [A]);
     }
 
@@ -224,14 +269,33 @@ mod tests {
         ledger.note(A, Presence::Gone);
         ledger.decline(&[A]);
         assert_eq!(ledger.declined().count(), 0);
-        assert_eq!(ledger.next_batch(9), Some(Batch::Closed(vec![A])));
+        assert_eq!(batch(&ledger), Batch::Closed(vec![A]));
     }
 
     #[test]
     fn batch_at_its_limit_leaves_the_rest() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(9);
         (0..5).for_each(|n| ledger.note(ItemId(n), Presence::Held));
-        let Some(Batch::Items { new, .. }) = ledger.next_batch(4) else { panic!("no items") };
+        let Due::Batch(Batch::Items { new, .. }) = ledger.next_batch(4) else {
+            panic!("no items")
+        };
         assert_eq!(new.len(), 4);
+    }
+
+    #[test]
+    fn slots_at_and_beyond_the_limit() {
+        let mut ledger = Ledger::new(2);
+        [A, B]
+            .iter()
+            .for_each(|id| ledger.note(*id, Presence::Held));
+        let first = batch(&ledger);
+        ledger.sent(&first);
+        ledger.note(ItemId(3), Presence::Held);
+        assert_eq!(ledger.next_batch(9), Due::NoSlots);
+        // A closed item is told first, and its slot serves the new one.
+        ledger.note(A, Presence::Gone);
+        let second = batch(&ledger);
+        ledger.sent(&second);
+        assert!(matches!(batch(&ledger), Batch::Items { .. }));
     }
 }

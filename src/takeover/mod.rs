@@ -1,1 +1,5 @@
-//! The takeover.
+//! Donor and taker.
+
+pub mod donor;
+pub mod ledger;
+pub mod taker;

@@ -1,0 +1,219 @@
+//! The freeze: from PREPARE over the one commit point to release or rollback.
+//!
+//! Up to the grant a failure is simply answered by serving on. From the grant on every
+//! failure, and ACTIVE just as well, is answered by reading the lease: the kernel lets one
+//! read win, the taker's or ours, and only that says who owns.
+
+use super::{Action, Cause, Event, Outcome, State, Step, give_up};
+use crate::takeover::donor::BATCH;
+use crate::takeover::ledger::{Due, ItemId, Ledger};
+
+pub(super) fn hold_peers(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Changed(items) => {
+            for (id, presence) in items {
+                ledger.note(id, presence);
+            }
+            State::HoldPeers(ledger)
+        }
+        Event::Drained => {
+            actions.push(Action::Hold);
+            State::Sweep(ledger)
+        }
+        Event::Failure(cause) => give_up(cause, actions),
+        Event::Ack { .. } | Event::Active => give_up(Cause::Strange, actions),
+        Event::Caller | Event::Fits { .. } | Event::Writable | Event::Did(_) => {
+            State::HoldPeers(ledger)
+        }
+    }
+}
+
+pub(super) fn sweep(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Changed(items) => {
+            for (id, presence) in items {
+                ledger.note(id, presence);
+            }
+            State::Sweep(ledger)
+        }
+        Event::Did(Outcome::Held) => {
+            actions.push(Action::Arm(Step::Freeze));
+            next_of_final_array(ledger, actions)
+        }
+        Event::Failure(cause) => give_up(cause, actions),
+        Event::Ack { .. } | Event::Drained | Event::Active => give_up(Cause::Strange, actions),
+        Event::Caller
+        | Event::Fits { .. }
+        | Event::Writable
+        | Event::Did(
+            Outcome::Sent(_)
+            | Outcome::Blocked
+            | Outcome::Granted
+            | Outcome::EndSent
+            | Outcome::Won
+            | Outcome::Lost { .. }
+            | Outcome::Emptied,
+        ) => State::Sweep(ledger),
+    }
+}
+
+fn next_of_final_array(ledger: Ledger, actions: &mut Vec<Action>) -> State {
+    match ledger.next_batch(BATCH) {
+        Due::Batch(batch) => {
+            actions.push(Action::Send(batch));
+            State::SendFdArray(ledger)
+        }
+        Due::Nothing => {
+            actions.push(Action::Grant);
+            State::Grant(ledger)
+        }
+        Due::NoSlots => give_up(Cause::Slots, actions),
+    }
+}
+
+pub(super) fn send_fd_array(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Did(Outcome::Sent(batch)) => {
+            ledger.sent(&batch);
+            next_of_final_array(ledger, actions)
+        }
+        Event::Writable => next_of_final_array(ledger, actions),
+        Event::Failure(cause) => give_up(cause, actions),
+        Event::Ack { .. } | Event::Drained | Event::Active => give_up(Cause::Strange, actions),
+        // Nothing changes while nobody serves: the sweep's changes come before Held.
+        Event::Changed(_)
+        | Event::Caller
+        | Event::Fits { .. }
+        | Event::Did(
+            Outcome::Blocked
+            | Outcome::Held
+            | Outcome::Granted
+            | Outcome::EndSent
+            | Outcome::Won
+            | Outcome::Lost { .. }
+            | Outcome::Emptied,
+        ) => State::SendFdArray(ledger),
+    }
+}
+
+pub(super) fn grant(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Did(Outcome::Granted) | Event::Writable => {
+            actions.push(Action::End);
+            State::Grant(ledger)
+        }
+        Event::Did(Outcome::EndSent) => {
+            actions.push(Action::Arm(Step::Claim));
+            State::AwaitClaim(ledger)
+        }
+        Event::Failure(cause) => ask_lease(ledger, cause, actions),
+        Event::Ack { .. } | Event::Drained | Event::Active => {
+            ask_lease(ledger, Cause::Strange, actions)
+        }
+        Event::Changed(_)
+        | Event::Caller
+        | Event::Fits { .. }
+        | Event::Did(
+            Outcome::Sent(_)
+            | Outcome::Blocked
+            | Outcome::Held
+            | Outcome::Won
+            | Outcome::Lost { .. }
+            | Outcome::Emptied,
+        ) => State::Grant(ledger),
+    }
+}
+
+pub(super) fn await_claim(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        // Whatever the taker says, or does not say: the lease decides.
+        Event::Active => ask_lease(ledger, Cause::Liar, actions),
+        Event::Failure(cause) => ask_lease(ledger, cause, actions),
+        Event::Ack { .. } | Event::Drained => ask_lease(ledger, Cause::Strange, actions),
+        Event::Changed(_)
+        | Event::Caller
+        | Event::Fits { .. }
+        | Event::Writable
+        | Event::Did(_) => State::AwaitClaim(ledger),
+    }
+}
+
+fn ask_lease(ledger: Ledger, cause: Cause, actions: &mut Vec<Action>) -> State {
+    actions.push(Action::Revoke);
+    State::Judge(ledger, cause)
+}
+
+pub(super) fn judge(
+    ledger: Ledger,
+    cause: Cause,
+    event: Event,
+    actions: &mut Vec<Action>,
+) -> State {
+    match event {
+        Event::Did(Outcome::Won) => give_up(cause, actions),
+        Event::Did(Outcome::Lost { dead: true }) => orphaned(actions),
+        Event::Did(Outcome::Lost { dead: false }) if cause == Cause::Eof => {
+            actions.push(Action::Arm(Step::Gone));
+            State::Bereaved(ledger)
+        }
+        Event::Did(Outcome::Lost { dead: false }) => release(&ledger, actions),
+        Event::Caller
+        | Event::Fits { .. }
+        | Event::Changed(_)
+        | Event::Writable
+        | Event::Ack { .. }
+        | Event::Drained
+        | Event::Active
+        | Event::Failure(_)
+        | Event::Did(
+            Outcome::Sent(_)
+            | Outcome::Blocked
+            | Outcome::Held
+            | Outcome::Granted
+            | Outcome::EndSent
+            | Outcome::Emptied,
+        ) => State::Judge(ledger, cause),
+    }
+}
+
+pub(super) fn bereaved(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Failure(Cause::Died) => orphaned(actions),
+        // It lives and serves; it only did not say so.
+        Event::Failure(Cause::Deadline) => release(&ledger, actions),
+        Event::Caller
+        | Event::Fits { .. }
+        | Event::Changed(_)
+        | Event::Writable
+        | Event::Ack { .. }
+        | Event::Drained
+        | Event::Active
+        | Event::Failure(
+            Cause::Failed
+            | Cause::Eof
+            | Cause::Strange
+            | Cause::Slots
+            | Cause::Liar
+            | Cause::Resources
+            | Cause::Stopping,
+        )
+        | Event::Did(_) => State::Bereaved(ledger),
+    }
+}
+
+fn orphaned(actions: &mut Vec<Action>) -> State {
+    actions.extend([Action::Disarm, Action::HangUp, Action::Orphan]);
+    State::Idle
+}
+
+fn release(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
+    let declined: Vec<ItemId> = ledger.declined().collect();
+    let none = declined.is_empty();
+    actions.extend([Action::Disarm, Action::Release(declined)]);
+    if none {
+        actions.push(Action::Exit);
+        return State::Done;
+    }
+    actions.extend([Action::HangUp, Action::Arm(Step::Drain)]);
+    State::Drain
+}

@@ -1,0 +1,297 @@
+//! The taker: the successor that takes everything over. A pure state machine.
+//!
+//! ```text
+//!   Hello ──WELCOME──▶ Receive ──PREPARE──▶ Settle ──END──▶ Validate ──▶ Claim ──▶ Active
+//!     │                   │ ▲│                │ final array     │           │
+//!     │ REFUSE            │ └┘ ACK each batch │                 │ FAIL      │ lost
+//!     └────────┬──────────┴───────────────────┴─────────────────┴───────────┘
+//!              ▼  ABORT, the channel's end, a deadline, TERM
+//!             Gone: every copy closed, then the channel; the donor serves on
+//! ```
+//!
+//! [`Taker::step`] is total and has no wildcard arm. It touches no socket, clock or
+//! descriptor: the driver performs the actions in order and reports their outcomes as
+//! events, after the whole list was performed.
+//!
+//! Invariants (explored exhaustively by `tests/model.rs`):
+//! - no I/O on any item before [`Event::Won`]; nothing that can fail after it;
+//! - the lease is read once, after END was received and everything up to it validated;
+//! - a donor that is silent, stopped or dead after its END is simply claimed from; before
+//!   END nothing makes a taker own, least of all the donor's death.
+
+use super::ledger::ItemId;
+
+/// Which deadline to arm. The taker's are longer than the donor's, so that the donor, who
+/// owns, is the first to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// From HELLO to WELCOME.
+    Hello,
+    /// From WELCOME to PREPARE.
+    Preload,
+    /// From DRAINED to END.
+    Freeze,
+}
+
+/// Why a taker leaves without owning anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Leaving {
+    /// The donor answered REFUSE.
+    Refused,
+    /// The donor ended the attempt.
+    Aborted,
+    /// The channel ended before END.
+    Eof,
+    /// The donor was silent for too long.
+    Deadline,
+    /// What the donor sent cannot be used; it has been told so.
+    Failed,
+    /// The lease was empty: the donor has revoked the grant and serves on.
+    Revoked,
+    /// We were told to stop.
+    Stopping,
+}
+
+/// What happens to the taker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The donor agrees; the lease came with it.
+    Welcome,
+    /// The donor refuses.
+    Refused,
+    /// A batch is complete and every item in it was taken or declined.
+    Batch {
+        /// What its ACK names: the sequence number of its last record.
+        sequence: u32,
+        /// Items not taken; their copies are closed.
+        declined: Vec<ItemId>,
+    },
+    /// A part of the final array was taken.
+    FinalPart,
+    /// The donor is about to hold.
+    Prepare,
+    /// The final array is complete and the lease is granted.
+    End,
+    /// The donor ends the attempt.
+    Abort,
+    /// Something received, or something of our own, makes it impossible to go on.
+    Unusable,
+    /// The channel is at its end.
+    Eof,
+    /// The deadline armed last has passed.
+    Deadline,
+    /// Counts, digest and the final array's items are as END says.
+    Valid,
+    /// Our read of the lease got the 1: we own.
+    Won,
+    /// Our read found the lease empty.
+    Lost,
+}
+
+/// What the driver is to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Arm this deadline in place of the one before.
+    Arm(Step),
+    /// Tell the donor that a batch was taken.
+    Ack {
+        /// The sequence number of its last record.
+        sequence: u32,
+        /// Items not taken.
+        declined: Vec<ItemId>,
+    },
+    /// Empty the items' epoll set of stale readiness, without serving it, then send DRAINED
+    /// and be quick to see END. Reports only [`Event::Unusable`].
+    Settle,
+    /// Compare what was received with END; reports [`Event::Valid`] or [`Event::Unusable`].
+    Validate,
+    /// Read the lease; reports [`Event::Won`] or [`Event::Lost`].
+    Claim,
+    /// Serve. Then tell the donor ACTIVE, publish PATH, write the pid file: best effort.
+    Activate,
+    /// Tell the donor FAIL, best effort.
+    Fail,
+    /// Close every copy, then the channel.
+    Leave(Leaving),
+}
+
+/// Where the taker is. See the file's diagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// HELLO is out.
+    Hello,
+    /// Takes the preload's batches.
+    Receive,
+    /// Takes the final array.
+    Settle,
+    /// END is here.
+    Validate,
+    /// Our read of the lease is under way.
+    Claim,
+    /// Owns and serves.
+    Active,
+    /// Owns nothing.
+    Gone,
+}
+
+/// See the file's own description.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Taker {
+    state: State,
+}
+
+impl Taker {
+    /// A taker that has just sent its HELLO.
+    #[must_use]
+    pub fn start() -> (Taker, Vec<Action>) {
+        let taker = Taker {
+            state: State::Hello,
+        };
+        (taker, vec![Action::Arm(Step::Hello)])
+    }
+
+    /// Where the taker is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The answer to one event. Perform the actions in order, then report their outcomes.
+    #[must_use]
+    pub fn step(self, event: Event) -> (Taker, Vec<Action>) {
+        let mut actions = Vec::new();
+        let state = match self.state {
+            State::Hello => hello(event, &mut actions),
+            State::Receive => receive(event, &mut actions),
+            State::Settle => settle(event, &mut actions),
+            State::Validate => validate(event, &mut actions),
+            State::Claim => claim(event, &mut actions),
+            State::Active => State::Active,
+            State::Gone => State::Gone,
+        };
+        (Taker { state }, actions)
+    }
+
+    /// The operator wants us to stop. Once active that is the service's own business.
+    #[must_use]
+    pub fn term(self) -> (Taker, Vec<Action>) {
+        let mut actions = Vec::new();
+        let state = match self.state {
+            State::Hello | State::Receive | State::Settle => leave(Leaving::Stopping, &mut actions),
+            // Both last only until the outcome of an action is known, then it is asked again.
+            State::Validate | State::Claim => self.state,
+            State::Active => State::Active,
+            State::Gone => State::Gone,
+        };
+        (Taker { state }, actions)
+    }
+}
+
+fn leave(why: Leaving, actions: &mut Vec<Action>) -> State {
+    actions.push(Action::Leave(why));
+    State::Gone
+}
+
+fn fail(actions: &mut Vec<Action>) -> State {
+    actions.push(Action::Fail);
+    leave(Leaving::Failed, actions)
+}
+
+fn hello(event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Welcome => {
+            actions.push(Action::Arm(Step::Preload));
+            State::Receive
+        }
+        Event::Refused => leave(Leaving::Refused, actions),
+        Event::Abort => leave(Leaving::Aborted, actions),
+        Event::Eof => leave(Leaving::Eof, actions),
+        Event::Deadline => leave(Leaving::Deadline, actions),
+        Event::Batch { .. } | Event::FinalPart | Event::Prepare | Event::End | Event::Unusable => {
+            fail(actions)
+        }
+        Event::Valid | Event::Won | Event::Lost => State::Hello,
+    }
+}
+
+fn receive(event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Batch { sequence, declined } => {
+            actions.push(Action::Ack { sequence, declined });
+            State::Receive
+        }
+        Event::Prepare => {
+            actions.extend([Action::Arm(Step::Freeze), Action::Settle]);
+            State::Settle
+        }
+        Event::Abort => leave(Leaving::Aborted, actions),
+        Event::Eof => leave(Leaving::Eof, actions),
+        Event::Deadline => leave(Leaving::Deadline, actions),
+        Event::Welcome | Event::Refused | Event::FinalPart | Event::End | Event::Unusable => {
+            fail(actions)
+        }
+        Event::Valid | Event::Won | Event::Lost => State::Receive,
+    }
+}
+
+fn settle(event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::FinalPart => State::Settle,
+        Event::End => {
+            actions.push(Action::Validate);
+            State::Validate
+        }
+        Event::Abort => leave(Leaving::Aborted, actions),
+        Event::Eof => leave(Leaving::Eof, actions),
+        Event::Deadline => leave(Leaving::Deadline, actions),
+        Event::Welcome
+        | Event::Refused
+        | Event::Batch { .. }
+        | Event::Prepare
+        | Event::Unusable => fail(actions),
+        Event::Valid | Event::Won | Event::Lost => State::Settle,
+    }
+}
+
+fn validate(event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Valid => {
+            actions.push(Action::Claim);
+            State::Claim
+        }
+        Event::Unusable => fail(actions),
+        // Whatever the donor says or does after its END, the lease decides.
+        Event::Welcome
+        | Event::Refused
+        | Event::Batch { .. }
+        | Event::FinalPart
+        | Event::Prepare
+        | Event::End
+        | Event::Abort
+        | Event::Eof
+        | Event::Deadline
+        | Event::Won
+        | Event::Lost => State::Validate,
+    }
+}
+
+fn claim(event: Event, actions: &mut Vec<Action>) -> State {
+    match event {
+        Event::Won => {
+            actions.push(Action::Activate);
+            State::Active
+        }
+        Event::Lost => leave(Leaving::Revoked, actions),
+        Event::Welcome
+        | Event::Refused
+        | Event::Batch { .. }
+        | Event::FinalPart
+        | Event::Prepare
+        | Event::End
+        | Event::Abort
+        | Event::Unusable
+        | Event::Eof
+        | Event::Deadline
+        | Event::Valid => State::Claim,
+    }
+}

@@ -1,0 +1,253 @@
+//! Records that are a list: read in place, written until full.
+//!
+//! ```text
+//!   count u32 ┊ entry ┊ entry ┊ …
+//! ```
+//!
+//! A [`List`] borrows the received bytes. All its entries were read once when the record was
+//! decoded, so walking it again cannot fail. A [`ListWriter`] is the common part of the
+//! builders: an entry that does not fit leaves no trace, and is the first of the next record.
+
+use std::fmt;
+
+use super::codes::DeclineCode;
+use super::{Kind, begin_record, end_record};
+use crate::proto::cursor::{Put, Reader};
+use crate::proto::wire::{DecodeError, MAX_RECORD};
+
+/// Items that are gone, by id.
+pub type Closed<'a> = List<'a, u64>;
+/// Items that the taker does not take.
+pub type Declined<'a> = List<'a, Decline>;
+
+/// Takes one entry from the front of a list.
+type ReadEntry<'a, E> = fn(&mut Reader<'a>) -> Result<E, DecodeError>;
+
+/// A list of entries, borrowed from a received record.
+#[derive(Clone)]
+pub struct List<'a, E> {
+    count: u32,
+    bytes: &'a [u8],
+    read_entry: ReadEntry<'a, E>,
+}
+
+impl<'a, E> List<'a, E> {
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The entries, in the order in which they were put.
+    #[must_use]
+    pub fn iter(&self) -> Entries<'a, E> {
+        let reader = Reader::new(self.bytes);
+        Entries {
+            left: self.len(),
+            reader,
+            read_entry: self.read_entry,
+        }
+    }
+
+    pub(super) fn read(
+        reader: &mut Reader<'a>,
+        read_entry: ReadEntry<'a, E>,
+    ) -> Result<Self, DecodeError> {
+        let count = reader.u32()?;
+        let bytes = reader.rest();
+        // Ends at the first entry that is missing, whatever the count claims.
+        for _ in 0..count {
+            read_entry(reader)?;
+        }
+        let bytes = &bytes[..bytes.len() - reader.rest().len()];
+        Ok(List {
+            count,
+            bytes,
+            read_entry,
+        })
+    }
+
+    /// Copies the list as it was received.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.count);
+        out.put(self.bytes);
+    }
+}
+
+impl<E> PartialEq for List<'_, E> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.count, self.bytes) == (other.count, other.bytes)
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for List<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl<'a, E> IntoIterator for &List<'a, E> {
+    type Item = E;
+    type IntoIter = Entries<'a, E>;
+
+    fn into_iter(self) -> Entries<'a, E> {
+        self.iter()
+    }
+}
+
+/// The entries of a [`List`].
+#[derive(Debug, Clone)]
+pub struct Entries<'a, E> {
+    left: usize,
+    reader: Reader<'a>,
+    read_entry: ReadEntry<'a, E>,
+}
+
+impl<E> Iterator for Entries<'_, E> {
+    type Item = E;
+
+    fn next(&mut self) -> Option<E> {
+        self.left = self.left.checked_sub(1)?;
+        // Cannot fail: the same bytes were read when the record was decoded.
+        (self.read_entry)(&mut self.reader).ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<E> ExactSizeIterator for Entries<'_, E> {}
+
+pub(super) fn read_id(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    Ok(reader.u64()?)
+}
+
+/// One item that the taker does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decline {
+    /// The item.
+    pub id: u64,
+    /// Why.
+    pub code: DeclineCode,
+}
+
+impl Decline {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let id = reader.u64()?;
+        let code = DeclineCode::from_code(reader.u16()?);
+        Ok(Decline { id, code })
+    }
+}
+
+/// Whether a builder has taken what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "what did not fit goes into the next record"]
+pub enum Fit {
+    /// It is in the record.
+    Taken,
+    /// The record is full: send it, begin another one and push the same again.
+    Full,
+}
+
+/// Writes the records that name closed items.
+#[derive(Debug)]
+pub struct ClosedBuilder<'v>(ListWriter<'v>);
+
+impl<'v> ClosedBuilder<'v> {
+    /// Begins the record in `out`, in place of whatever was there.
+    pub fn new(out: &'v mut Vec<u8>) -> Self {
+        ClosedBuilder(ListWriter::new(Kind::Closed, out, |_| ()))
+    }
+
+    /// Adds an item.
+    pub fn push(&mut self, id: u64) -> Fit {
+        self.0.add(|out| out.put_u64(id))
+    }
+
+    /// Completes the record. `last` asks for an ACK.
+    pub fn finish(self, last: bool) {
+        self.0.finish(last);
+    }
+}
+
+/// Writes an ACK.
+#[derive(Debug)]
+pub struct AckBuilder<'v>(ListWriter<'v>);
+
+impl<'v> AckBuilder<'v> {
+    /// Begins the record in `out`, in place of whatever was there. `sequence` is that of
+    /// the record that asked for it.
+    pub fn new(sequence: u32, out: &'v mut Vec<u8>) -> Self {
+        AckBuilder(ListWriter::new(Kind::Ack, out, |out| out.put_u32(sequence)))
+    }
+
+    /// Adds an item that is not taken.
+    pub fn push(&mut self, decline: Decline) -> Fit {
+        self.0.add(|out| {
+            out.put_u64(decline.id);
+            out.put_u16(decline.code.code());
+        })
+    }
+
+    /// Completes the record.
+    pub fn finish(self) {
+        self.0.finish(false);
+    }
+}
+
+/// A record with a list, while it is written.
+#[derive(Debug)]
+pub(super) struct ListWriter<'v> {
+    out: &'v mut Vec<u8>,
+    /// Where the count is to be.
+    count_at: usize,
+    count: u32,
+}
+
+impl<'v> ListWriter<'v> {
+    /// `fixed` writes what is in front of the list.
+    pub(super) fn new(kind: Kind, out: &'v mut Vec<u8>, fixed: impl FnOnce(&mut Vec<u8>)) -> Self {
+        begin_record(kind.code(), out);
+        fixed(out);
+        let count_at = out.len();
+        out.put_u32(0);
+        ListWriter {
+            out,
+            count_at,
+            count: 0,
+        }
+    }
+
+    /// How many bytes are left for entries.
+    pub(super) fn room(&self) -> usize {
+        MAX_RECORD - self.out.len()
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(super) fn add(&mut self, entry: impl FnOnce(&mut Vec<u8>)) -> Fit {
+        let before = self.out.len();
+        entry(self.out);
+        if self.out.len() > MAX_RECORD {
+            self.out.truncate(before);
+            return Fit::Full;
+        }
+        self.count += 1;
+        Fit::Taken
+    }
+
+    pub(super) fn finish(self, last: bool) {
+        self.out[self.count_at..][..4].copy_from_slice(&self.count.to_le_bytes());
+        end_record(last, self.out);
+    }
+}

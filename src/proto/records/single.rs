@@ -1,0 +1,272 @@
+//! The records without a list, or with little besides it. Each has its layout in the order
+//! of its fields; a text has its length in front of it, in one byte.
+//!
+//! The layouts of HELLO and REFUSE never change: see [`wire`](crate::proto::wire).
+
+use super::codes::{FailCode, RefuseCode};
+use super::list::{Decline, Declined, List};
+use crate::proto::cursor::{Put, Reader};
+use crate::proto::wire::{
+    DecodeError, EncodeError, MAX_REASON, check_text, put_text, read_bool, read_text,
+};
+
+/// A taker calls. The donor answers WELCOME or REFUSE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello {
+    /// Oldest wire version that it speaks.
+    pub min: u16,
+    /// Newest wire version that it speaks.
+    pub max: u16,
+    /// Features that it knows, one a bit. None is defined yet.
+    pub features: u64,
+    /// Descriptor slots that it has free for items.
+    pub free_slots: u64,
+    /// Its CLOCK_MONOTONIC, in nanoseconds, when this was written: later than the donor's
+    /// a moment before, if it is the same clock.
+    pub now_ns: u64,
+    /// Its process id, for the log. Who it is says the kernel (SO_PEERCRED, unix(7)).
+    pub pid: u32,
+}
+
+impl Hello {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Hello {
+            min: reader.u16()?,
+            max: reader.u16()?,
+            features: reader.u64()?,
+            free_slots: reader.u64()?,
+            now_ns: reader.u64()?,
+            pid: reader.u32()?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u16(self.min);
+        out.put_u16(self.max);
+        out.put_u64(self.features);
+        out.put_u64(self.free_slots);
+        out.put_u64(self.now_ns);
+        out.put_u32(self.pid);
+    }
+}
+
+/// The donor agrees. Comes with the lease as its one fd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome<'a> {
+    /// The wire version of everything that follows.
+    pub version: u16,
+    /// Features that are in use from here on.
+    pub features: u64,
+    /// Names this attempt in the logs of both sides.
+    pub id: u64,
+    /// Takeovers since the cold start, this one included.
+    pub generation: u64,
+    /// About how many items will come, so that the taker can size its tables at once.
+    pub items: u64,
+    /// How long the preload may take, in milliseconds.
+    pub preload_ms: u32,
+    /// How long the freeze may take before END, in milliseconds.
+    pub freeze_ms: u32,
+    /// How long the taker has from END to its claim, in milliseconds.
+    pub claim_ms: u32,
+    /// The donor's process id, for the log.
+    pub pid: u32,
+    /// The donor's CLOCK_MONOTONIC, in nanoseconds, when this was written.
+    pub now_ns: u64,
+    /// What is handed over, so that no stranger's state is restored; at most
+    /// [`MAX_NAME`](crate::proto::wire::MAX_NAME) bytes.
+    pub application: &'a str,
+}
+
+impl<'a> Welcome<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Welcome {
+            version: reader.u16()?,
+            features: reader.u64()?,
+            id: reader.u64()?,
+            generation: reader.u64()?,
+            items: reader.u64()?,
+            preload_ms: reader.u32()?,
+            freeze_ms: reader.u32()?,
+            claim_ms: reader.u32()?,
+            pid: reader.u32()?,
+            now_ns: reader.u64()?,
+            application: read_text(reader, "application name")?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        check_text(self.application, "name of the application")?;
+        out.put_u16(self.version);
+        out.put_u64(self.features);
+        out.put_u64(self.id);
+        out.put_u64(self.generation);
+        out.put_u64(self.items);
+        out.put_u32(self.preload_ms);
+        out.put_u32(self.freeze_ms);
+        out.put_u32(self.claim_ms);
+        out.put_u32(self.pid);
+        out.put_u64(self.now_ns);
+        put_text(self.application, out);
+        Ok(())
+    }
+}
+
+/// The donor does not agree. Nothing was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refuse<'a> {
+    /// Why.
+    pub code: RefuseCode,
+    /// Oldest wire version that the donor speaks.
+    pub min: u16,
+    /// Newest wire version that the donor speaks.
+    pub max: u16,
+    /// Why, in words; at most [`MAX_REASON`] bytes.
+    pub reason: &'a str,
+}
+
+impl<'a> Refuse<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Refuse {
+            code: RefuseCode::from_code(reader.u16()?),
+            min: reader.u16()?,
+            max: reader.u16()?,
+            reason: read_reason(reader)?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u16(self.code.code());
+        out.put_u16(self.min);
+        out.put_u16(self.max);
+        put_reason(self.reason, out);
+    }
+}
+
+/// All was said: what the taker must have seen before it claims the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Copies that the taker must hold.
+    pub items: u64,
+    /// Closed items that the final array named.
+    pub closed: u64,
+    /// Items that the final array brought with descriptor.
+    pub new: u64,
+    /// Items whose state the final array brought anew.
+    pub changed: u64,
+    /// [`Digest`](crate::proto::digest::Digest) of the final array's records: everything
+    /// since DRAINED, but for this record.
+    pub digest: u64,
+}
+
+impl End {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(End {
+            items: reader.u64()?,
+            closed: reader.u64()?,
+            new: reader.u64()?,
+            changed: reader.u64()?,
+            digest: reader.u64()?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.items);
+        out.put_u64(self.closed);
+        out.put_u64(self.new);
+        out.put_u64(self.changed);
+        out.put_u64(self.digest);
+    }
+}
+
+/// The donor gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abort<'a> {
+    /// Why, in words; at most [`MAX_REASON`] bytes.
+    pub reason: &'a str,
+}
+
+impl<'a> Abort<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Abort {
+            reason: read_reason(reader)?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        put_reason(self.reason, out);
+    }
+}
+
+/// The taker holds what was sent, but for these. Written by
+/// [`AckBuilder`](super::AckBuilder).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ack<'a> {
+    /// Sequence number of the record that asked for it.
+    pub sequence: u32,
+    /// Items of that batch that it does not take.
+    pub declined: Declined<'a>,
+}
+
+impl<'a> Ack<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let sequence = reader.u32()?;
+        let declined = List::read(reader, Decline::read)?;
+        Ok(Ack { sequence, declined })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.sequence);
+        self.declined.put(out);
+    }
+}
+
+/// The taker gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fail<'a> {
+    /// Why.
+    pub code: FailCode,
+    /// The item that it is about, if it is about one.
+    pub item: Option<u64>,
+    /// Why, in words; at most [`MAX_REASON`] bytes.
+    pub reason: &'a str,
+}
+
+impl<'a> Fail<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let code = FailCode::from_code(reader.u16()?);
+        let has_item = read_bool(reader, "item flag")?;
+        let item = if has_item { Some(reader.u64()?) } else { None };
+        Ok(Fail {
+            code,
+            item,
+            reason: read_reason(reader)?,
+        })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u16(self.code.code());
+        out.put_u8(self.item.is_some().into());
+        if let Some(item) = self.item {
+            out.put_u64(item);
+        }
+        put_reason(self.reason, out);
+    }
+}
+
+fn read_reason<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    let reason = read_text(reader, "reason")?;
+    if reason.len() > MAX_REASON {
+        return Err(DecodeError::Value("length of a reason"));
+    }
+    Ok(reason)
+}
+
+/// Cuts what is too long: the code says enough, and giving up must not fail for its wording.
+fn put_reason(reason: &str, out: &mut Vec<u8>) {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    put_text(&reason[..end], out);
+}

@@ -190,3 +190,160 @@ impl fmt::Display for AssemblyError {
 }
 
 impl std::error::Error for AssemblyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PART: Part<'static> = Part {
+        id: 1,
+        offset: 0,
+        total: 4,
+        run: false,
+        bytes: b"ab",
+    };
+    const REST: Part<'static> = Part {
+        offset: 2,
+        bytes: b"cd",
+        ..PART
+    };
+    const OTHER: Part<'static> = Part {
+        id: 2,
+        offset: 0,
+        total: 1,
+        run: true,
+        bytes: b"x",
+    };
+
+    /// An assembly that has seen the first half of a state.
+    fn half() -> Assembly {
+        let mut assembly = Assembly::new();
+        assert_eq!(assembly.add(&PART), Ok(None));
+        assert_eq!(assembly.unfinished(), Some(1));
+        assembly
+    }
+
+    #[track_caller]
+    fn assert_takes_a_state(assembly: &mut Assembly) {
+        assert_eq!(assembly.unfinished(), None);
+        assert_eq!(assembly.add(&PART), Ok(None));
+        let state = State {
+            id: 1,
+            run: false,
+            bytes: b"abcd",
+        };
+        assert_eq!(assembly.add(&REST), Ok(Some(state)));
+        assert_eq!(assembly.unfinished(), None);
+    }
+
+    #[test]
+    fn state_of_one_part_is_not_copied() {
+        let mut assembly = Assembly::new();
+        let state = assembly.add(&OTHER).unwrap().unwrap();
+        assert_eq!(
+            state,
+            State {
+                id: 2,
+                run: true,
+                bytes: b"x"
+            }
+        );
+        assert_eq!(state.bytes.as_ptr(), OTHER.bytes.as_ptr());
+        assert_eq!(assembly.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn state_without_bytes_is_complete_at_once() {
+        let empty = Part {
+            total: 0,
+            bytes: b"",
+            ..PART
+        };
+        let state = State {
+            id: 1,
+            run: false,
+            bytes: b"",
+        };
+        assert_eq!(Assembly::new().add(&empty), Ok(Some(state)));
+    }
+
+    #[test]
+    fn states_one_after_the_other_are_kept_apart() {
+        let mut assembly = Assembly::new();
+        assert_takes_a_state(&mut assembly);
+        assert!(assembly.add(&OTHER).unwrap().is_some());
+        assert_takes_a_state(&mut assembly);
+    }
+
+    #[test]
+    fn part_that_is_not_the_next_is_refused_and_forgotten() {
+        let cases = [
+            (OTHER, AssemblyError::Interrupted { id: 1, by: 2 }),
+            (
+                PART,
+                AssemblyError::Offset {
+                    id: 1,
+                    expected: 2,
+                    found: 0,
+                },
+            ),
+            (
+                Part { offset: 1, ..REST },
+                AssemblyError::Offset {
+                    id: 1,
+                    expected: 2,
+                    found: 1,
+                },
+            ),
+            (
+                Part { offset: 3, ..REST },
+                AssemblyError::Offset {
+                    id: 1,
+                    expected: 2,
+                    found: 3,
+                },
+            ),
+            (Part { total: 5, ..REST }, AssemblyError::Total(1)),
+            (
+                Part {
+                    bytes: b"cde",
+                    ..REST
+                },
+                AssemblyError::Total(1),
+            ),
+            (Part { run: true, ..REST }, AssemblyError::Run(1)),
+        ];
+        for (part, error) in cases {
+            let mut assembly = half();
+            assert_eq!(assembly.add(&part), Err(error));
+            assert_eq!(error.id(), 1);
+            assert_takes_a_state(&mut assembly);
+        }
+    }
+
+    #[test]
+    fn first_part_beyond_the_beginning_is_refused() {
+        let error = AssemblyError::Offset {
+            id: 1,
+            expected: 0,
+            found: 2,
+        };
+        assert_eq!(Assembly::new().add(&REST), Err(error));
+    }
+
+    #[test]
+    fn memory_follows_what_came_and_not_what_was_announced() {
+        let mut assembly = Assembly::new();
+        let announced = Part {
+            total: MAX_STATE as u32,
+            ..PART
+        };
+        assert_eq!(assembly.add(&announced), Ok(None));
+        assert!(assembly.bytes.capacity() < 64);
+        let beyond = Part {
+            total: MAX_STATE as u32 + 1,
+            ..PART
+        };
+        assert_eq!(Assembly::new().add(&beyond), Err(AssemblyError::Total(1)));
+    }
+}

@@ -246,9 +246,9 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
     let record = match kind {
         Kind::Welcome => Record::Welcome(Welcome::read(&mut reader)?),
         Kind::Refuse => Record::Refuse(Refuse::read(&mut reader)?),
-        Kind::Items => Record::Items(List::read(&mut reader, Descriptor::read)?),
-        Kind::State => Record::State(List::read(&mut reader, Part::read)?),
-        Kind::Closed => Record::Closed(List::read(&mut reader, list::read_id)?),
+        Kind::Items => Record::Items(Items::read(&mut reader)?),
+        Kind::State => Record::State(Parts::read(&mut reader)?),
+        Kind::Closed => Record::Closed(Closed::read(&mut reader)?),
         Kind::Prepare => Record::Prepare,
         Kind::End => Record::End(End::read(&mut reader)?),
         Kind::Abort => Record::Abort(Abort::read(&mut reader)?),
@@ -282,3 +282,6 @@ fn kind_of(header: &Header) -> Result<Kind, DecodeError> {
     }
     kind.ok_or(DecodeError::Kind(header.kind))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::Kind;
 use super::codes::ItemKind;
-use super::list::{Fit, List, ListWriter};
+use super::list::{Entry, Fit, List, ListWriter};
 use crate::proto::cursor::{Put, Reader};
 use crate::proto::wire::{
     DecodeError, EncodeError, MAX_FDS, MAX_LINKS, check_text, put_text, read_bool, read_text,
@@ -48,8 +48,8 @@ pub struct Descriptor<'a> {
     pub has_fd: bool,
 }
 
-impl<'a> Descriptor<'a> {
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> Entry<'a> for Descriptor<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.u64()?;
         let cookie = reader.u64()?;
         let kind = ItemKind::from_code(reader.u16()?);
@@ -74,7 +74,9 @@ impl<'a> Descriptor<'a> {
             has_fd,
         })
     }
+}
 
+impl Descriptor<'_> {
     fn check(&self) -> Result<(), EncodeError> {
         if self
             .kind

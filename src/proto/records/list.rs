@@ -9,6 +9,7 @@
 //! builders: an entry that does not fit leaves no trace, and is the first of the next record.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::codes::DeclineCode;
 use super::{Kind, begin_record, end_record};
@@ -20,18 +21,21 @@ pub type Closed<'a> = List<'a, u64>;
 /// Items that the taker does not take.
 pub type Declined<'a> = List<'a, Decline>;
 
-/// Takes one entry from the front of a list.
-type ReadEntry<'a, E> = fn(&mut Reader<'a>) -> Result<E, DecodeError>;
+/// What a list can consist of. Sealed: nobody else can name it.
+pub trait Entry<'a>: Sized {
+    /// Takes one entry from the front of a list.
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+}
 
 /// A list of entries, borrowed from a received record.
 #[derive(Clone)]
 pub struct List<'a, E> {
     count: u32,
     bytes: &'a [u8],
-    read_entry: ReadEntry<'a, E>,
+    entry: PhantomData<E>,
 }
 
-impl<'a, E> List<'a, E> {
+impl<'a, E: Entry<'a>> List<'a, E> {
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -51,25 +55,22 @@ impl<'a, E> List<'a, E> {
         Entries {
             left: self.len(),
             reader,
-            read_entry: self.read_entry,
+            entry: PhantomData,
         }
     }
 
-    pub(super) fn read(
-        reader: &mut Reader<'a>,
-        read_entry: ReadEntry<'a, E>,
-    ) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.u32()?;
         let bytes = reader.rest();
         // Ends at the first entry that is missing, whatever the count claims.
         for _ in 0..count {
-            read_entry(reader)?;
+            E::read(reader)?;
         }
         let bytes = &bytes[..bytes.len() - reader.rest().len()];
         Ok(List {
             count,
             bytes,
-            read_entry,
+            entry: PhantomData,
         })
     }
 
@@ -86,13 +87,13 @@ impl<E> PartialEq for List<'_, E> {
     }
 }
 
-impl<E: fmt::Debug> fmt::Debug for List<'_, E> {
+impl<'a, E: Entry<'a> + fmt::Debug> fmt::Debug for List<'a, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self).finish()
     }
 }
 
-impl<'a, E> IntoIterator for &List<'a, E> {
+impl<'a, E: Entry<'a>> IntoIterator for &List<'a, E> {
     type Item = E;
     type IntoIter = Entries<'a, E>;
 
@@ -106,16 +107,16 @@ impl<'a, E> IntoIterator for &List<'a, E> {
 pub struct Entries<'a, E> {
     left: usize,
     reader: Reader<'a>,
-    read_entry: ReadEntry<'a, E>,
+    entry: PhantomData<E>,
 }
 
-impl<E> Iterator for Entries<'_, E> {
+impl<'a, E: Entry<'a>> Iterator for Entries<'a, E> {
     type Item = E;
 
     fn next(&mut self) -> Option<E> {
         self.left = self.left.checked_sub(1)?;
         // Cannot fail: the same bytes were read when the record was decoded.
-        (self.read_entry)(&mut self.reader).ok()
+        E::read(&mut self.reader).ok()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -123,10 +124,12 @@ impl<E> Iterator for Entries<'_, E> {
     }
 }
 
-impl<E> ExactSizeIterator for Entries<'_, E> {}
+impl<'a, E: Entry<'a>> ExactSizeIterator for Entries<'a, E> {}
 
-pub(super) fn read_id(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
-    Ok(reader.u64()?)
+impl Entry<'_> for u64 {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(reader.u64()?)
+    }
 }
 
 /// One item that the taker does not take.
@@ -138,8 +141,8 @@ pub struct Decline {
     pub code: DeclineCode,
 }
 
-impl Decline {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+impl Entry<'_> for Decline {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let id = reader.u64()?;
         let code = DeclineCode::from_code(reader.u16()?);
         Ok(Decline { id, code })

@@ -4,7 +4,7 @@
 //! The layouts of HELLO and REFUSE never change: see [`wire`](crate::proto::wire).
 
 use super::codes::{FailCode, RefuseCode};
-use super::list::{Decline, Declined, List};
+use super::list::Declined;
 use crate::proto::cursor::{Put, Reader};
 use crate::proto::wire::{
     DecodeError, EncodeError, MAX_REASON, check_text, put_text, read_bool, read_text,
@@ -211,7 +211,7 @@ pub struct Ack<'a> {
 impl<'a> Ack<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let sequence = reader.u32()?;
-        let declined = List::read(reader, Decline::read)?;
+        let declined = Declined::read(reader)?;
         Ok(Ack { sequence, declined })
     }
 

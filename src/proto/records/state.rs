@@ -9,7 +9,7 @@
 //! together. A state without bytes is one part without bytes.
 
 use super::Kind;
-use super::list::{Fit, List, ListWriter};
+use super::list::{Entry, Fit, List, ListWriter};
 use crate::proto::cursor::{Put, Reader};
 use crate::proto::wire::{DecodeError, EncodeError, MAX_STATE, read_bool};
 
@@ -35,8 +35,8 @@ pub struct Part<'a> {
     pub bytes: &'a [u8],
 }
 
-impl<'a> Part<'a> {
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> Entry<'a> for Part<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let id = reader.u64()?;
         let offset = reader.u32()?;
         let total = reader.u32()?;
@@ -46,7 +46,8 @@ impl<'a> Part<'a> {
         if total as usize > MAX_STATE {
             return Err(DecodeError::Value("size of a state"));
         }
-        if bytes.len() > total.saturating_sub(offset) as usize || bytes.is_empty() && total > 0 {
+        let end = u64::from(offset) + bytes.len() as u64;
+        if end > u64::from(total) || bytes.is_empty() && total > 0 {
             return Err(DecodeError::Value("part of a state"));
         }
         Ok(Part {

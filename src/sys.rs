@@ -8,6 +8,8 @@
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
+//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`has_tcp_ulp`],
+//!   [`refuse_passed_fds`]: socket options that nix has no type for
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -110,6 +112,119 @@ fn queue_length(socket: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<u32>
         return Err(io::Error::last_os_error());
     }
     Ok(bytes.unsigned_abs())
+}
+
+/// The socket's protocol: `IPPROTO_TCP`, or 262 for MPTCP (socket(7), `SO_PROTOCOL`).
+///
+/// # Errors
+/// `ENOTSOCK` on what is no socket, `EBADF` on an `O_PATH` descriptor.
+pub fn socket_protocol(socket: impl AsFd) -> io::Result<i32> {
+    let mut protocol = [0; 4];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_PROTOCOL,
+        &mut protocol,
+    )?;
+    Ok(i32::from_ne_bytes(protocol))
+}
+
+/// The kernel's own number for a socket, the same through every descriptor of it and never
+/// used for another one until the next boot (socket(7), `SO_COOKIE`).
+///
+/// # Errors
+/// `ENOTSOCK` on what is no socket, `EBADF` on an `O_PATH` descriptor.
+pub fn socket_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = [0; 8];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_COOKIE,
+        &mut cookie,
+    )?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
+/// The state of a TCP socket as its own number in `linux/tcp_states.h`: 1 established,
+/// 7 closed, 10 listening …
+///
+/// # Errors
+/// `ENOPROTOOPT` or `EOPNOTSUPP` on another kind of socket, `ENOTSOCK` on what is none.
+pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
+    // The kernel gives as much of struct tcp_info as there is room for (tcp(7), TCP_INFO),
+    // and the state is its first byte.
+    let mut state = [0; 1];
+    get_option(
+        socket.as_fd(),
+        libc::IPPROTO_TCP,
+        libc::TCP_INFO,
+        &mut state,
+    )?;
+    Ok(state[0])
+}
+
+/// Whether a protocol such as TLS runs in the kernel on top of a TCP socket (`TCP_ULP`).
+///
+/// # Errors
+/// As for [`tcp_state`].
+pub fn has_tcp_ulp(socket: impl AsFd) -> io::Result<bool> {
+    let mut name = [0; 16]; // TCP_ULP_NAME_MAX
+    let length = get_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_ULP, &mut name)?;
+    Ok(length > 0)
+}
+
+/// Makes the kernel refuse descriptors that others would send to this Unix socket, and to
+/// those accepted from it: their sendmsg fails with `EPERM`. Before Linux 6.16 there is no
+/// such option and this does nothing.
+///
+/// # Errors
+/// `EOPNOTSUPP` on a socket that is not a Unix one.
+pub fn refuse_passed_fds(socket: impl AsFd) -> io::Result<()> {
+    /// From `asm-generic/socket.h`; libc does not have it yet.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    // SAFETY: the option reads one int, which outlives the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of_val(&no) as libc::socklen_t,
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Reads an option whose value is plain bytes; returns how many there are.
+fn get_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = value.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, all of them inside `value`. Only
+    // options that contain no address of ours to be followed are asked for.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(length as usize)
 }
 
 #[cfg(test)]

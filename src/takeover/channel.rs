@@ -1,0 +1,207 @@
+//! The channel: a connected AF_UNIX SOCK_SEQPACKET socket between donor and taker.
+//!
+//! The kernel keeps the boundaries of records, sends one wholly or not at all, and delivers
+//! what is queued even after its sender has died. A record is opaque here: bytes, and the
+//! descriptors that go with them.
+//!
+//! ```text
+//!            ECONNRESET: read on                     0
+//!   Open ───────────────────────▶ Reset ───────────────────────▶ End
+//!     │                                                           ▲
+//!     └──────────────────────────── 0 ────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - *Reset is not the end.* If the other side closes, or dies, with records of ours unread,
+//!   the next receive says ECONNRESET although its own last records are still queued
+//!   (`net/unix/af_unix.c`, `unix_release_sock`). So the error is remembered and reading goes
+//!   on until 0; and a failed send judges nothing either, before all was read.
+//! - *A damaged record has no descriptors*: they were closed before the caller hears of it.
+//! - *No call blocks.* The channel does neither peek nor read(2): a peek installs a copy of
+//!   the descriptors each time, and read(2) closes them without a sign.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::scm;
+
+/// Descriptors in one record. The kernel's bound is 253; the three to spare have caught
+/// others out where a control buffer was rounded.
+pub const MAX_FDS: usize = 250;
+
+/// One end of a connection between donor and taker.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+    /// ECONNRESET was seen.
+    reset: bool,
+}
+
+/// What became of a record that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is in the kernel, whole. The other side gets it even if this process dies now.
+    Done,
+    /// The queue is full; retry when the channel is writable.
+    Blocked,
+    /// The kernel is short of something: this user has too many descriptors in flight
+    /// (unix(7), ETOOMANYREFS) or memory is. No readiness tells when to retry; a timer must.
+    Crowded,
+}
+
+/// What came out of the channel.
+#[derive(Debug)]
+#[must_use]
+pub enum Got {
+    /// A record of this many bytes.
+    Record(usize),
+    /// Nothing for now; wait until the channel is readable.
+    Empty,
+    /// The other side has closed its end and all that it sent was read. It is not
+    /// necessarily dead.
+    End,
+    /// A record that cannot be used, or a channel that cannot be read. All descriptors of
+    /// the record are closed.
+    Broken(Fault),
+}
+
+/// Why a record was thrown away.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It was longer than the buffer.
+    TooLong,
+    /// Some of its descriptors did not arrive: RLIMIT_NOFILE, or a security module.
+    FdsLost,
+    /// It had descriptors but no bytes.
+    NoBytes,
+    /// It had a control message that nobody asked for.
+    ForeignControl,
+    /// recvmsg(2) failed.
+    Os(io::Error),
+}
+
+impl Channel {
+    /// Takes over a connected SOCK_SEQPACKET socket.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Channel {
+            socket,
+            reset: false,
+        }
+    }
+
+    /// Two channels that are each other's other side.
+    ///
+    /// # Errors
+    /// Those of socketpair(2), `EMFILE` above all.
+    pub fn pair() -> io::Result<(Channel, Channel)> {
+        let (one, other) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
+        Ok((Channel::new(one), Channel::new(other)))
+    }
+
+    /// Sends one record, whole or not at all. The descriptors stay open here as well.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty record, which would look like the end of the channel, or
+    /// for more than [`MAX_FDS`] descriptors. `EPIPE` or `ECONNRESET` if the other side has
+    /// closed: what it sent before can still be received. `EMSGSIZE` for a record that is
+    /// longer than the send buffer, `EPERM` if the other side takes no descriptors.
+    pub fn send(&self, record: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<Sent> {
+        if record.is_empty() || fds.len() > MAX_FDS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        loop {
+            let Err(error) = scm::send(self.as_fd(), record, fds) else {
+                return Ok(Sent::Done);
+            };
+            return match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN) => Ok(Sent::Blocked),
+                Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Crowded),
+                _ => Err(error),
+            };
+        }
+    }
+
+    /// Receives one record into `buffer`. Afterwards `fds` holds the descriptors of this
+    /// record and nothing else; what it held before is closed.
+    pub fn recv(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Got {
+        fds.clear();
+        let got = self.recv_any(buffer, fds);
+        if !matches!(got, Got::Record(_)) {
+            fds.clear();
+        }
+        got
+    }
+
+    /// Whether the other side has gone away without reading all that was sent to it.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        self.reset
+    }
+
+    fn recv_any(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Got {
+        loop {
+            let received = match scm::recv(self.as_fd(), buffer, fds) {
+                Ok(received) => received,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => continue,
+                    Some(libc::EAGAIN) => return Got::Empty,
+                    // The kernel reports it once; a second one is not this socket's.
+                    Some(libc::ECONNRESET) if !self.reset => {
+                        self.reset = true;
+                        continue;
+                    }
+                    _ => return Got::Broken(Fault::Os(error)),
+                },
+            };
+            return match received.len {
+                _ if received.fds_lost => Got::Broken(Fault::FdsLost),
+                _ if received.foreign_cmsg => Got::Broken(Fault::ForeignControl),
+                _ if received.truncated => Got::Broken(Fault::TooLong),
+                0 if !fds.is_empty() => Got::Broken(Fault::NoBytes),
+                0 => Got::End,
+                len => Got::Record(len),
+            };
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::TooLong => out.write_str("record longer than the protocol allows"),
+            Fault::FdsLost => out.write_str(
+                "descriptors lost on receipt: RLIMIT_NOFILE reached or a security module objects",
+            ),
+            Fault::NoBytes => out.write_str("descriptors without a record"),
+            Fault::ForeignControl => out.write_str("control message that is not SCM_RIGHTS"),
+            Fault::Os(error) => write!(out, "receive failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Fault::Os(error) => Some(error),
+            Fault::TooLong | Fault::FdsLost | Fault::NoBytes | Fault::ForeignControl => None,
+        }
+    }
+}
+

@@ -1,0 +1,197 @@
+//! Who is at the other end of a channel, and whether it still lives.
+//!
+//! The kernel notes a process's credentials when it calls connect(2) or listen(2), and
+//! SO_PEERCRED tells them to the other side. They authorise; a process id is only for logs,
+//! because the number can belong to another process by now. The pidfd is what death is judged
+//! by, and what a signal is sent through: the end of a channel is not death, since a process
+//! may just close it.
+//!
+//! Trusted are root and our own user, who could take our sockets by other means anyway
+//! (ptrace(2), pidfd_getfd(2)).
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
+
+use crate::sys;
+
+/// A trusted process at the other end of a connected Unix socket.
+#[derive(Debug)]
+pub struct Identity {
+    pid: u32,
+    uid: u32,
+    pidfd: Option<OwnedFd>,
+}
+
+/// Why there is no [`Identity`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// Neither root nor our own user.
+    Untrusted {
+        /// Its process id, for the log; 0 if it is in another pid namespace.
+        pid: u32,
+        /// Its user id.
+        uid: u32,
+    },
+    /// The kernel did not tell, for want of descriptors above all.
+    Os(io::Error),
+}
+
+impl Identity {
+    /// The process that has connected to, or listened for, the other end of `socket`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Untrusted`] if it must not learn or give anything.
+    pub fn of(socket: impl AsFd) -> Result<Identity, IdentityError> {
+        let socket = socket.as_fd();
+        let peer = getsockopt(&socket, sockopt::PeerCredentials).map_err(os)?;
+        // The kernel's own numbers are never negative; 0 stands for another pid namespace.
+        let (pid, uid) = (peer.pid().unsigned_abs(), peer.uid());
+        if !is_trusted(uid) {
+            return Err(IdentityError::Untrusted { pid, uid });
+        }
+        let pidfd = match getsockopt(&socket, sockopt::PeerPidfd) {
+            Ok(pidfd) => Some(pidfd),
+            // Linux before 6.5.
+            Err(Errno::ENOPROTOOPT) => pidfd_of(pid, socket)?,
+            Err(error) => return Err(os(error)),
+        };
+        Ok(Identity { pid, uid, pidfd })
+    }
+
+    /// Its process id, for logs only; 0 if it is in another pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its effective user id.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Its pidfd, readable once the process is dead. None on a kernel that gives none across
+    /// pid namespaces.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the process is known to be dead. It may come milliseconds after the end of the
+    /// channel, as a dying process closes its files first.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.pidfd()
+            .is_some_and(|pidfd| ready(pidfd, PollFlags::POLLIN))
+    }
+
+    /// Kills the process (SIGKILL).
+    ///
+    /// # Errors
+    /// As for [`Identity::terminate`].
+    pub fn kill(&self) -> io::Result<()> {
+        self.terminate(libc::SIGKILL)
+    }
+
+    /// Sends a signal that ends the process.
+    ///
+    /// # Errors
+    /// `ESRCH` if it is dead, `EPERM` if it may not be signalled (it is root and we are not),
+    /// `Unsupported` without a pidfd: a signal by number could hit a stranger.
+    pub fn terminate(&self, signal: i32) -> io::Result<()> {
+        let pidfd = self.pidfd().ok_or(io::ErrorKind::Unsupported)?;
+        sys::pidfd_send_signal(pidfd, signal)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "pid {} uid {}", self.pid, self.uid)
+    }
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityError::Untrusted { pid, uid } => write!(
+                out,
+                "pid {pid} runs as uid {uid}, trusted are only root and our own uid {}",
+                geteuid()
+            ),
+            IdentityError::Os(error) => write!(out, "other side cannot be identified: {error}"),
+        }
+    }
+}
+
+impl Error for IdentityError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            IdentityError::Untrusted { .. } => None,
+            IdentityError::Os(error) => Some(error),
+        }
+    }
+}
+
+/// Whether what belongs to this user is as good as ours.
+pub(super) fn is_trusted(uid: u32) -> bool {
+    trusts(uid, geteuid().as_raw(), in_initial_user_namespace)
+}
+
+/// A user namespace shows every user that it does not map as the overflow uid
+/// (user_namespaces(7)): there that uid is anybody, even if it looks like our own.
+fn trusts(uid: u32, own: u32, in_initial_namespace: impl FnOnce() -> bool) -> bool {
+    if uid == OVERFLOW_UID {
+        return uid == own && in_initial_namespace();
+    }
+    uid == own || uid == ROOT
+}
+
+fn in_initial_user_namespace() -> bool {
+    // One line that maps every id to itself; unreadable means not known to be so.
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+/// A pidfd by number, for kernels that cannot give it by socket.
+///
+/// The process may have died and its number be taken again before it is opened. If its end
+/// of the channel is open even *after* that, it was alive and the number was its own.
+fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, IdentityError> {
+    if pid == 0 {
+        return Ok(None);
+    }
+    let pidfd = sys::pidfd_open(pid).map_err(IdentityError::Os)?;
+    if ready(socket, PollFlags::empty()) {
+        return Err(os(Errno::ESRCH));
+    }
+    Ok(Some(pidfd))
+}
+
+/// Whether one of `events`, an error or a hang-up is there at once; the latter two need not
+/// be asked for (poll(2)).
+fn ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
+    let mut wanted = [PollFd::new(fd, events)];
+    loop {
+        match poll(&mut wanted, PollTimeout::ZERO) {
+            Err(Errno::EINTR) => {}
+            outcome => return outcome.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
+fn os(error: Errno) -> IdentityError {
+    IdentityError::Os(error.into())
+}
+
+const ROOT: u32 = 0;
+/// The default of `/proc/sys/kernel/overflowuid`.
+const OVERFLOW_UID: u32 = 65534;

@@ -1,0 +1,372 @@
+//! PATH: where donor and taker meet.
+//!
+//! A file name proves nothing. Who looks at PATH opens it first, without following a symbolic
+//! link, then asks what it is and whose, and connects through that very descriptor
+//! (`/proc/self/fd/N`): no other file can come in between. What listens there is asked for
+//! its credentials after that, since the owner of a file need not be who listens.
+//!
+//! What connect(2) with SOCK_SEQPACKET says, and what it means:
+//!
+//! | answer | meaning |
+//! |---|---|
+//! | connected | a donor lives |
+//! | EAGAIN | a donor lives, its backlog is full |
+//! | EPROTOTYPE | something lives that is not SEQPACKET: the original program, or a datagram socket |
+//! | ECONNREFUSED | nobody has this socket any more: the file is stale |
+//!
+//! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
+//! So nothing here connects that way. Looking does no more to a donor than a caller who hangs
+//! up at once. Needs `/proc`.
+
+mod offer;
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+use super::channel::Channel;
+use super::identity::{self, Identity, IdentityError};
+
+pub use offer::{Offer, PublishError, Replace};
+
+/// The longest PATH in bytes. Nothing here needs the limit, but a longer name could not be
+/// given to any program that puts it into a sockaddr_un (unix(7)).
+pub const MAX_PATH: usize = 107;
+
+/// A PATH that can name a takeover socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeoverPath {
+    given: PathBuf,
+    /// Absolute, since a daemon leaves its working directory.
+    directory: PathBuf,
+    name: OsString,
+}
+
+/// Why a PATH is unusable. Nothing was touched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PathError {
+    /// No bytes.
+    Empty,
+    /// Longer than [`MAX_PATH`]; how long.
+    TooLong(usize),
+    /// A NUL byte inside. Abstract names are not supported: they have no permissions.
+    Nul,
+    /// The name of a directory.
+    Directory,
+    /// It is relative, and there is no working directory.
+    NoWorkingDirectory(io::Error),
+}
+
+/// What is at a PATH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing.
+    Free,
+    /// A socket that nobody listens on any more.
+    Stale,
+    /// A donor.
+    Alive,
+    /// The original program's socket, or another listener of SOCK_STREAM; it lives.
+    Original,
+    /// Something else than a takeover socket; what.
+    NotASocket(&'static str),
+    /// A socket of a user who is neither root nor we.
+    Foreign {
+        /// Its owner.
+        uid: u32,
+    },
+}
+
+/// Why there is no connection to a donor.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody is there; why.
+    Nobody(&'static str),
+    /// PATH is something else; what.
+    NotASocket(&'static str),
+    /// PATH, or who listens there, belongs to a user who is neither root nor we.
+    Foreign {
+        /// That user.
+        uid: u32,
+    },
+    /// The original program listens there, or another one with SOCK_STREAM.
+    Original,
+    /// The donor's backlog is full: too many callers at a time. Retry is safe.
+    Busy,
+    /// The system's own reason.
+    Other(io::Error),
+}
+
+impl TakeoverPath {
+    /// Checks the name alone, and that it is not a directory.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(path: impl AsRef<Path>) -> Result<TakeoverPath, PathError> {
+        let given = path.as_ref();
+        let bytes = given.as_os_str().as_bytes();
+        if bytes.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if bytes.len() > MAX_PATH {
+            return Err(PathError::TooLong(bytes.len()));
+        }
+        if bytes.contains(&0) {
+            return Err(PathError::Nul);
+        }
+        // Path hides a trailing "/" or "/.", so look at the bytes.
+        let last = bytes.rsplit(|&byte| byte == b'/').next();
+        let names_directory = matches!(last, None | Some(b"" | b"." | b".."));
+        if names_directory || fs::symlink_metadata(given).is_ok_and(|found| found.is_dir()) {
+            return Err(PathError::Directory);
+        }
+        let absolute = std::path::absolute(given).map_err(PathError::NoWorkingDirectory)?;
+        let (Some(directory), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            return Err(PathError::Directory);
+        };
+        Ok(TakeoverPath {
+            given: given.to_owned(),
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// PATH as it was given.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.given
+    }
+
+    /// Whether users beside root and us could put another file in PATH's place, because its
+    /// directory is theirs or everybody's. Worth a warning; the checks of owner and
+    /// credentials stay.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        const EVERYBODY_WRITES: u32 = 0o002;
+        const STICKY: u32 = 0o1000;
+        fs::metadata(&self.directory).is_ok_and(|found| {
+            !identity::is_trusted(found.uid())
+                || found.mode() & (EVERYBODY_WRITES | STICKY) == EVERYBODY_WRITES
+        })
+    }
+
+    fn open_directory(&self) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(&self.directory, flags, Mode::empty())
+    }
+}
+
+/// What is at PATH, without disturbing it.
+///
+/// # Errors
+/// If that cannot be told: no such directory, no permission.
+pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
+    let directory = path.open_directory()?;
+    Ok(probe_in(&directory, &path.name)?)
+}
+
+/// Connects to the donor at PATH. Both checks of its identity are done: who owns PATH, and
+/// who listens there.
+///
+/// # Errors
+/// Why not; nothing was handed over then.
+pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
+    let sight = match path.open_directory() {
+        Ok(directory) => look(&directory, &path.name).map_err(other)?,
+        Err(Errno::ENOENT) => Sight::Nothing,
+        Err(error) => return Err(other(error)),
+    };
+    let file = match sight {
+        Sight::Socket(file) => file,
+        Sight::Nothing => return Err(ConnectError::Nobody("there is no such file")),
+        Sight::NotASocket(kind) => return Err(ConnectError::NotASocket(kind)),
+        Sight::Foreign { uid } => return Err(ConnectError::Foreign { uid }),
+    };
+    let socket = match call(&file).map_err(other)? {
+        Answer::Connected(socket) => socket,
+        Answer::Refused => return Err(ConnectError::Nobody("nobody listens there any more")),
+        Answer::BacklogFull => return Err(ConnectError::Busy),
+        Answer::Stream => return Err(ConnectError::Original),
+        Answer::Datagram => return Err(ConnectError::NotASocket(DATAGRAM)),
+    };
+    let donor = Identity::of(&socket).map_err(|error| match error {
+        IdentityError::Untrusted { uid, .. } => ConnectError::Foreign { uid },
+        IdentityError::Os(error) => ConnectError::Other(error),
+    })?;
+    Ok((Channel::new(socket), donor))
+}
+
+/// A directory entry, as it is seen without touching it.
+enum Sight {
+    Nothing,
+    /// A socket of a trusted user, opened with O_PATH.
+    Socket(OwnedFd),
+    NotASocket(&'static str),
+    Foreign {
+        uid: u32,
+    },
+}
+
+/// What connecting to a socket file gives.
+enum Answer {
+    Connected(OwnedFd),
+    Refused,
+    BacklogFull,
+    Stream,
+    Datagram,
+}
+
+fn probe_in(directory: &OwnedFd, name: &OsStr) -> nix::Result<Probe> {
+    let file = match look(directory, name)? {
+        Sight::Socket(file) => file,
+        Sight::Nothing => return Ok(Probe::Free),
+        Sight::NotASocket(kind) => return Ok(Probe::NotASocket(kind)),
+        Sight::Foreign { uid } => return Ok(Probe::Foreign { uid }),
+    };
+    Ok(match call(&file)? {
+        Answer::Connected(_) | Answer::BacklogFull => Probe::Alive,
+        Answer::Refused => Probe::Stale,
+        Answer::Stream => Probe::Original,
+        Answer::Datagram => Probe::NotASocket(DATAGRAM),
+    })
+}
+
+fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<Sight> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = match openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::ENOENT) => return Ok(Sight::Nothing),
+        Err(error) => return Err(error),
+    };
+    let found = fstat(&file)?;
+    let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFSOCK if identity::is_trusted(found.st_uid) => return Ok(Sight::Socket(file)),
+        SFlag::S_IFSOCK => return Ok(Sight::Foreign { uid: found.st_uid }),
+        SFlag::S_IFREG => "a regular file",
+        SFlag::S_IFDIR => "a directory",
+        SFlag::S_IFLNK => "a symbolic link",
+        SFlag::S_IFIFO => "a FIFO",
+        _ => "a device",
+    };
+    Ok(Sight::NotASocket(kind))
+}
+
+fn call(file: &OwnedFd) -> nix::Result<Answer> {
+    let attempt = |kind| loop {
+        match dial(file, kind) {
+            Err(Errno::EINTR) => {}
+            outcome => return outcome,
+        }
+    };
+    match attempt(SockType::SeqPacket) {
+        Ok(socket) => Ok(Answer::Connected(socket)),
+        Err(Errno::ECONNREFUSED) => Ok(Answer::Refused),
+        Err(Errno::EAGAIN) => Ok(Answer::BacklogFull),
+        // Connecting a datagram socket has no effect on the other side, whatever it is.
+        Err(Errno::EPROTOTYPE) => match attempt(SockType::Datagram) {
+            Err(Errno::EPROTOTYPE) => Ok(Answer::Stream),
+            Err(Errno::ECONNREFUSED) => Ok(Answer::Refused),
+            Err(error) => Err(error),
+            Ok(_) => Ok(Answer::Datagram),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Connects to the socket behind an O_PATH descriptor. Never waits: a Unix socket connects at
+/// once, or says EAGAIN.
+fn dial(file: &OwnedFd, kind: SockType) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
+    let address = format!("/proc/self/fd/{}", file.as_raw_fd());
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(address.as_str())?)?;
+    Ok(socket)
+}
+
+fn other(error: Errno) -> ConnectError {
+    ConnectError::Other(error.into())
+}
+
+const DATAGRAM: &str = "a datagram socket";
+
+impl fmt::Display for TakeoverPath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.given.display().fmt(out)
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PathError::Empty => out.write_str("is empty"),
+            PathError::TooLong(length) => {
+                write!(
+                    out,
+                    "has {length} bytes, a socket's name has at most {MAX_PATH}"
+                )
+            }
+            PathError::Nul => out.write_str("contains a NUL byte"),
+            PathError::Directory => out.write_str("names a directory, not a socket in one"),
+            PathError::NoWorkingDirectory(error) => {
+                write!(
+                    out,
+                    "is relative, and there is no working directory: {error}"
+                )
+            }
+        }
+    }
+}
+
+impl Error for PathError {}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Free => out.write_str("does not exist"),
+            Probe::Stale => out.write_str("is a socket that nobody listens on any more"),
+            Probe::Alive => out.write_str("is offered by a running process"),
+            Probe::Original => out.write_str("is a running process's SOCK_STREAM socket"),
+            Probe::NotASocket(kind) => write!(out, "is {kind}, not a takeover socket"),
+            Probe::Foreign { uid } => write!(out, "belongs to uid {uid}"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Nobody(why) => out.write_str(why),
+            ConnectError::NotASocket(kind) => write!(out, "is {kind}, not a takeover socket"),
+            ConnectError::Foreign { uid } => write!(
+                out,
+                "belongs to uid {uid}, trusted are only root and our own user"
+            ),
+            ConnectError::Original => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
+            ConnectError::Busy => out.write_str("its queue of callers is full"),
+            ConnectError::Other(error) => write!(out, "cannot be connected to: {error}"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ConnectError::Other(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+

@@ -1,0 +1,296 @@
+//! An offer to be taken over: a listening socket that gets the name PATH in one step.
+//!
+//! ```text
+//!           bind                    publish                    withdraw
+//!   ·  ─────────────▶ temporary ───────────────▶ published ───────────────▶ ·
+//!                         │ drop                     │ drop
+//!                         ▼                          ▼
+//!                     unlinked                name left alone
+//! ```
+//!
+//! All that can fail for good is done by [`Offer::bind`], under a short temporary name in the
+//! same directory. Publishing is a rename(2): callers meet the old socket or the new one,
+//! never a gap. It can be tried again.
+//!
+//! Invariants:
+//! - the file's mode is 0600 from its first moment, whatever the umask;
+//! - what is replaced or removed was looked at under the lock on PATH.lock, so of two
+//!   processes that find the same stale name only one takes it;
+//! - a name is removed only while it is our own socket's: after a takeover PATH is the
+//!   successor's, and is left alone.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::{Answer, Channel, Probe, Sight, TakeoverPath, call, look, probe_in};
+use crate::sys;
+
+/// A socket that takers connect to.
+#[derive(Debug)]
+pub struct Offer {
+    listener: UnixListener,
+    path: TakeoverPath,
+    directory: OwnedFd,
+    /// The present name in `directory`.
+    name: OsString,
+    inode: Inode,
+    published: bool,
+}
+
+/// What publishing may put our socket in the place of, beside nothing at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// A socket that nobody listens on: for a plain start.
+    Stale,
+    /// Also one that a live process listens on: for a taker, who owns what was offered there.
+    Live,
+}
+
+/// Why an offer is not published. It still can be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// PATH is taken, by what.
+    Taken(Probe),
+    /// Another process is publishing at the same PATH just now; retry in a moment.
+    Locked,
+    /// The system's own reason.
+    Os(io::Error),
+}
+
+impl Offer {
+    /// Makes a socket that listens under a temporary name beside `path`.
+    ///
+    /// To be called by the process that will serve it, after any fork: listen(2) notes the
+    /// credentials that callers are shown.
+    ///
+    /// # Errors
+    /// If the directory does not exist or cannot be written, or at a limit.
+    pub fn bind(path: &TakeoverPath) -> io::Result<Offer> {
+        let directory = path.open_directory()?;
+        sweep(&directory);
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        // bind(2) gives the file the mode that the socket has (`net/unix/af_unix.c`).
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let name = bind_temporary(&socket, &directory)?;
+        let inode = inode_of(&directory, &name)?.ok_or(Errno::ENOENT)?;
+        // From here on Drop removes the temporary name if a step fails.
+        let offer = Offer {
+            listener: UnixListener::from(socket),
+            path: path.clone(),
+            directory,
+            name,
+            inode,
+            published: false,
+        };
+        // Before listen: connections inherit the option, and it is to cover the first one.
+        sys::refuse_passed_fds(&offer)?;
+        socket::listen(&offer, Backlog::new(BACKLOG)?)?;
+        Ok(offer)
+    }
+
+    /// Gives the socket its name PATH. Once done, calling again changes nothing.
+    ///
+    /// # Errors
+    /// Why not; the socket goes on listening under its temporary name.
+    pub fn publish(&mut self, replace: Replace) -> Result<(), PublishError> {
+        if self.published {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        match (probe_in(&self.directory, &self.path.name)?, replace) {
+            (Probe::Free | Probe::Stale, _) => {}
+            (Probe::Alive | Probe::Original, Replace::Live) => {}
+            (taken, _) => return Err(PublishError::Taken(taken)),
+        }
+        let (directory, path) = (&self.directory, &self.path);
+        renameat(
+            directory,
+            self.name.as_os_str(),
+            directory,
+            path.name.as_os_str(),
+        )?;
+        self.name.clone_from(&self.path.name);
+        self.published = true;
+        Ok(())
+    }
+
+    /// The next caller, if there is one. Its identity is still to be asked for.
+    ///
+    /// # Errors
+    /// Those of accept(2): `EMFILE` and `ENFILE` at a limit, where the caller stays queued.
+    pub fn accept(&self) -> io::Result<Option<Channel>> {
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                Ok(Some(Channel::new(stream.into())))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the offer at the end of the service: PATH is removed if it is still ours.
+    ///
+    /// # Errors
+    /// If PATH is ours and cannot be removed.
+    pub fn withdraw(self) -> Result<(), PublishError> {
+        if !self.published {
+            return Ok(()); // Drop removes the temporary name.
+        }
+        match self.lock() {
+            Ok(_lock) => Ok(self.unlink()?),
+            // Whoever publishes now puts another socket in place of ours.
+            Err(PublishError::Locked) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The lock that all who publish at PATH take; dropped, it is free.
+    ///
+    /// It is only tried for: a process stopped by a signal could hold it for ever. Its file
+    /// stays, as unlinking would let two processes lock two files of the same name.
+    fn lock(&self) -> Result<Flock<File>, PublishError> {
+        let mut name = self.path.name.clone();
+        name.push(".lock");
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(&self.directory, name.as_os_str(), flags, mode)?;
+        match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(lock),
+            Err((_, Errno::EAGAIN)) => Err(PublishError::Locked),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    fn unlink(&self) -> nix::Result<()> {
+        // The number cannot be another file's: our socket holds on to its inode.
+        if inode_of(&self.directory, &self.name)? != Some(self.inode) {
+            return Ok(());
+        }
+        unlinkat(
+            &self.directory,
+            self.name.as_os_str(),
+            UnlinkatFlags::NoRemoveDir,
+        )
+    }
+}
+
+impl AsFd for Offer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = self.unlink()
+        {
+            log::warn!(
+                "{} stays in {}: {error}",
+                self.name.display(),
+                self.path.directory.display()
+            );
+        }
+    }
+}
+
+/// A file, whatever its name: device and number.
+type Inode = (u64, u64);
+
+/// Callers that may wait while one takeover is under way. They are told BUSY in turn.
+const BACKLOG: i32 = 16;
+/// Temporary names that one process may have, or may find taken, in a directory.
+const NAMES: u32 = 64;
+const PREFIX: &str = ".takeover.";
+/// No process needs so long from bind to listen, where its socket would seem stale.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Binds to a name of our own. It is short, so that it fits into a sockaddr_un behind the
+/// directory's descriptor however long PATH is.
+fn bind_temporary(socket: &OwnedFd, directory: &OwnedFd) -> nix::Result<OsString> {
+    for number in 0..NAMES {
+        let name = format!("{PREFIX}{}.{number}", process::id());
+        let address = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+        match socket::bind(socket.as_raw_fd(), &UnixAddr::new(address.as_str())?) {
+            Ok(()) => return Ok(name.into()),
+            Err(Errno::EADDRINUSE) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::EADDRINUSE)
+}
+
+/// Removes temporary names whose processes were killed before they could. Best effort: what
+/// stays does no harm.
+fn sweep(directory: &OwnedFd) {
+    let Ok(entries) = fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            && let Ok(Sight::Socket(file)) = look(directory, &name)
+            && is_settled(&file)
+            && let Ok(Answer::Refused) = call(&file)
+        {
+            let _ = unlinkat(directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn is_settled(file: &OwnedFd) -> bool {
+    let Ok(found) = fstat(file) else {
+        return false;
+    };
+    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(found.st_ctime.unsigned_abs());
+    made.elapsed().is_ok_and(|age| age > SETTLED)
+}
+
+fn inode_of(directory: &OwnedFd, name: &OsString) -> nix::Result<Option<Inode>> {
+    match fstatat(directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some((found.st_dev, found.st_ino))),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl From<Errno> for PublishError {
+    fn from(error: Errno) -> Self {
+        PublishError::Os(error.into())
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::Taken(by) => by.fmt(out),
+            PublishError::Locked => out.write_str("is being published by another process"),
+            PublishError::Os(error) => write!(out, "cannot be published: {error}"),
+        }
+    }
+}
+
+impl Error for PublishError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            PublishError::Os(error) => Some(error),
+            PublishError::Taken(_) | PublishError::Locked => None,
+        }
+    }
+}

@@ -1,2 +1,115 @@
-//! The service.
-fn main() {}
+//! The service binary: parse, run, exit code.
+//!
+//! `main` maps [`run`]'s result and nothing else. SIGPIPE is ignored, as std sets it up
+//! before `main`: a reader that goes away is an error of one write, never the end of us.
+
+// Nothing in a binary can be reached from outside; `pub` says what a room offers the others.
+#![allow(unreachable_pub)]
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cli::{Command, Options, Role};
+use daemon::daemonize::daemonize;
+use daemon::logging::{Console, Logging};
+use daemon::pidfile::{PidFile, PidFileError};
+
+#[allow(dead_code)] // until the server asks for all of it
+mod cli;
+#[allow(dead_code)]
+mod daemon;
+mod server;
+
+/// Exit code: something failed.
+const FAILURE: u8 = 1;
+/// Exit code: the command line is wrong.
+const USAGE: u8 = 2;
+
+/// The version of the records between donor and taker.
+const WIRE_VERSION: u16 = 1;
+/// The version of what is said about a peer.
+const STATE_VERSION: u16 = 1;
+
+fn main() -> ExitCode {
+    ExitCode::from(run(&env::args_os().skip(1).collect::<Vec<_>>()))
+}
+
+fn run(args: &[OsString]) -> u8 {
+    match cli::parse(args) {
+        Ok(Command::Run(options)) => start(*options),
+        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Version) => print(&cli::version(WIRE_VERSION, STATE_VERSION)),
+        Err(usage) => {
+            complain(usage);
+            USAGE
+        }
+    }
+}
+
+/// Everything around the server, in the order that `daemon` explains.
+fn start(options: Options) -> u8 {
+    let pid_file = match open_pid_file(&options) {
+        Ok(pid_file) => pid_file,
+        Err(error) => {
+            complain(error);
+            return FAILURE;
+        }
+    };
+    let readiness = match options
+        .daemon
+        .then(|| daemonize(options.console))
+        .transpose()
+    {
+        Ok(readiness) => readiness,
+        Err(error) => {
+            complain(format_args!("cannot become a daemon: {error}"));
+            return FAILURE;
+        }
+    };
+    let console = match options.daemon && !options.console {
+        true => Console::WhileStarting,
+        false => Console::Always,
+    };
+    let log = Logging::install(options.level, console, options.syslog);
+    // Daemonizing has changed the pid.
+    if let Some(pid_file) = &pid_file
+        && let Err(error) = pid_file.write()
+    {
+        log::warn!("pid file {:?}: {error}", pid_file.path());
+    }
+    server::run(options, log, readiness, pid_file)
+}
+
+/// A taker need not have the lock: it is the donor's until the takeover, and comes with it.
+fn open_pid_file(options: &Options) -> Result<Option<PidFile>, PidFileError> {
+    let Some(path) = &options.pid_file else {
+        return Ok(None);
+    };
+    match (PidFile::open(path), &options.role) {
+        (Err(PidFileError::Held { .. }), Role::TakeOver { .. }) => Ok(None),
+        (opened, _) => opened.map(Some),
+    }
+}
+
+fn print(text: &str) -> u8 {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(format_args!("stdout: {error}"));
+            FAILURE
+        }
+    }
+}
+
+/// One line for whoever started us, before there is a log. If stderr cannot take it there is
+/// still the exit code.
+fn complain(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "socket-takeover: {what}");
+}

@@ -1,0 +1,282 @@
+//! The command line: what the operator may say, and one line for everything that he may not.
+//!
+//! [`parse`] is pure. It looks at the arguments alone, never at the system, so that bad
+//! input is refused before a socket, a file or a signal is touched. A refusal is one line:
+//! what is wrong, why, and what to do about it.
+//!
+//! Invariants
+//! - An [`Options`] can only hold what the service can act on: no half address, no facility
+//!   for a syslog that is switched off, no listener settings for a listener that comes from
+//!   the donor.
+//! - No option is silently ignored: what would have no effect is refused.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use getopts::Matches;
+use log::LevelFilter;
+use syslog::Facility;
+
+pub use grammar::{help, version};
+
+mod grammar;
+#[cfg(test)]
+mod tests;
+mod value;
+
+/// Pending connections the kernel may keep for us where `-b` says nothing. It cuts the
+/// figure to net.core.somaxconn, whose default is the same (listen(2)).
+pub const DEFAULT_BACKLOG: i32 = 4096;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Serve, by an own listener or by one that is taken over.
+    Run(Box<Options>),
+    /// Print [`help`] and leave.
+    Help,
+    /// Print [`version`] and leave.
+    Version,
+}
+
+/// Everything that the service lets its operator choose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where listener and peers come from.
+    pub role: Role,
+    /// Leave the terminal once serving has begun.
+    pub daemon: bool,
+    /// Where to keep the process id; absolute with `daemon`.
+    pub pid_file: Option<PathBuf>,
+    /// The facility to log under, `None` to leave syslog alone.
+    pub syslog: Option<Facility>,
+    /// Log to stderr as a daemon too; in the foreground that is always so.
+    pub console: bool,
+    /// The most detailed level that is logged.
+    pub level: LevelFilter,
+    /// How long each step of a takeover may last.
+    pub deadlines: Deadlines,
+}
+
+/// Where listener and peers come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A cold start: bind a listener, peers will come.
+    Serve {
+        /// Where to listen; with port 0 the kernel picks one.
+        listen: SocketAddr,
+        /// Pending connections the kernel may keep, at least 1.
+        backlog: i32,
+        /// How long a peer may be silent before it is closed, `None` for as long as it likes.
+        idle_timeout: Option<Duration>,
+        /// Where to offer a takeover, `None` if it shall not be possible.
+        path: Option<PathBuf>,
+    },
+    /// A takeover: everything comes from the donor that offers it at `path`, and the next
+    /// takeover is offered there.
+    TakeOver {
+        /// The donor's PATH.
+        path: PathBuf,
+    },
+}
+
+/// How long each step of a takeover may last before it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the taker's connection to its first record.
+    pub hello: Duration,
+    /// Copying everything while the donor still serves.
+    pub preload: Duration,
+    /// Nobody serves: from the hold to the taker's claim.
+    pub freeze: Duration,
+    /// Waiting for the taker's claim once the last record is sent.
+    pub claim: Duration,
+    /// Serving what the taker declined.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(2),
+            preload: Duration::from_secs(30),
+            freeze: Duration::from_secs(1),
+            claim: Duration::from_secs(1),
+            drain: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Why a command line is refused: one printable line that also says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage(String);
+
+impl Usage {
+    fn new(what: impl fmt::Display, why: impl fmt::Display, remedy: impl fmt::Display) -> Self {
+        Self(format!("{what}: {why}; {remedy}"))
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads the arguments, without the program's own name.
+///
+/// # Errors
+/// The first thing that is found wrong.
+pub fn parse(args: &[OsString]) -> Result<Command, Usage> {
+    if let Some(bad) = args.iter().find(|arg| arg.to_str().is_none()) {
+        return refuse(
+            format!("argument {bad:?}"),
+            "is not valid UTF-8",
+            "rename the file, or reach it by another path",
+        );
+    }
+    let given = grammar::grammar().parse(args).map_err(grammar::misspelt)?;
+    if given.opt_present("help") {
+        return Ok(Command::Help);
+    }
+    if given.opt_present("version") {
+        return Ok(Command::Version);
+    }
+    if let Some(operand) = given.free.first() {
+        return refuse(
+            format!("operand {operand:?}"),
+            "everything is said by options",
+            "remove it, or put the option it belongs to in front of it",
+        );
+    }
+    let options = Options {
+        role: role(&given)?,
+        daemon: given.opt_present("daemon"),
+        pid_file: value_of(&given, "pid-file", |text| value::file_path("-P", text))?,
+        syslog: syslog(&given)?,
+        console: given.opt_present("log-console"),
+        level: match given.opt_count("verbose") {
+            0 => LevelFilter::Info,
+            1 => LevelFilter::Debug,
+            _ => LevelFilter::Trace,
+        },
+        deadlines: value::deadlines("--deadline", &given.opt_strs("deadline"))?,
+    };
+    if options.daemon {
+        check_daemon(&options)?;
+    }
+    Ok(Command::Run(Box::new(options)))
+}
+
+fn role(given: &Matches) -> Result<Role, Usage> {
+    if let Some(path) = value_of(given, "takeover", |text| value::socket_path("-T", text))? {
+        refuse_inherited(given)?;
+        return Ok(Role::TakeOver { path });
+    }
+    let address = value_of(given, "listen-address", |text| value::address("-a", text))?;
+    let port = value_of(given, "listen-port", |text| {
+        value::number("-p", text, 0..=u16::MAX)
+    })?;
+    let listen = match (address, port) {
+        (Some(address), Some(port)) => SocketAddr::new(address, port),
+        (Some(_), None) => return refuse("-a without -p", "a listener needs both", "add -p PORT"),
+        (None, Some(_)) => {
+            return refuse("-p without -a", "a listener needs both", "add -a ADDRESS");
+        }
+        (None, None) => {
+            return refuse(
+                "nothing to serve",
+                "there is neither a listener nor a donor",
+                "give -a ADDRESS and -p PORT to start, or -T PATH to take over",
+            );
+        }
+    };
+    let backlog = |text: &str| value::number("-b", text, 1..=i32::MAX);
+    Ok(Role::Serve {
+        listen,
+        backlog: value_of(given, "listen-backlog", backlog)?.unwrap_or(DEFAULT_BACKLOG),
+        idle_timeout: value_of(given, "idle-timeout", |text| {
+            value::idle_timeout("-i", text)
+        })?,
+        path: value_of(given, "takeover-path", |text| {
+            value::socket_path("-t", text)
+        })?,
+    })
+}
+
+/// What a taker cannot choose because it comes from the donor.
+fn refuse_inherited(given: &Matches) -> Result<(), Usage> {
+    for (name, option, why) in [
+        ("listen-address", "-a", "the listener comes from the donor"),
+        ("listen-port", "-p", "the listener comes from the donor"),
+        ("listen-backlog", "-b", "the listener keeps its backlog"),
+        ("idle-timeout", "-i", "the donor's idle timeout goes on"),
+        (
+            "takeover-path",
+            "-t",
+            "the next takeover is offered at the same PATH",
+        ),
+    ] {
+        if given.opt_present(name) {
+            return refuse(format!("{option} with -T"), why, format!("remove {option}"));
+        }
+    }
+    Ok(())
+}
+
+fn syslog(given: &Matches) -> Result<Option<Facility>, Usage> {
+    let facility = value_of(given, "log-facility", |text| value::facility("-S", text))?;
+    match (given.opt_present("no-syslog"), facility) {
+        (false, facility) => Ok(Some(facility.unwrap_or(Facility::LOG_DAEMON))),
+        (true, None) => Ok(None),
+        (true, Some(_)) => refuse(
+            "-S with -G",
+            "a facility means nothing without syslog",
+            "remove one of them",
+        ),
+    }
+}
+
+/// What holds for a daemon only: it lives in / and has lost its terminal.
+fn check_daemon(options: &Options) -> Result<(), Usage> {
+    if options.syslog.is_none() && !options.console {
+        return refuse(
+            "-d with -G",
+            "the daemon would log nowhere",
+            "remove -G, or add -l and redirect stderr",
+        );
+    }
+    let socket = match &options.role {
+        Role::Serve { path, .. } => path.as_ref(),
+        Role::TakeOver { path } => Some(path),
+    };
+    let mut paths = socket.into_iter().chain(&options.pid_file);
+    match paths.find(|path| path.is_relative()) {
+        None => Ok(()),
+        Some(path) => refuse(
+            format!("{path:?} with -d"),
+            "a daemon's working directory is /",
+            "give the absolute path",
+        ),
+    }
+}
+
+/// The value of an option that was given, read by `read`.
+fn value_of<T>(
+    given: &Matches,
+    name: &str,
+    read: impl FnOnce(&str) -> Result<T, Usage>,
+) -> Result<Option<T>, Usage> {
+    given.opt_str(name).map(|text| read(&text)).transpose()
+}
+
+fn refuse<T>(
+    what: impl fmt::Display,
+    why: impl fmt::Display,
+    remedy: impl fmt::Display,
+) -> Result<T, Usage> {
+    Err(Usage::new(what, why, remedy))
+}

@@ -1,0 +1,100 @@
+//! What the options are called, and everything that is said about them.
+
+use getopts::{Fail, Options};
+
+use super::Usage;
+
+/// Every option with its line of help; the long names are those that [`super::parse`] asks
+/// for.
+#[rustfmt::skip] // one line an option reads as a table
+pub(super) fn grammar() -> Options {
+    let mut grammar = Options::new();
+    grammar
+        .optopt("a", "listen-address", "IP address to listen on", "ADDRESS")
+        .optopt("p", "listen-port", "TCP port to listen on, 0: any free one", "PORT")
+        .optopt("b", "listen-backlog", "pending connections (default 4096)", "COUNT")
+        .optopt("i", "idle-timeout", "close a peer that is silent that long (default: never)", "SEC")
+        .optopt("t", "takeover-path", "offer a takeover at this Unix socket", "PATH")
+        .optopt("T", "takeover", "take over from the process that offers it at PATH, and offer the next one there", "PATH")
+        .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, claim=1000, drain=600000 (the defaults); repeatable", "STEP=MS")
+        .optflag("d", "daemon", "run in the background; return once it serves")
+        .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
+        .optopt("S", "log-facility", "daemon, user, local0 to local7 or 0 to 7 (default daemon)", "NAME")
+        .optflag("G", "no-syslog", "do not log to syslog")
+        .optflag("l", "log-console", "log to stderr with -d too")
+        .optflagmulti("v", "verbose", "log each peer; twice: each message too")
+        .optflag("V", "version", "print the versions and exit")
+        .optflag("h", "help", "print this help and exit");
+    grammar
+}
+
+/// What getopts found wrong, in our words.
+pub(super) fn misspelt(fail: Fail) -> Usage {
+    let (name, why, remedy) = match fail {
+        Fail::ArgumentMissing(name) => (name, "needs a value", "add it behind the option"),
+        Fail::UnrecognizedOption(name) => {
+            (name, "there is no such option", "--help lists them all")
+        }
+        Fail::OptionDuplicated(name) => (name, "is given more than once", "keep the one you mean"),
+        Fail::UnexpectedArgument(name) => (
+            name,
+            "takes no value",
+            "remove the \"=\" and what follows it",
+        ),
+        Fail::OptionMissing(name) => (name, "is missing", "add it"),
+    };
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    Usage::new(
+        format!("option {dashes}{}", name.escape_debug()),
+        why,
+        remedy,
+    )
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let options = grammar().usage_with_format(|lines| lines.collect::<Vec<_>>().join("\n"));
+    format!(
+        "\
+Usage: socket-takeover -a ADDRESS -p PORT [-t PATH] [OPTION]...
+       socket-takeover -T PATH [OPTION]...
+
+Echoes 4-byte sequence numbers over TCP, and hands its listener and all its
+connections to a successor without one of its clients noticing.
+
+Options:
+{options}
+
+Examples:
+  Start a server that can be taken over:
+    socket-takeover -a 127.0.0.1 -p 1234 -t /run/echo.sock
+  Replace it while it serves, as often as you like:
+    socket-takeover -T /run/echo.sock
+  The same as daemons, with a pid file that follows the owner:
+    socket-takeover -d -P /run/echo.pid -a :: -p 1234 -t /run/echo.sock
+    socket-takeover -d -P /run/echo.pid -T /run/echo.sock
+  Rather give up a takeover than let a client wait for more than 200 ms:
+    socket-takeover -a :: -p 1234 -t /run/echo.sock --deadline freeze=200
+
+Exit codes:
+   0  stopped as asked, or handed over
+   1  failed
+   2  the command line is wrong
+  69  -T: no donor answers at PATH
+  75  -T: refused, busy or rolled back; the donor still serves, retrying is safe
+  76  -T: the donor speaks another version; it still serves
+"
+    )
+}
+
+/// The text of `--version`. `wire` is the version of the records that donor and taker
+/// exchange, `state` that of what is said about a peer; the commit is known if
+/// SOCKET_TAKEOVER_GIT was set at build time.
+pub fn version(wire: u16, state: u16) -> String {
+    let release = env!("CARGO_PKG_VERSION");
+    let commit = match option_env!("SOCKET_TAKEOVER_GIT") {
+        Some(commit) => format!(" ({commit})"),
+        None => String::new(),
+    };
+    format!("socket-takeover {release}{commit}\nwire version {wire}, state version {state}\n")
+}

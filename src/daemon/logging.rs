@@ -1,0 +1,278 @@
+//! The log of the service: one line to each sink, and never a wait.
+//!
+//! The service has one thread, so a sink that waits stops every peer. A sink that cannot
+//! take a line at once loses it instead; what it lost is counted, and the count is the
+//! first thing it says when it takes lines again.
+//!
+//! ```text
+//!   log::info!(…) → one escaped line → console (stderr)   ┐ each behind a `Counted`,
+//!                                    → syslog (/dev/log)  ┘ which never waits
+//! ```
+//!
+//! Invariants
+//! - One record is one line: control characters are escaped, so no peer, path or reason
+//!   that is logged can forge a line or steer a terminal.
+//! - A sink that fails never ends the service. When syslog comes or goes, the console says
+//!   so once.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use syslog::Facility;
+
+use super::sink_console::ConsoleSink;
+use super::sink_syslog::SyslogSink;
+
+#[cfg(test)]
+mod tests;
+
+/// Where a local syslog daemon listens (syslog(3), systemd-journald(8)).
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// The longest text of a line, in bytes, after which it is cut: with what the sinks put in
+/// front it stays below PIPE_BUF (4,096), up to which a pipe takes a line whole or not at
+/// all (pipe(7)), and below the 8 KiB that syslog daemons take.
+const TEXT_BYTES: usize = 2_048;
+
+/// What the two sinks share: a line in, or the reason why it was not taken.
+pub(super) trait Sink {
+    /// Writes one line without waiting.
+    ///
+    /// # Errors
+    /// Whatever kept the line from being taken; it is lost then, and the caller counts it.
+    fn send(&mut self, line: &Line<'_>) -> io::Result<()>;
+}
+
+/// One line for a sink.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) at: Instant,
+    pub(super) level: Level,
+    /// Printable, without a line end.
+    pub(super) text: &'a str,
+}
+
+/// Whether, and how, stderr is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// In the foreground, or as a daemon with `-l`: everything, for ever.
+    Always,
+    /// As a daemon without `-l`: warnings and errors for whoever started us, until the
+    /// start is reported and stderr leads to /dev/null.
+    WhileStarting,
+}
+
+/// The installed log.
+#[derive(Debug)]
+pub struct Logging {
+    sinks: Mutex<Sinks>,
+}
+
+#[derive(Debug)]
+struct Sinks {
+    console: Counted<ConsoleSink>,
+    console_level: LevelFilter,
+    syslog: Option<Counted<SyslogSink>>,
+}
+
+/// Lines that were lost since the start, for each sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Lines that stderr did not take.
+    pub console: u64,
+    /// Lines that syslog did not take.
+    pub syslog: u64,
+}
+
+impl Logging {
+    /// Opens the log and makes it the one behind the `log` macros, for the rest of the
+    /// process; `syslog` is the facility, or `None` to leave syslog alone. To be called
+    /// after the last fork: lines carry the process id.
+    ///
+    /// A syslog that is not there is a warning on the console, and is tried again.
+    pub fn install(
+        level: LevelFilter,
+        console: Console,
+        syslog: Option<Facility>,
+    ) -> &'static Self {
+        let syslog = syslog.map(|facility| SyslogSink::at(Path::new(SYSLOG_SOCKET), facility));
+        let logging: &'static Self = Box::leak(Box::new(Self::new(level, console, syslog)));
+        // It fails if the process has a logger already. Then that one serves the macros, and
+        // what this one is asked to do is still right.
+        if log::set_logger(logging).is_ok() {
+            log::set_max_level(level);
+        }
+        logging
+    }
+
+    fn new(level: LevelFilter, console: Console, syslog: Option<SyslogSink>) -> Self {
+        let (console, console_level) = match console {
+            Console::Always => (ConsoleSink::stderr(), level),
+            Console::WhileStarting => (ConsoleSink::until_detached(), level.min(LevelFilter::Warn)),
+        };
+        let sinks = Sinks {
+            console: Counted::new(console),
+            console_level,
+            syslog: syslog.map(Counted::new),
+        };
+        Self {
+            sinks: Mutex::new(sinks),
+        }
+    }
+
+    /// Connects to syslog anew, as SIGHUP asks for: a syslog daemon may have made its socket
+    /// again while the old one is still open somewhere.
+    pub fn reopen(&self) {
+        if let Some(syslog) = &mut self.sinks().syslog {
+            syslog.sink.reopen(Instant::now());
+        }
+    }
+
+    /// How many lines were lost since the start.
+    pub fn lost(&self) -> Lost {
+        let sinks = self.sinks();
+        Lost {
+            console: sinks.console.lost,
+            syslog: sinks.syslog.as_ref().map_or(0, |syslog| syslog.lost),
+        }
+    }
+
+    /// A panic while the lock was held leaves at worst half a line behind: go on.
+    fn sinks(&self) -> MutexGuard<'_, Sinks> {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for Logging {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // The arguments are somebody else's code and may log themselves: no lock yet.
+        let text = escaped(&record.args().to_string());
+        let line = Line {
+            at: Instant::now(),
+            level: record.level(),
+            text: &text,
+        };
+        self.sinks().write(&line);
+    }
+
+    fn flush(&self) {}
+}
+
+impl Sinks {
+    fn write(&mut self, line: &Line<'_>) {
+        let change = self.syslog.as_mut().and_then(|syslog| syslog.write(line));
+        self.write_console(line);
+        if let Some(change) = change {
+            let (level, text) = match change {
+                Change::Back => (Level::Info, "syslog takes lines again".to_owned()),
+                Change::Gone(error) => (
+                    Level::Warn,
+                    format!("syslog takes no lines: {error}; trying on"),
+                ),
+            };
+            self.write_console(&Line {
+                at: line.at,
+                level,
+                text: &text,
+            });
+        }
+    }
+
+    fn write_console(&mut self, line: &Line<'_>) {
+        if line.level <= self.console_level {
+            // There is nobody to tell that the console is gone.
+            let _ = self.console.write(line);
+        }
+    }
+}
+
+/// A sink that counts what it loses.
+///
+/// ```text
+///            line lost: count 1           line lost: count on
+///   Taking ─────────────────────→ Losing ──┐
+///     ↑                             │  ↑───┘
+///     └─────────────────────────────┘
+///       the count was taken as a line of its own, ahead of the next line
+/// ```
+#[derive(Debug)]
+struct Counted<S> {
+    sink: S,
+    /// Lost since a line was last taken.
+    unreported: u64,
+    /// Lost since the start.
+    lost: u64,
+}
+
+/// A sink began or ceased to lose lines.
+#[derive(Debug)]
+enum Change {
+    Back,
+    Gone(io::Error),
+}
+
+impl<S: Sink> Counted<S> {
+    fn new(sink: S) -> Self {
+        Self {
+            sink,
+            unreported: 0,
+            lost: 0,
+        }
+    }
+
+    /// Writes a line, or counts it as lost; says if that is a change.
+    fn write(&mut self, line: &Line<'_>) -> Option<Change> {
+        let was_losing = self.unreported > 0;
+        let sent = self.report(line.at).and_then(|()| self.sink.send(line));
+        if let Err(error) = sent {
+            self.unreported += 1;
+            self.lost += 1;
+            return (!was_losing).then_some(Change::Gone(error));
+        }
+        was_losing.then_some(Change::Back)
+    }
+
+    fn report(&mut self, at: Instant) -> io::Result<()> {
+        if self.unreported > 0 {
+            let text = format!("{} log lines were lost here", self.unreported);
+            self.sink.send(&Line {
+                at,
+                level: Level::Warn,
+                text: &text,
+            })?;
+            self.unreported = 0;
+        }
+        Ok(())
+    }
+}
+
+/// The text as one printable line of at most [`TEXT_BYTES`] bytes.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        let whole = line.len();
+        if char.is_control() {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{}", char.escape_default());
+        } else {
+            line.push(char);
+        }
+        if line.len() > TEXT_BYTES {
+            line.truncate(whole);
+            line.push('…');
+            break;
+        }
+    }
+    line
+}

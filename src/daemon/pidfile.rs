@@ -1,0 +1,270 @@
+//! The process id in a file that is locked for as long as the service lives.
+//!
+//! ```text
+//!   open: lock, then write ──→ held ──→ remove   (stopped: the name goes, then the lock)
+//!   adopt: of a donor      ──↗      ──→ forget   (handed over: name and lock live on)
+//! ```
+//!
+//! Invariants
+//! - The lock is a flock(2): it belongs to the open file description, so it survives the
+//!   forks of daemonizing and travels with the descriptor to a successor. There is no
+//!   moment without a holder.
+//! - Once locked the file is never empty and never names a dead owner: the content has a
+//!   fixed width and is written over in place, at once by whoever opens it.
+//! - Only a regular file that is empty or holds a pid is ever written to, and a name is only
+//!   removed while it is that of our file.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+#[cfg(test)]
+mod tests;
+
+/// The content: ten columns hold every pid, and a line end.
+const CONTENT_BYTES: u64 = 11;
+
+/// How often to start over when the name changes hands under us, which takes a service that
+/// stops at that very moment each time.
+const OPEN_TRIES: u32 = 10;
+
+/// A locked pid file. Dropping it closes the file and keeps the name: say [`remove`] or
+/// [`forget`].
+///
+/// [`remove`]: PidFile::remove
+/// [`forget`]: PidFile::forget
+#[derive(Debug)]
+pub struct PidFile {
+    file: File,
+    path: PathBuf,
+}
+
+/// Why there is no pid file.
+#[derive(Debug)]
+pub enum PidFileError {
+    /// Another process holds the lock.
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// The pid in it, if it holds one.
+        owner: Option<u32>,
+    },
+    /// There is something at this name that is no pid file, and it is left alone.
+    Foreign {
+        /// The name.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The system refused.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for PidFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held {
+                path,
+                owner: Some(pid),
+            } => {
+                write!(
+                    f,
+                    "pid file {path:?}: process {pid} holds it; stop that one, take over from it with -T, or name another file"
+                )
+            }
+            Self::Held { path, owner: None } => {
+                write!(
+                    f,
+                    "pid file {path:?}: another process holds it; name another file"
+                )
+            }
+            Self::Foreign { path, what } => {
+                write!(
+                    f,
+                    "pid file {path:?}: it is {what} and is left alone; name another file"
+                )
+            }
+            Self::Io { path, error } => {
+                write!(
+                    f,
+                    "pid file {path:?}: {error}; make it writable or name another file"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PidFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::Held { .. } | Self::Foreign { .. } => None,
+        }
+    }
+}
+
+impl PidFile {
+    /// Opens or makes the file, locks it, and writes the calling process's id.
+    ///
+    /// # Errors
+    /// See [`PidFileError`]; nothing was written then.
+    pub fn open(path: &Path) -> Result<Self, PidFileError> {
+        let failed = |error| PidFileError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        for _ in 0..OPEN_TRIES {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(path);
+            let file = match file {
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                    return Err(foreign(path, "a symbolic link"));
+                }
+                other => other.map_err(failed)?,
+            };
+            let pid_file = Self::locked(file, path)?;
+            // A service that just stopped may have removed the name between open and lock.
+            if pid_file.has_the_name() {
+                pid_file.write().map_err(failed)?;
+                return Ok(pid_file);
+            }
+        }
+        Err(failed(io::ErrorKind::Interrupted.into()))
+    }
+
+    /// Takes the pid file over from a donor: `file` is its descriptor, still locked, and
+    /// `path` its name. [`write`](PidFile::write) it once the takeover is done.
+    ///
+    /// # Errors
+    /// `Held` if the lock is not in `file` but somewhere else; see [`PidFileError`].
+    pub fn adopt(file: OwnedFd, path: &Path) -> Result<Self, PidFileError> {
+        Self::locked(File::from(file), path)
+    }
+
+    /// Writes the calling process's id over what is there, in one write.
+    ///
+    /// # Errors
+    /// What pwrite(2) says.
+    pub fn write(&self) -> io::Result<()> {
+        let content = format!("{:10}\n", process::id());
+        self.file.write_all_at(content.as_bytes(), 0)?;
+        // Somebody else may have written a longer one.
+        if self.file.metadata()?.len() > CONTENT_BYTES {
+            self.file.set_len(CONTENT_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// The name of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The service stops: removes the name, unless it has become that of another file, and
+    /// then gives up the lock.
+    ///
+    /// # Errors
+    /// What unlink(2) says; the lock is given up nevertheless.
+    pub fn remove(self) -> io::Result<()> {
+        if self.has_the_name() {
+            fs::remove_file(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// The service was handed over: closes this process's descriptor only, since name and
+    /// lock belong to the successor now.
+    pub fn forget(self) {}
+
+    fn locked(file: File, path: &Path) -> Result<Self, PidFileError> {
+        let failed = |error| PidFileError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(foreign(path, "no regular file"));
+        }
+        let content = content(&file).map_err(failed)?;
+        // nix's `Flock` unlocks when it is dropped, which would take the lock away from the
+        // daemon and from the successor, who hold the same description.
+        #[allow(deprecated)]
+        let lock = nix::fcntl::flock(
+            file.as_raw_fd(),
+            nix::fcntl::FlockArg::LockExclusiveNonblock,
+        );
+        match lock {
+            Ok(()) if content == Content::Other => Err(foreign(path, "a file with other content")),
+            Ok(()) => Ok(Self {
+                file,
+                path: path.to_owned(),
+            }),
+            Err(nix::Error::EWOULDBLOCK) => {
+                let owner = match content {
+                    Content::Pid(pid) => Some(pid),
+                    Content::Empty | Content::Other => None,
+                };
+                Err(PidFileError::Held {
+                    path: path.to_owned(),
+                    owner,
+                })
+            }
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Whether the name still leads to this very file.
+    fn has_the_name(&self) -> bool {
+        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(named)) => identity(ours) == identity(named),
+            _ => false,
+        }
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Empty,
+    Pid(u32),
+    Other,
+}
+
+fn content(file: &File) -> io::Result<Content> {
+    let mut bytes = [0; 32];
+    let length = file.read_at(&mut bytes, 0)?;
+    let text = str::from_utf8(&bytes[..length]).unwrap_or("?").trim();
+    Ok(match text.parse() {
+        _ if length == bytes.len() => Content::Other,
+        _ if text.is_empty() => Content::Empty,
+        Ok(pid) => Content::Pid(pid),
+        Err(_) => Content::Other,
+    })
+}
+
+fn foreign(path: &Path, what: &'static str) -> PidFileError {
+    PidFileError::Foreign {
+        path: path.to_owned(),
+        what,
+    }
+}

@@ -99,8 +99,12 @@ impl Logging {
         console: Console,
         syslog: Option<Facility>,
     ) -> &'static Self {
+        let (console, console_level) = match console {
+            Console::Always => (ConsoleSink::stderr(), level),
+            Console::WhileStarting => (ConsoleSink::until_detached(), level.min(LevelFilter::Warn)),
+        };
         let syslog = syslog.map(|facility| SyslogSink::at(Path::new(SYSLOG_SOCKET), facility));
-        let logging: &'static Self = Box::leak(Box::new(Self::new(level, console, syslog)));
+        let logging = Box::leak(Box::new(Self::new(console, console_level, syslog)));
         // It fails if the process has a logger already. Then that one serves the macros, and
         // what this one is asked to do is still right.
         if log::set_logger(logging).is_ok() {
@@ -109,18 +113,13 @@ impl Logging {
         logging
     }
 
-    fn new(level: LevelFilter, console: Console, syslog: Option<SyslogSink>) -> Self {
-        let (console, console_level) = match console {
-            Console::Always => (ConsoleSink::stderr(), level),
-            Console::WhileStarting => (ConsoleSink::until_detached(), level.min(LevelFilter::Warn)),
-        };
-        let sinks = Sinks {
-            console: Counted::new(console),
-            console_level,
-            syslog: syslog.map(Counted::new),
-        };
+    fn new(console: ConsoleSink, console_level: LevelFilter, syslog: Option<SyslogSink>) -> Self {
         Self {
-            sinks: Mutex::new(sinks),
+            sinks: Mutex::new(Sinks {
+                console: Counted::new(console),
+                console_level,
+                syslog: syslog.map(Counted::new),
+            }),
         }
     }
 
@@ -178,7 +177,9 @@ impl Sinks {
                 Change::Back => (Level::Info, "syslog takes lines again".to_owned()),
                 Change::Gone(error) => (
                     Level::Warn,
-                    format!("syslog takes no lines: {error}; trying on"),
+                    format!(
+                        "syslog takes no lines ({error}): they are counted, and it is tried again"
+                    ),
                 ),
             };
             self.write_console(&Line {
@@ -207,23 +208,23 @@ impl Sinks {
 ///       the count was taken as a line of its own, ahead of the next line
 /// ```
 #[derive(Debug)]
-struct Counted<S> {
-    sink: S,
+pub(super) struct Counted<S> {
+    pub(super) sink: S,
     /// Lost since a line was last taken.
     unreported: u64,
     /// Lost since the start.
-    lost: u64,
+    pub(super) lost: u64,
 }
 
 /// A sink began or ceased to lose lines.
 #[derive(Debug)]
-enum Change {
+pub(super) enum Change {
     Back,
     Gone(io::Error),
 }
 
 impl<S: Sink> Counted<S> {
-    fn new(sink: S) -> Self {
+    pub(super) fn new(sink: S) -> Self {
         Self {
             sink,
             unreported: 0,
@@ -232,7 +233,7 @@ impl<S: Sink> Counted<S> {
     }
 
     /// Writes a line, or counts it as lost; says if that is a change.
-    fn write(&mut self, line: &Line<'_>) -> Option<Change> {
+    pub(super) fn write(&mut self, line: &Line<'_>) -> Option<Change> {
         let was_losing = self.unreported > 0;
         let sent = self.report(line.at).and_then(|()| self.sink.send(line));
         if let Err(error) = sent {
@@ -245,7 +246,7 @@ impl<S: Sink> Counted<S> {
 
     fn report(&mut self, at: Instant) -> io::Result<()> {
         if self.unreported > 0 {
-            let text = format!("{} log lines were lost here", self.unreported);
+            let text = format!("log lines lost here: {}", self.unreported);
             self.sink.send(&Line {
                 at,
                 level: Level::Warn,

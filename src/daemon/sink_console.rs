@@ -75,7 +75,8 @@ impl ConsoleSink {
         }
     }
 
-    fn on(stream: OwnedFd) -> Self {
+    /// Any stream, treated as what it is.
+    pub(super) fn on(stream: OwnedFd) -> Self {
         let stream = File::from(stream);
         let about = stream.metadata();
         let journal = about.as_ref().is_ok_and(|about| {

@@ -1,1 +1,260 @@
+//! The sink against daemons that are absent, restarted, replaced or stuck. Time is an
+//! argument here, so none of it waits; what must not block is run under a watchdog.
 
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc;
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::daemon::logging::Counted;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A syslog daemon's socket in a folder of its own.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn start_daemon(&self) -> UnixDatagram {
+        let socket = UnixDatagram::bind(self.path()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    fn stop_daemon(&self, socket: UnixDatagram) {
+        drop(socket);
+        fs::remove_file(self.path()).unwrap();
+    }
+
+    fn sink(&self) -> Counted<SyslogSink> {
+        Counted::new(SyslogSink::at(&self.path(), Facility::LOG_DAEMON))
+    }
+}
+
+/// The sink's clock: `after(0)` is just after its first try to connect.
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn line<'a>(&self, milliseconds: u64, text: &'a str) -> Line<'a> {
+        Line {
+            at: self.0 + Duration::from_millis(milliseconds),
+            level: Level::Info,
+            text,
+        }
+    }
+}
+
+fn received(socket: &UnixDatagram) -> String {
+    let mut room = [0; 4096];
+    let length = socket.recv(&mut room).unwrap();
+    let datagram = str::from_utf8(&room[..length]).unwrap();
+    let (head, text) = datagram.split_once(": ").unwrap();
+    assert!(
+        head.ends_with(&format!(">socket-takeover[{}]", process::id())),
+        "{head}"
+    );
+    text.to_owned()
+}
+
+fn waiting(socket: &UnixDatagram) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    let mut count = 0;
+    while socket.recv(&mut [0; 4096]).is_ok() {
+        count += 1;
+    }
+    socket.set_nonblocking(false).unwrap();
+    count
+}
+
+#[test]
+fn line_carries_priority_tag_and_pid() {
+    let place = Place::new();
+    let daemon = place.start_daemon();
+    let mut sink = SyslogSink::at(&place.path(), Facility::LOG_LOCAL7);
+    for (level, severity) in [
+        (Level::Error, 3),
+        (Level::Warn, 4),
+        (Level::Info, 6),
+        (Level::Debug, 7),
+        (Level::Trace, 7),
+    ] {
+        sink.send(&Line {
+            at: Instant::now(),
+            level,
+            text: "a: b",
+        })
+        .unwrap();
+        let mut room = [0; 256];
+        let length = daemon.recv(&mut room).unwrap();
+        let expected = format!(
+            "<{}>socket-takeover[{}]: a: b",
+            23 * 8 + severity,
+            process::id()
+        );
+        assert_eq!(str::from_utf8(&room[..length]).unwrap(), expected);
+    }
+}
+
+#[test]
+fn absent_daemon_that_starts_later_is_found() {
+    let place = Place::new();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    let change = sink.write(&clock.line(0, "lost 1"));
+    assert!(format!("{change:?}").contains("NotFound"), "{change:?}");
+    assert!(sink.write(&clock.line(0, "lost 2")).is_none());
+
+    let daemon = place.start_daemon();
+    assert!(sink.write(&clock.line(1_000, "three")).is_some());
+    assert_eq!(received(&daemon), "log lines lost here: 2");
+    assert_eq!(received(&daemon), "three");
+    assert!(sink.write(&clock.line(1_001, "four")).is_none());
+    assert_eq!(received(&daemon), "four");
+    assert_eq!(sink.lost, 2);
+}
+
+#[test]
+fn absent_daemon_is_tried_once_a_second() {
+    let place = Place::new();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    sink.write(&clock.line(1_100, "tries, in vain"));
+    let daemon = place.start_daemon();
+    sink.write(&clock.line(2_099, "does not try"));
+    assert_eq!(waiting(&daemon), 0);
+    sink.write(&clock.line(2_100, "tries"));
+    assert_eq!(waiting(&daemon), 2);
+}
+
+#[test]
+fn restarted_daemon_gets_the_very_next_line() {
+    let place = Place::new();
+    let daemon = place.start_daemon();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    sink.write(&clock.line(0, "one"));
+    assert_eq!(received(&daemon), "one");
+
+    place.stop_daemon(daemon);
+    let daemon = place.start_daemon();
+    assert!(sink.write(&clock.line(1_000, "two")).is_none());
+    assert_eq!(received(&daemon), "two");
+    assert_eq!(sink.lost, 0);
+}
+
+#[test]
+fn daemon_restarted_twice_in_a_second_is_found_after_it() {
+    let place = Place::new();
+    let daemon = place.start_daemon();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    place.stop_daemon(daemon);
+    let daemon = place.start_daemon();
+    sink.write(&clock.line(1_000, "one"));
+    assert_eq!(received(&daemon), "one");
+    place.stop_daemon(daemon);
+    let daemon = place.start_daemon();
+    sink.write(&clock.line(1_500, "lost"));
+    assert_eq!(waiting(&daemon), 0);
+    sink.write(&clock.line(2_000, "two"));
+    assert_eq!(received(&daemon), "log lines lost here: 1");
+    assert_eq!(received(&daemon), "two");
+}
+
+#[test]
+fn replaced_socket_is_found_by_reopening() {
+    let place = Place::new();
+    let old = place.start_daemon();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    // The name goes, the socket behind it stays open and takes lines on.
+    fs::remove_file(place.path()).unwrap();
+    let new = place.start_daemon();
+    sink.write(&clock.line(2_000, "to the old one"));
+    assert_eq!(received(&old), "to the old one");
+    sink.sink.reopen(Instant::now());
+    sink.write(&clock.line(2_001, "to the new one"));
+    assert_eq!(received(&new), "to the new one");
+}
+
+#[test]
+fn stuck_daemon_costs_lines_and_no_time() {
+    const LINES: u64 = 5_000;
+    let place = Place::new();
+    let daemon = place.start_daemon();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        for number in 0..LINES {
+            sink.write(&clock.line(number, "a line that nobody reads"));
+        }
+        done.send((sink, clock)).unwrap();
+    });
+    let (mut sink, clock) = finished.recv_timeout(PATIENCE).expect("the sink waits");
+
+    let taken = waiting(&daemon) as u64;
+    let lost = sink.lost;
+    assert!(lost > 0, "nothing filled the queue");
+    assert_eq!(taken + lost, LINES);
+
+    sink.write(&clock.line(LINES, "read again"));
+    assert_eq!(received(&daemon), format!("log lines lost here: {lost}"));
+    assert_eq!(received(&daemon), "read again");
+}
+
+#[test]
+fn stuck_daemon_that_is_restarted_is_found() {
+    let place = Place::new();
+    let daemon = place.start_daemon();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    let mut number = 0;
+    while sink.lost == 0 {
+        sink.write(&clock.line(number, "fill"));
+        number += 1;
+    }
+    place.stop_daemon(daemon);
+    sink.write(&clock.line(number + 1_000, "nobody there"));
+    let daemon = place.start_daemon();
+    sink.write(&clock.line(number + 2_000, "found"));
+    assert_eq!(received(&daemon), "log lines lost here: 2");
+    assert_eq!(received(&daemon), "found");
+}
+
+#[test]
+fn stream_socket_at_the_path_is_an_error_and_no_more() {
+    let place = Place::new();
+    let stream = UnixListener::bind(place.path()).unwrap();
+    let mut sink = place.sink();
+    let clock = Clock::start();
+    let change = format!("{:?}", sink.write(&clock.line(0, "x")));
+    assert!(
+        change.contains(&format!("code: {}", libc::EPROTOTYPE)),
+        "{change}"
+    );
+    drop(stream);
+    fs::remove_file(place.path()).unwrap();
+    let daemon = place.start_daemon();
+    sink.write(&clock.line(1_000, "y"));
+    assert_eq!(waiting(&daemon), 2);
+}

@@ -1,0 +1,136 @@
+//! What to do when accept(2) fails.
+//!
+//! With edge triggering, a failed accept is a stall in waiting: the connections that are
+//! queued already make no further edge. Without descriptors there is no point in trying on, so
+//! the listener has to come back by itself:
+//!
+//! ```no_run
+//! # use socket_takeover::event::*;
+//! # use std::net::TcpListener;
+//! # fn add(cx: &mut Cx<()>, listener: TcpListener) -> std::io::Result<()> {
+//! let mut backoff = Backoff::default();
+//! cx.add(Spec::item("listener"), listener, move |listener, _state, cx, event| {
+//!     for _ in 0..cx.budget() {
+//!         match listener.accept() {
+//!             Ok((_peer, _address)) => backoff.reset(),
+//!             Err(error) => match AcceptFailure::of(&error) {
+//!                 AcceptFailure::Drained => return Ok(Next::Keep),
+//!                 AcceptFailure::PeerGone => {}
+//!                 AcceptFailure::Exhausted => {
+//!                     let again = backoff.next(cx.now());
+//!                     cx.set_deadline(event.id(), Some(again));
+//!                     return Ok(Next::Keep);
+//!                 }
+//!                 AcceptFailure::Broken => return Err(error),
+//!             },
+//!         }
+//!     }
+//!     Ok(Next::Again)
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use super::Time;
+
+/// The first pause; each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(10);
+/// The longest pause: what a client waits for at most after descriptors are free again.
+const LONGEST: Duration = Duration::from_millis(640);
+
+/// A failure of accept(2) by what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptFailure {
+    /// Nobody is waiting: keep the listener, the next one makes an edge.
+    Drained,
+    /// This one has gone, or its network has failed before it was accepted: try the next.
+    PeerGone,
+    /// No descriptor or no memory is left: try again later, by a deadline.
+    Exhausted,
+    /// The listener itself is unusable.
+    Broken,
+}
+
+impl AcceptFailure {
+    /// Sorts an error as accept(2) describes it, with the network errors that Linux passes on
+    /// from the new socket.
+    pub fn of(error: &io::Error) -> AcceptFailure {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => AcceptFailure::Drained,
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT,
+            ) => AcceptFailure::PeerGone,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                AcceptFailure::Exhausted
+            }
+            _ => AcceptFailure::Broken,
+        }
+    }
+}
+
+/// How long a listener pauses, and how often it had to.
+#[derive(Debug, Clone, Default)]
+pub struct Backoff {
+    last: Duration,
+    pauses: u64,
+}
+
+impl Backoff {
+    /// When to try again: in 10 ms, then twice as long each time, up to 640 ms.
+    pub fn next(&mut self, now: Time) -> Time {
+        self.last = (self.last * 2).clamp(FIRST, LONGEST);
+        self.pauses += 1;
+        now + self.last
+    }
+
+    /// Somebody was accepted: the next pause is short again.
+    pub fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+
+    /// How many pauses there were.
+    pub fn pauses(&self) -> u64 {
+        self.pauses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_in_a_row_double_up_to_the_longest() {
+        let mut backoff = Backoff::default();
+        let mut pauses: Vec<u128> = Vec::new();
+        for _ in 0..8 {
+            pauses.push(backoff.next(Time::ZERO).since(Time::ZERO).as_millis());
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 640]);
+        backoff.reset();
+        assert_eq!(backoff.next(Time::ZERO), Time::ZERO + FIRST);
+        assert_eq!(backoff.pauses(), 9);
+    }
+
+    #[test]
+    fn failures_are_sorted_by_what_to_do() {
+        let of = |number| AcceptFailure::of(&io::Error::from_raw_os_error(number));
+        assert_eq!(of(libc::EWOULDBLOCK), AcceptFailure::Drained);
+        assert_eq!(of(libc::ECONNABORTED), AcceptFailure::PeerGone);
+        assert_eq!(of(libc::EMFILE), AcceptFailure::Exhausted);
+        assert_eq!(of(libc::EINVAL), AcceptFailure::Broken);
+    }
+}

@@ -1,0 +1,299 @@
+//! The verbs of a reactor: sources.
+//!
+//! [`Cx`] is all of a reactor but the right to turn it, so that a callback can be given it
+//! without the loop running inside the loop. Its other verbs are in the files beside this one:
+//! timers and deferred calls, changes, hold and release.
+
+use std::any::TypeId;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use super::entry::{Pair, Slot};
+use super::freeze::Phase;
+use super::lane::{Lane, Lanes};
+use super::slots::{Key, Slots};
+use super::source::Flags;
+use super::track::Changes;
+use super::{AddError, Class, Config, Event, Fault, Handle, Interest, Next, SourceId, Spec};
+use super::{Stats, Time};
+
+/// Events of the handover that one wait may return. It has few sources: channel, signals, the
+/// pidfd of the other side.
+const HANDOVER_ROOM: usize = 64;
+
+/// What to do with faults; see [`Cx::on_error`].
+pub(super) type ErrorHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>, Fault)>;
+
+/// The reactor's verbs, as a callback gets them.
+///
+/// A verb that takes an id or a handle of something that has gone does nothing and says so by
+/// `false` or `None`.
+pub struct Cx<S> {
+    // Fields are dropped in this order: the epoll sets close before their sources do.
+    pub(super) lanes: Lanes<S>,
+    pub(super) sources: Slots<Slot<S>>,
+    pub(super) changes: Changes,
+    pub(super) phase: Phase<S>,
+    pub(super) config: Config,
+    pub(super) now: Time,
+    /// Number of the present turn.
+    pub(super) turn: u32,
+    /// The handover's set has, or may have, something to report.
+    pub(super) handover_ready: bool,
+    /// After a hold: nothing has proved yet which items were silent during it.
+    pub(super) settling: bool,
+    /// How long the next wait of a held reactor may stay awake.
+    pub(super) spin: Duration,
+    pub(super) stopped: bool,
+    pub(super) hook: Option<ErrorHook<S>>,
+    pub(super) stats: Stats,
+}
+
+impl<S> Cx<S> {
+    pub(super) fn new(config: Config, phase: Phase<S>) -> io::Result<Cx<S>> {
+        let config = Config {
+            batch: config.batch.max(1),
+            budget: config.budget.max(1),
+        };
+        let lanes = Lanes {
+            item: Lane::new(config.batch)?,
+            handover: Lane::new(HANDOVER_ROOM)?,
+        };
+        lanes.item.poller.nest(&lanes.handover.poller)?;
+        Ok(Cx {
+            lanes,
+            sources: Slots::new(),
+            changes: Changes::default(),
+            phase,
+            config,
+            now: Time::now(),
+            turn: 0,
+            handover_ready: false,
+            settling: false,
+            spin: Duration::ZERO,
+            stopped: false,
+            hook: None,
+            stats: Stats::default(),
+        })
+    }
+
+    /// The time of this turn: read once after its wait, and never going back.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How often a callback may go on before it should return [`Next::Again`].
+    pub fn budget(&self) -> u32 {
+        self.config.budget
+    }
+
+    /// Adds a source with its callback. What is ready already is reported like any edge.
+    ///
+    /// The descriptor has to be non-blocking, and to stay the same one for as long as the
+    /// source is here: a callback may use it, and end it by [`Next::End`], but not put another
+    /// one in its place.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says, together with the source; see [`AddError`].
+    pub fn add<T, F>(
+        &mut self,
+        spec: Spec,
+        source: T,
+        callback: F,
+    ) -> Result<Handle<T>, AddError<T>>
+    where
+        T: AsFd + 'static,
+        F: FnMut(&mut T, &mut S, &mut Cx<S>, Event) -> io::Result<Next> + 'static,
+    {
+        let fd = source.as_fd().as_raw_fd();
+        let id = SourceId(self.sources.insert(Slot {
+            entry: None,
+            name: spec.name,
+            kind: TypeId::of::<T>,
+            deadline: Key::DANGLING,
+            fd,
+            turn: self.turn.wrapping_sub(1),
+            class: spec.class,
+            interest: spec.interest,
+            left: Flags::NONE,
+            listed: false,
+            noted: false,
+        }));
+        let lane = self.lanes.of(spec.class);
+        self.stats.controls += 1;
+        if let Err(error) = lane.poller.add(fd, id, spec.interest) {
+            self.sources.remove(id.0);
+            return Err(AddError { source, error });
+        }
+        lane.sources += 1;
+        if let Some(slot) = self.sources.get_mut(id.0) {
+            slot.entry = Some(Box::new(Pair { source, callback }));
+        }
+        self.touch(id);
+        self.set_deadline(id, spec.deadline);
+        Ok(Handle::new(id))
+    }
+
+    /// Takes a source out and gives it back; its callback is dropped. `None` if it has gone,
+    /// or is the one whose callback runs: that one ends by [`Next::End`].
+    pub fn take<T: 'static>(&mut self, handle: Handle<T>) -> Option<T> {
+        let id = handle.id();
+        self.sources.get(id.0)?.entry.as_ref()?;
+        let mut source: Option<T> = None;
+        self.evict(id)?.entry?.move_to(&mut source);
+        source
+    }
+
+    /// Takes a source out and drops it; false if it has gone already. A callback may remove
+    /// its own source: nothing is reported to it any more, and it is dropped on return.
+    pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
+        self.evict(id.into()).is_some()
+    }
+
+    /// Borrows a source; `None` also for the one whose callback runs, which has it already.
+    pub fn get<T: 'static>(&self, handle: Handle<T>) -> Option<&T> {
+        let slot = self.sources.get(handle.id().0)?;
+        slot.entry.as_ref()?.source().downcast_ref()
+    }
+
+    /// Borrows a source to change it, which counts as a change; see [`Cx::changed`].
+    pub fn get_mut<T: 'static>(&mut self, handle: Handle<T>) -> Option<&mut T> {
+        let slot = self.sources.get_mut(handle.id().0)?;
+        self.changes.note(handle.id(), slot);
+        slot.entry.as_mut()?.source_mut().downcast_mut()
+    }
+
+    /// Whether there still is such a source.
+    pub fn contains(&self, id: impl Into<SourceId>) -> bool {
+        self.sources.get(id.into().0).is_some()
+    }
+
+    /// The name that the source was added with.
+    pub fn name(&self, id: impl Into<SourceId>) -> Option<&'static str> {
+        self.sources.get(id.into().0).map(|slot| slot.name)
+    }
+
+    /// Whether the source is an item or belongs to the handover.
+    pub fn class(&self, id: impl Into<SourceId>) -> Option<Class> {
+        self.sources.get(id.into().0).map(|slot| slot.class)
+    }
+
+    /// The typed handle of a source; `None` if it is of another type.
+    pub fn handle<T: 'static>(&self, id: SourceId) -> Option<Handle<T>> {
+        let slot = self.sources.get(id.0)?;
+        ((slot.kind)() == TypeId::of::<T>()).then(|| Handle::new(id))
+    }
+
+    /// The descriptor of a source; `None` also for the one whose callback runs.
+    pub fn fd(&self, id: impl Into<SourceId>) -> Option<BorrowedFd<'_>> {
+        let slot = self.sources.get(id.into().0)?;
+        slot.entry.as_ref().map(|entry| entry.fd())
+    }
+
+    /// What the source is watched for.
+    pub fn interest(&self, id: impl Into<SourceId>) -> Option<Interest> {
+        self.sources.get(id.into().0).map(|slot| slot.interest)
+    }
+
+    /// Watches a source for something else. What is ready at that moment is reported again;
+    /// without a difference nothing happens, and there is no system call.
+    ///
+    /// # Errors
+    /// `NotFound` if the source has gone; else what epoll_ctl(2) says, and nothing changed.
+    pub fn set_interest(&mut self, id: impl Into<SourceId>, interest: Interest) -> io::Result<()> {
+        let id = id.into();
+        let slot = self.sources.get_mut(id.0).ok_or(io::ErrorKind::NotFound)?;
+        if slot.interest == interest {
+            return Ok(());
+        }
+        self.stats.controls += 1;
+        let poller = &self.lanes.of(slot.class).poller;
+        poller.change(slot.fd, id, interest)?;
+        slot.interest = interest;
+        self.changes.note(id, slot);
+        Ok(())
+    }
+
+    /// Calls the source back in the next turn with [`Event::is_resumed`], whether or not
+    /// anything happens to it until then; false if it has gone.
+    pub fn resume_later(&mut self, id: impl Into<SourceId>) -> bool {
+        self.leave(id.into(), Flags::NONE)
+    }
+
+    /// Whether the source is to be resumed: it has unfinished work that no edge will announce.
+    pub fn is_resuming(&self, id: impl Into<SourceId>) -> bool {
+        let slot = self.sources.get(id.into().0);
+        slot.is_some_and(|slot| slot.left != Flags::NONE)
+    }
+
+    /// Sets what is done when a callback has returned an error and its source has ended.
+    /// Without it, and after a panic in it, the fault is logged as a warning.
+    pub fn on_error(&mut self, hook: impl FnMut(&mut S, &mut Cx<S>, Fault) + 'static) {
+        self.hook = Some(Box::new(hook));
+    }
+
+    /// Ends [`Reactor::run`](super::Reactor::run) after this turn.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether [`Cx::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What the reactor has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Puts a source into the resume queue with what it was left with.
+    pub(super) fn leave(&mut self, id: SourceId, flags: Flags) -> bool {
+        let Some(slot) = self.sources.get_mut(id.0) else {
+            return false;
+        };
+        if slot.left == Flags::NONE {
+            self.changes.note(id, slot);
+        }
+        slot.left = slot.left.with(flags).with(Flags::RESUMED);
+        if !slot.listed {
+            slot.listed = true;
+            self.lanes.of(slot.class).resume.push_back(id);
+        }
+        true
+    }
+
+    /// Takes a source out of its epoll set, then out of the table.
+    pub(super) fn evict(&mut self, id: SourceId) -> Option<Slot<S>> {
+        let slot = self.sources.get(id.0)?;
+        self.stats.controls += 1;
+        // It fails only if the descriptor was closed by force, and then the kernel has
+        // forgotten it on its own.
+        let _ = self.lanes.of(slot.class).poller.remove(slot.fd);
+        self.forget(id)
+    }
+
+    /// Takes a source that is in no epoll set out of the table.
+    pub(super) fn forget(&mut self, id: SourceId) -> Option<Slot<S>> {
+        self.touch(id);
+        let slot = self.sources.remove(id.0)?;
+        let lane = self.lanes.of(slot.class);
+        lane.deadlines.remove(slot.deadline);
+        lane.sources -= 1;
+        Some(slot)
+    }
+}
+
+impl<S> fmt::Debug for Cx<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cx")
+            .field("items", &self.items_len())
+            .field("handover", &self.lanes.handover.sources)
+            .field("phase", &self.phase)
+            .field("now", &self.now)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

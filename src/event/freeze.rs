@@ -1,0 +1,205 @@
+//! The verbs of a reactor: hold the items, resume them, give them up.
+//!
+//! ```text
+//!              hold             end of the turn: last sweep
+//!   Serving ───────────▶ Wanted ───────────────────────────▶ Held
+//!     ▲ ▲                   │                                 │ │
+//!     │ └── cancel_hold ────┘                                 │ │
+//!     └───── resume (nothing lost), release (items given up) ─┘ │
+//!                           a taker's reactor starts here ──────┘
+//! ```
+//!
+//! A held reactor simply does not ask the epoll set of its items. Nothing is deregistered, so
+//! resuming cannot fail and the kernel keeps each edge; and the cost does not depend on how
+//! many items there are.
+//!
+//! The last sweep makes "held" a statement about the items: whatever became ready before it
+//! was called back, and has either gone on until `WouldBlock` or is in the resume queue, where
+//! [`Cx::is_resuming`] tells. What comes later makes a new edge in the set of whoever
+//! registered the descriptor before.
+
+use std::fmt;
+use std::hint;
+use std::io;
+use std::time::Duration;
+
+use super::poller::Poller;
+use super::{Class, Cx, SourceId, Time};
+
+/// Who is served.
+pub(super) enum Phase<S> {
+    /// Everybody.
+    Serving,
+    /// Everybody until the end of this turn; then this is called.
+    Wanted(Then<S>),
+    /// The handover class alone.
+    Held,
+}
+
+/// What is called once the items are held.
+pub(super) type Then<S> = Box<dyn FnOnce(&mut S, &mut Cx<S>)>;
+
+impl<S> Cx<S> {
+    /// Holds the items: at the end of this turn all that are ready are called back once more,
+    /// without going on with the resume queue. From then on only the handover class runs, and
+    /// `then` is called at once. Asked again before that, the later `then` counts; asked while
+    /// held, `then` is called at the end of the turn.
+    pub fn hold(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
+        match self.phase {
+            Phase::Held => self.defer_handover(then),
+            Phase::Serving | Phase::Wanted(_) => self.phase = Phase::Wanted(Box::new(then)),
+        }
+    }
+
+    /// Takes back a hold that has not begun; its `then` is dropped.
+    pub fn cancel_hold(&mut self) {
+        if matches!(self.phase, Phase::Wanted(_)) {
+            self.phase = Phase::Serving;
+        }
+    }
+
+    /// Serves the items again from the next turn on. Their timers and I/O deadlines are judged
+    /// only after what had become ready meanwhile was reported.
+    pub fn resume(&mut self) {
+        self.cancel_hold();
+        if self.is_held() {
+            self.serve();
+        }
+    }
+
+    /// Whether the items are held.
+    pub fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Held)
+    }
+
+    /// Discards what has become ready so far, while held; returns how many events that were.
+    /// For a taker, whose set collects readiness that the donor acts on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the items are not held: their edges would be lost. Else what
+    /// epoll_wait(2) says.
+    pub fn settle(&mut self) -> io::Result<usize> {
+        if !self.is_held() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut discarded = 0;
+        for _ in 0..self.lanes.item.waits_for_all() {
+            let waited = self.wait(Class::Item, Some(Time::ZERO))?;
+            self.lanes.item.poller.discard();
+            discarded += waited.events;
+            if !waited.full {
+                break;
+            }
+        }
+        Ok(discarded)
+    }
+
+    /// Gives up all items but those in `keep`, and goes on serving these. The epoll set closes
+    /// first and as a whole: a descriptor whose copy lives on in another process could be taken
+    /// out of it no more, and would wake this one for ever (epoll(7), Q6). Then the sources
+    /// are dropped, with the timers and deferred calls of the item class. Ids of `keep` that
+    /// name no item are ignored.
+    ///
+    /// # Errors
+    /// If no new epoll set can be made for what is kept (`EMFILE`, `ENOMEM`); then nothing at
+    /// all has changed.
+    pub fn release(&mut self, keep: &[SourceId]) -> io::Result<()> {
+        let fresh = Poller::new(self.config.batch)?;
+        fresh.nest(&self.lanes.handover.poller)?;
+        let mut kept = Vec::with_capacity(keep.len());
+        for &id in keep {
+            let slot = self.sources.get(id.0);
+            if let Some(slot) = slot.filter(|slot| slot.class == Class::Item) {
+                self.stats.controls += 1;
+                match fresh.add(slot.fd, id, slot.interest) {
+                    // Named twice.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other.map(|()| kept.push(id))?,
+                }
+            }
+        }
+        kept.sort_unstable();
+
+        drop(std::mem::replace(&mut self.lanes.item.poller, fresh));
+
+        let mut all = Vec::with_capacity(self.items_len());
+        self.items(&mut all);
+        all.retain(|id| kept.binary_search(id).is_err());
+        for id in all {
+            self.forget(id);
+        }
+        self.lanes.item.timers.clear();
+        self.lanes.item.deferred.clear();
+        self.serve();
+        Ok(())
+    }
+
+    /// Lets the next wait of a held reactor ask again and again for up to `longest` before it
+    /// sleeps: waking a sleeping thread costs tens of microseconds that clients would feel.
+    /// It ends with the first event, and when the time is used up.
+    pub fn spin_for(&mut self, longest: Duration) {
+        self.spin = longest;
+    }
+
+    /// The last stage of a turn: begins a hold that was asked for.
+    pub(super) fn end_turn(&mut self, state: &mut S) -> io::Result<()> {
+        if !matches!(self.phase, Phase::Wanted(_)) {
+            return Ok(());
+        }
+        for _ in 0..self.lanes.item.waits_for_all() {
+            let waited = self.wait(Class::Item, Some(Time::ZERO))?;
+            self.run_batch(state, Class::Item);
+            if !waited.full {
+                break;
+            }
+        }
+        self.tick();
+        // An item called back in the sweep may have cancelled the hold, or asked anew.
+        match std::mem::replace(&mut self.phase, Phase::Held) {
+            Phase::Wanted(then) => then(state, self),
+            other => self.phase = other,
+        }
+        Ok(())
+    }
+
+    /// Waits awake, if that was asked for; whether something came.
+    pub(super) fn spin(&mut self, until: Option<Time>) -> io::Result<bool> {
+        let longest = std::mem::take(&mut self.spin);
+        if longest.is_zero() {
+            return Ok(false);
+        }
+        let end = Time::now() + longest;
+        let stop = until.map_or(end, |until| until.min(end));
+        loop {
+            if self.wait(Class::Handover, Some(Time::ZERO))?.events > 0 {
+                return Ok(true);
+            }
+            let now = Time::now();
+            if now >= stop {
+                self.spin = end.since(now);
+                return Ok(false);
+            }
+            hint::spin_loop();
+        }
+    }
+
+    fn serve(&mut self) {
+        self.phase = Phase::Serving;
+        self.spin = Duration::ZERO;
+        // What the waits before the hold have proved says nothing about the time since.
+        self.lanes.item.silence = Default::default();
+        self.settling = true;
+        // The big set may have reported the small one before the hold, and been ignored.
+        self.handover_ready = true;
+    }
+}
+
+impl<S> fmt::Debug for Phase<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Serving => "Serving",
+            Phase::Wanted(_) => "Wanted",
+            Phase::Held => "Held",
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! One epoll set and what it has reported.
+//!
+//! A reactor has two, and the small one (handover) is itself watched by the big one (items),
+//! edge-triggered like everything: it is asked until it returns less than it has room for.
+//!
+//! `Registry::try_clone` is not used anywhere: it duplicates the epoll descriptor, and closing
+//! the set as a whole would then close nothing.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Poll, Token};
+
+use super::id::SourceId;
+use super::source::{Event, Flags, Interest};
+use super::time::Time;
+
+/// A token that is no [`SourceId`]: those have a top bit of 0.
+const NESTED: Token = Token(1 << (usize::BITS - 1));
+
+// A token has to hold a SourceId.
+const _: () = assert!(usize::BITS == 64);
+
+/// What a wait found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waited {
+    /// Events of sources, now in [`Poller::reported`].
+    pub(super) events: usize,
+    /// The nested set has something to report.
+    pub(super) nested: bool,
+    /// There was no room for another event.
+    pub(super) full: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Poller {
+    poll: Poll,
+    events: Events,
+    /// What was reported and not dispatched yet. It is empty between turns, unless a panic cut
+    /// a batch short: edges come once, so the rest of the batch waits here for the next turn.
+    pub(super) reported: VecDeque<Event>,
+}
+
+impl Poller {
+    /// An empty set, asked for up to `room` events at a time.
+    pub(super) fn new(room: usize) -> io::Result<Poller> {
+        Ok(Poller {
+            poll: Poll::new()?,
+            events: Events::with_capacity(room),
+            reported: VecDeque::with_capacity(room),
+        })
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.events.capacity()
+    }
+
+    pub(super) fn add(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&fd), token(id), wanted(interest))
+    }
+
+    pub(super) fn change(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.reregister(&mut SourceFd(&fd), token(id), wanted(interest))
+    }
+
+    pub(super) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&fd))
+    }
+
+    /// Watches another set.
+    pub(super) fn nest(&self, inner: &Poller) -> io::Result<()> {
+        let fd = inner.poll.as_raw_fd();
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&fd), NESTED, mio::Interest::READABLE)
+    }
+
+    /// Waits for events until a point in time: [`Time::ZERO`] only looks, `None` has no end.
+    /// It never returns early, and up to a millisecond late: mio rounds up to what
+    /// epoll_wait(2) takes.
+    pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<Waited> {
+        loop {
+            let timeout = match until {
+                Some(Time::ZERO) => Some(Duration::ZERO),
+                Some(until) => Some(until.since(Time::now())),
+                None => None,
+            };
+            match self.poll.poll(&mut self.events, timeout) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.collect())
+    }
+
+    /// Forgets what the last wait found.
+    pub(super) fn discard(&mut self) {
+        self.reported.clear();
+    }
+
+    fn collect(&mut self) -> Waited {
+        let mut waited = Waited {
+            events: 0,
+            nested: false,
+            full: false,
+        };
+        for event in &self.events {
+            if event.token() == NESTED {
+                waited.nested = true;
+                continue;
+            }
+            waited.events += 1;
+            self.reported.push_back(Event {
+                id: SourceId::from_bits(event.token().0 as u64),
+                flags: Flags::of(event),
+            });
+        }
+        waited.full = waited.events + usize::from(waited.nested) == self.room();
+        waited
+    }
+}
+
+fn token(id: SourceId) -> Token {
+    Token(id.to_bits() as usize)
+}
+
+fn wanted(interest: Interest) -> mio::Interest {
+    match interest {
+        Interest::Read => mio::Interest::READABLE,
+        Interest::Write => mio::Interest::WRITABLE,
+        Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+    }
+}

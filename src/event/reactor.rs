@@ -1,0 +1,67 @@
+//! The loop as its owner sees it: made, set up, turned.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::freeze::Phase;
+use super::{Config, Cx};
+
+/// A single-threaded event loop over an application's state `S`; see the [module](super).
+pub struct Reactor<S> {
+    cx: Cx<S>,
+}
+
+impl<S> Reactor<S> {
+    /// An empty reactor. A `batch` or `budget` of 0 counts as 1.
+    ///
+    /// # Errors
+    /// What epoll_create1(2) says: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new(config: Config) -> io::Result<Reactor<S>> {
+        Cx::new(config, Phase::Serving).map(|cx| Reactor { cx })
+    }
+
+    /// The same, held from the start: items can be added and are not served before
+    /// [`Cx::resume`]. For a taker, which collects what it is not the owner of yet.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn new_held(config: Config) -> io::Result<Reactor<S>> {
+        Cx::new(config, Phase::Held).map(|cx| Reactor { cx })
+    }
+
+    /// The verbs, for use between turns; the time is read anew.
+    pub fn cx(&mut self) -> &mut Cx<S> {
+        self.cx.tick();
+        &mut self.cx
+    }
+
+    /// Waits, at most `max_wait` (`None`: without end), and does what there is to do. It may
+    /// be called from another loop, and returns with nothing done if nothing happened.
+    ///
+    /// A panic of a callback ends its source and passes through; the reactor can be turned on.
+    ///
+    /// # Errors
+    /// Only what epoll_wait(2) says, which for a sound set is nothing. Errors of sources go to
+    /// [`Cx::on_error`].
+    pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<()> {
+        self.cx.run_turn(state, max_wait)
+    }
+
+    /// Turns until [`Cx::stop`]; returns at once if that was called before.
+    ///
+    /// # Errors
+    /// As [`Reactor::turn`].
+    pub fn run(&mut self, state: &mut S) -> io::Result<()> {
+        while !self.cx.is_stopped() {
+            self.turn(state, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl<S> fmt::Debug for Reactor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reactor").field(&self.cx).finish()
+    }
+}

@@ -1,0 +1,164 @@
+//! What is said about a source: how it is watched, what happened to it, how it goes on.
+
+use super::{Class, SourceId, Time};
+
+/// Which readiness a source wants to hear of. Hang-ups and errors are always reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Interest {
+    /// Something to read or accept, or the peer's end of the stream.
+    Read,
+    /// Room to write.
+    Write,
+    /// Both of them.
+    Both,
+}
+
+/// How a source is to be watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    pub(super) name: &'static str,
+    pub(super) class: Class,
+    pub(super) interest: Interest,
+    pub(super) deadline: Option<Time>,
+}
+
+impl Spec {
+    /// An item, watched for reading, without a deadline. The name is for logs and faults.
+    pub const fn item(name: &'static str) -> Spec {
+        Spec::of(Class::Item, name)
+    }
+
+    /// A source of the handover, else as [`Spec::item`].
+    pub const fn handover(name: &'static str) -> Spec {
+        Spec::of(Class::Handover, name)
+    }
+
+    /// The same, watched for `interest`.
+    pub const fn interest(self, interest: Interest) -> Spec {
+        Spec { interest, ..self }
+    }
+
+    /// The same, with a time at which the callback gets a timeout if nothing came before.
+    pub const fn deadline(self, at: Time) -> Spec {
+        Spec {
+            deadline: Some(at),
+            ..self
+        }
+    }
+
+    const fn of(class: Class, name: &'static str) -> Spec {
+        Spec {
+            name,
+            class,
+            interest: Interest::Read,
+            deadline: None,
+        }
+    }
+}
+
+/// How a source goes on after its callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Wait for the next edge: everything was done until the kernel said `WouldBlock`.
+    Keep,
+    /// There is more to do, but the budget is used up: call again in the next turn, with the
+    /// flags of this event.
+    Again,
+    /// Take the source out of the reactor and drop it.
+    End,
+}
+
+/// Why a callback is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    pub(super) id: SourceId,
+    pub(super) flags: Flags,
+}
+
+impl Event {
+    /// The source that is called.
+    pub fn id(&self) -> SourceId {
+        self.id
+    }
+
+    /// There may be something to read or accept.
+    pub fn is_readable(&self) -> bool {
+        self.flags.has(Flags::READABLE)
+    }
+
+    /// There may be room to write.
+    pub fn is_writable(&self) -> bool {
+        self.flags.has(Flags::WRITABLE)
+    }
+
+    /// The peer has ended its side: after what is left to read comes the end of the stream,
+    /// and no further event will say so.
+    pub fn is_read_closed(&self) -> bool {
+        self.flags.has(Flags::READ_CLOSED)
+    }
+
+    /// Both directions are closed.
+    pub fn is_hangup(&self) -> bool {
+        self.flags.has(Flags::HANGUP)
+    }
+
+    /// The descriptor has an error pending.
+    pub fn is_error(&self) -> bool {
+        self.flags.has(Flags::ERROR)
+    }
+
+    /// The callback goes on where it, or [`Cx::resume_later`](super::Cx::resume_later), left
+    /// off: reading and writing are both worth a try, whatever the other flags say.
+    pub fn is_resumed(&self) -> bool {
+        self.flags.has(Flags::RESUMED)
+    }
+
+    /// The I/O deadline has passed in silence; no other flag is set. The deadline is unarmed.
+    pub fn is_timeout(&self) -> bool {
+        self.flags.has(Flags::TIMEOUT)
+    }
+}
+
+/// A set of reasons, one byte in every slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Flags(u8);
+
+impl Flags {
+    pub(super) const NONE: Flags = Flags(0);
+    pub(super) const READABLE: Flags = Flags(1);
+    pub(super) const WRITABLE: Flags = Flags(1 << 1);
+    pub(super) const READ_CLOSED: Flags = Flags(1 << 2);
+    pub(super) const HANGUP: Flags = Flags(1 << 3);
+    pub(super) const ERROR: Flags = Flags(1 << 4);
+    pub(super) const RESUMED: Flags = Flags(1 << 5);
+    pub(super) const TIMEOUT: Flags = Flags(1 << 6);
+
+    pub(super) fn of(event: &mio::event::Event) -> Flags {
+        Flags::NONE
+            .when(event.is_readable(), Flags::READABLE)
+            .when(event.is_writable(), Flags::WRITABLE)
+            .when(event.is_read_closed(), Flags::READ_CLOSED)
+            // mio does not show EPOLLHUP itself; it is what makes both of these true.
+            .when(
+                event.is_read_closed() && event.is_write_closed(),
+                Flags::HANGUP,
+            )
+            .when(event.is_error(), Flags::ERROR)
+    }
+
+    pub(super) const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
+    fn when(self, condition: bool, other: Flags) -> Flags {
+        if condition { self.with(other) } else { self }
+    }
+}

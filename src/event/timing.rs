@@ -1,0 +1,89 @@
+//! The verbs of a reactor: I/O deadlines, timers and deferred calls.
+
+use super::lane::Timer;
+use super::slots::Key;
+use super::{Class, Cx, SourceId, Time, TimerId};
+
+impl<S> Cx<S> {
+    /// Sets, moves or takes away the I/O deadline of a source; false if the source has gone.
+    ///
+    /// It fires once, as an event with [`Event::is_timeout`](super::Event::is_timeout), when
+    /// its time has passed and the source is silent: whatever is ready is reported first, and
+    /// the callback then has the chance to set it anew. Pushing it later is one store.
+    pub fn set_deadline(&mut self, id: impl Into<SourceId>, at: Option<Time>) -> bool {
+        let id = id.into();
+        let Some(slot) = self.sources.get_mut(id.0) else {
+            return false;
+        };
+        let deadlines = &mut self.lanes.of(slot.class).deadlines;
+        if deadlines.due(slot.deadline) == at {
+            return true;
+        }
+        self.changes.note(id, slot);
+        match at {
+            None => {
+                deadlines.disarm(slot.deadline);
+            }
+            Some(at) if slot.deadline == Key::DANGLING => slot.deadline = deadlines.add(at, id),
+            Some(at) => {
+                deadlines.arm(slot.deadline, at);
+            }
+        }
+        true
+    }
+
+    /// The I/O deadline of a source, if it has one that has not fired yet.
+    pub fn deadline(&self, id: impl Into<SourceId>) -> Option<Time> {
+        let slot = self.sources.get(id.into().0)?;
+        self.lanes.get(slot.class).deadlines.due(slot.deadline)
+    }
+
+    /// Runs `callback` at a time, or in the next turn if that is past. The callback returns
+    /// when to run again, or `None` to end its timer. Timers of the same time run in the order
+    /// in which they were armed, up to a millisecond late and never early.
+    pub fn timer<F>(&mut self, class: Class, name: &'static str, at: Time, callback: F) -> TimerId
+    where
+        F: FnMut(&mut S, &mut Cx<S>) -> Option<Time> + 'static,
+    {
+        let timer = Timer {
+            name,
+            callback: Some(Box::new(callback)),
+        };
+        let key = self.lanes.of(class).timers.add(at, timer);
+        TimerId { class, key }
+    }
+
+    /// Moves a timer; a firing that is due and was not run yet is replaced. False if it has
+    /// ended. Within its own callback the returned value counts.
+    pub fn rearm(&mut self, timer: TimerId, at: Time) -> bool {
+        self.lanes.of(timer.class).timers.arm(timer.key, at)
+    }
+
+    /// Ends a timer, at once, its own callback included; false if it has ended already.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        let timers = &mut self.lanes.of(timer.class).timers;
+        timers.remove(timer.key).is_some()
+    }
+
+    /// When a timer runs; `None` if it has ended or is running.
+    pub fn due(&self, timer: TimerId) -> Option<Time> {
+        self.lanes.get(timer.class).timers.due(timer.key)
+    }
+
+    /// The name that a timer was made with.
+    pub fn timer_name(&self, timer: TimerId) -> Option<&'static str> {
+        let timers = &self.lanes.get(timer.class).timers;
+        timers.value(timer.key).map(|timer| timer.name)
+    }
+
+    /// Runs `call` at the end of this turn, or of the next one if this turn is running its
+    /// deferred calls already. It waits during a hold.
+    pub fn defer(&mut self, call: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
+        self.lanes.item.deferred.push_back(Box::new(call));
+    }
+
+    /// As [`Cx::defer`], and goes on during a hold.
+    pub fn defer_handover(&mut self, call: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
+        self.lanes.handover.deferred.push_back(Box::new(call));
+    }
+}

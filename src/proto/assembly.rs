@@ -56,11 +56,14 @@ impl Assembly {
     /// # Errors
     /// [`AssemblyError`] if it is not the next part; the assembly is empty then.
     pub fn add<'a>(&'a mut self, part: &Part<'a>) -> Result<Option<State<'a>>, AssemblyError> {
-        let this = Open {
-            id: part.id,
-            total: part.total,
-            run: part.run,
-        };
+        let Part {
+            id,
+            offset,
+            total,
+            run,
+            bytes,
+        } = *part;
+        let this = Open { id, total, run };
         let have = match self.open.take() {
             Some(open) if open != this => return Err(open.contradicted_by(this)),
             Some(_) => self.bytes.len(),
@@ -69,28 +72,21 @@ impl Assembly {
                 0
             }
         };
-        let id = part.id;
-        if part.offset as usize != have {
+        if offset as usize != have {
             return Err(AssemblyError::Offset {
                 id,
                 expected: have,
-                found: part.offset,
+                found: offset,
             });
         }
-        let end = have + part.bytes.len();
-        let total = part.total as usize;
+        let (end, total) = (have + bytes.len(), total as usize);
         if end > total || total > MAX_STATE {
             return Err(AssemblyError::Total(id));
         }
-        let run = part.run;
         if end == total && have == 0 {
-            return Ok(Some(State {
-                id,
-                run,
-                bytes: part.bytes,
-            }));
+            return Ok(Some(State { id, run, bytes }));
         }
-        self.bytes.extend_from_slice(part.bytes);
+        self.bytes.extend_from_slice(bytes);
         if end == total {
             return Ok(Some(State {
                 id,

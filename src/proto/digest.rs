@@ -2,8 +2,8 @@
 //!
 //! Guards against mistakes, not against enemies: a record that was lost, doubled, swapped
 //! or damaged between the donor's encoder and the taker's decoder. The channel's identity
-//! checks keep enemies out. Eight bytes a step, so that it costs the freeze about a
-//! nanosecond a step.
+//! checks keep enemies out. Eight bytes a step: a full record of 64 KiB costs the
+//! freeze about 14 µs, the usual one of a few changed states less than one.
 //!
 //! Each step is a bijection of the state (xor, multiplication by an odd number, xorshift),
 //! so two arrays that differ in one word of one record never have the same digest. The

@@ -34,8 +34,8 @@ pub use state::{Part, Parts, StateBuilder, Unsent};
 
 use super::cursor::Reader;
 use super::wire::{
-    DecodeError, EncodeError, Header, MAX_FDS, MAX_RECORD, WIRE_VERSION, begin_record, end_record,
-    read_extensions,
+    DecodeError, EncodeError, HEADER, Header, MAX_FDS, MAX_RECORD, WIRE_VERSION, begin_record,
+    end_record, read_extensions,
 };
 
 /// Bit of the kind that says who speaks.
@@ -242,7 +242,7 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
         return Err(DecodeError::Value("flag"));
     }
 
-    let mut reader = Reader::new(&bytes[super::wire::HEADER..]);
+    let mut reader = Reader::new(&bytes[HEADER..]);
     let record = match kind {
         Kind::Welcome => Record::Welcome(Welcome::read(&mut reader)?),
         Kind::Refuse => Record::Refuse(Refuse::read(&mut reader)?),

@@ -162,4 +162,9 @@ impl ItemKind {
             | ItemKind::Opaque => Some(true),
         }
     }
+
+    /// Whether it can be with an fd, or without one.
+    pub(super) fn allows(self, has_fd: bool) -> bool {
+        self.needs_fd().is_none_or(|needs_fd| needs_fd == has_fd)
+    }
 }

@@ -55,7 +55,7 @@ impl<'a> Entry<'a> for Descriptor<'a> {
         let kind = ItemKind::from_code(reader.u16()?);
         let state_version = reader.u16()?;
         let has_fd = read_bool(reader, "item fd flag")?;
-        if kind.needs_fd().is_some_and(|needs_fd| needs_fd != has_fd) {
+        if !kind.allows(has_fd) {
             return Err(DecodeError::Value("item kind for its fd"));
         }
         let name = read_text(reader, "item name")?;
@@ -78,11 +78,7 @@ impl<'a> Entry<'a> for Descriptor<'a> {
 
 impl Descriptor<'_> {
     fn check(&self) -> Result<(), EncodeError> {
-        if self
-            .kind
-            .needs_fd()
-            .is_some_and(|needs_fd| needs_fd != self.has_fd)
-        {
+        if !self.kind.allows(self.has_fd) {
             return Err(EncodeError::Value(if self.has_fd {
                 "an item of kind state with an fd"
             } else {

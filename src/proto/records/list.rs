@@ -11,10 +11,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::Kind;
 use super::codes::DeclineCode;
-use super::{Kind, begin_record, end_record};
 use crate::proto::cursor::{Put, Reader};
-use crate::proto::wire::{DecodeError, MAX_RECORD};
+use crate::proto::wire::{DecodeError, MAX_RECORD, begin_record, end_record};
 
 /// Items that are gone, by id.
 pub type Closed<'a> = List<'a, u64>;

@@ -129,11 +129,12 @@ impl<'v> StateBuilder<'v> {
     /// something of any state.
     pub fn push(&mut self, unsent: &mut Unsent<'_>) -> Fit {
         let rest = &unsent.state[unsent.offset..];
-        let Some(room) = self.0.room().checked_sub(OVERHEAD) else {
-            return Fit::Full;
-        };
+        if rest.is_empty() && unsent.offset > 0 {
+            return Fit::Taken; // all of it is out already
+        }
+        let room = self.0.room().saturating_sub(OVERHEAD);
         let piece = &rest[..rest.len().min(room)];
-        if piece.len() < rest.len() && piece.is_empty() {
+        if piece.is_empty() && !rest.is_empty() {
             return Fit::Full;
         }
         let fit = self.0.add(|out| {

@@ -166,6 +166,17 @@ fn state_beyond_its_limit_cannot_be_sent() {
 }
 
 #[test]
+fn state_pushed_again_is_not_sent_twice() {
+    let mut out = Vec::new();
+    let mut builder = StateBuilder::new(&mut out);
+    let mut unsent = Unsent::new(1, false, b"state").unwrap();
+    assert_eq!(builder.push(&mut unsent), Fit::Taken);
+    assert_eq!(builder.push(&mut unsent), Fit::Taken);
+    builder.finish(false);
+    assert_eq!(out, state(&[(1, false, b"state")]));
+}
+
+#[test]
 fn application_beyond_its_limit_leaves_no_record() {
     let name = "n".repeat(MAX_NAME + 1);
     let Record::Welcome(welcome) = WELCOME else {

@@ -205,3 +205,5 @@ impl std::error::Error for Fault {
     }
 }
 
+#[cfg(test)]
+mod tests;

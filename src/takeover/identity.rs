@@ -195,3 +195,6 @@ fn os(error: Errno) -> IdentityError {
 const ROOT: u32 = 0;
 /// The default of `/proc/sys/kernel/overflowuid`.
 const OVERFLOW_UID: u32 = 65534;
+
+#[cfg(test)]
+mod tests;

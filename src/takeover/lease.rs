@@ -135,3 +135,6 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests;

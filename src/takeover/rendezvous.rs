@@ -175,7 +175,7 @@ impl TakeoverPath {
 /// If that cannot be told: no such directory, no permission.
 pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
     let directory = path.open_directory()?;
-    Ok(probe_in(&directory, &path.name)?)
+    Ok(look(&directory, &path.name)?.into())
 }
 
 /// Connects to the donor at PATH. Both checks of its identity are done: who owns PATH, and
@@ -189,18 +189,14 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
         Err(Errno::ENOENT) => Sight::Nothing,
         Err(error) => return Err(other(error)),
     };
-    let file = match sight {
-        Sight::Socket(file) => file,
+    let socket = match sight {
+        Sight::Answers(socket) => socket,
         Sight::Nothing => return Err(ConnectError::Nobody("there is no such file")),
+        Sight::Refuses => return Err(ConnectError::Nobody("nobody listens there any more")),
+        Sight::BacklogFull => return Err(ConnectError::Busy),
+        Sight::Stream => return Err(ConnectError::Original),
         Sight::NotASocket(kind) => return Err(ConnectError::NotASocket(kind)),
         Sight::Foreign { uid } => return Err(ConnectError::Foreign { uid }),
-    };
-    let socket = match call(&file).map_err(other)? {
-        Answer::Connected(socket) => socket,
-        Answer::Refused => return Err(ConnectError::Nobody("nobody listens there any more")),
-        Answer::BacklogFull => return Err(ConnectError::Busy),
-        Answer::Stream => return Err(ConnectError::Original),
-        Answer::Datagram => return Err(ConnectError::NotASocket(DATAGRAM)),
     };
     let donor = Identity::of(&socket).map_err(|error| match error {
         IdentityError::Untrusted { uid, .. } => ConnectError::Foreign { uid },
@@ -209,98 +205,127 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
     Ok((Channel::new(socket), donor))
 }
 
-/// A directory entry, as it is seen without touching it.
+/// A directory entry, and what a call to it gives.
 enum Sight {
     Nothing,
-    /// A socket of a trusted user, opened with O_PATH.
-    Socket(OwnedFd),
     NotASocket(&'static str),
     Foreign {
         uid: u32,
     },
-}
-
-/// What connecting to a socket file gives.
-enum Answer {
-    Connected(OwnedFd),
-    Refused,
+    Refuses,
     BacklogFull,
     Stream,
-    Datagram,
+    /// The connected socket.
+    Answers(OwnedFd),
 }
 
-fn probe_in(directory: &OwnedFd, name: &OsStr) -> nix::Result<Probe> {
-    let file = match look(directory, name)? {
-        Sight::Socket(file) => file,
-        Sight::Nothing => return Ok(Probe::Free),
-        Sight::NotASocket(kind) => return Ok(Probe::NotASocket(kind)),
-        Sight::Foreign { uid } => return Ok(Probe::Foreign { uid }),
-    };
-    Ok(match call(&file)? {
-        Answer::Connected(_) | Answer::BacklogFull => Probe::Alive,
-        Answer::Refused => Probe::Stale,
-        Answer::Stream => Probe::Original,
-        Answer::Datagram => Probe::NotASocket(DATAGRAM),
-    })
-}
-
+/// Looks at a name until the answer is about what is there now.
+///
+/// A successor may rename its socket over the one that was opened here, and its donor leave,
+/// before the call: then a file refuses that is not at PATH any more. So a refusal counts only
+/// from a file that is still there on a second look. Each further round takes one more
+/// successor, so it ends.
 fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<Sight> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = match openat(directory, name, flags, Mode::empty()) {
-        Ok(file) => file,
-        Err(Errno::ENOENT) => return Ok(Sight::Nothing),
-        Err(error) => return Err(error),
-    };
-    let found = fstat(&file)?;
-    let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFSOCK if identity::is_trusted(found.st_uid) => return Ok(Sight::Socket(file)),
-        SFlag::S_IFSOCK => return Ok(Sight::Foreign { uid: found.st_uid }),
-        SFlag::S_IFREG => "a regular file",
-        SFlag::S_IFDIR => "a directory",
-        SFlag::S_IFLNK => "a symbolic link",
-        SFlag::S_IFIFO => "a FIFO",
-        _ => "a device",
-    };
-    Ok(Sight::NotASocket(kind))
-}
-
-fn call(file: &OwnedFd) -> nix::Result<Answer> {
-    let attempt = |kind| loop {
-        match dial(file, kind) {
-            Err(Errno::EINTR) => {}
-            outcome => return outcome,
+    // Held open, as only that keeps its number from being another file's.
+    let mut refused: Option<Entry> = None;
+    loop {
+        let Some(entry) = Entry::open(directory, name)? else {
+            return Ok(Sight::Nothing);
+        };
+        let sight = entry.call()?;
+        let is_same = refused.is_some_and(|before| before.inode == entry.inode);
+        if !matches!(sight, Sight::Refuses) || is_same {
+            return Ok(sight);
         }
-    };
-    match attempt(SockType::SeqPacket) {
-        Ok(socket) => Ok(Answer::Connected(socket)),
-        Err(Errno::ECONNREFUSED) => Ok(Answer::Refused),
-        Err(Errno::EAGAIN) => Ok(Answer::BacklogFull),
-        // Connecting a datagram socket has no effect on the other side, whatever it is.
-        Err(Errno::EPROTOTYPE) => match attempt(SockType::Datagram) {
-            Err(Errno::EPROTOTYPE) => Ok(Answer::Stream),
-            Err(Errno::ECONNREFUSED) => Ok(Answer::Refused),
-            Err(error) => Err(error),
-            Ok(_) => Ok(Answer::Datagram),
-        },
-        Err(error) => Err(error),
+        refused = Some(entry);
     }
 }
 
-/// Connects to the socket behind an O_PATH descriptor. Never waits: a Unix socket connects at
-/// once, or says EAGAIN.
-fn dial(file: &OwnedFd, kind: SockType) -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
-    let address = format!("/proc/self/fd/{}", file.as_raw_fd());
-    socket::connect(socket.as_raw_fd(), &UnixAddr::new(address.as_str())?)?;
-    Ok(socket)
+/// A file of any kind, opened with O_PATH.
+struct Entry {
+    file: OwnedFd,
+    inode: u64,
+    kind: SFlag,
+    owner: u32,
+}
+
+impl Entry {
+    fn open(directory: &OwnedFd, name: &OsStr) -> nix::Result<Option<Entry>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(directory, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = fstat(&file)?;
+        Ok(Some(Entry {
+            file,
+            inode: found.st_ino,
+            kind: SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT,
+            owner: found.st_uid,
+        }))
+    }
+
+    fn call(&self) -> nix::Result<Sight> {
+        let kind = match self.kind {
+            SFlag::S_IFSOCK if identity::is_trusted(self.owner) => return self.call_socket(),
+            SFlag::S_IFSOCK => return Ok(Sight::Foreign { uid: self.owner }),
+            SFlag::S_IFREG => "a regular file",
+            SFlag::S_IFDIR => "a directory",
+            SFlag::S_IFLNK => "a symbolic link",
+            SFlag::S_IFIFO => "a FIFO",
+            _ => "a device",
+        };
+        Ok(Sight::NotASocket(kind))
+    }
+
+    fn call_socket(&self) -> nix::Result<Sight> {
+        match self.dial(SockType::SeqPacket) {
+            Ok(socket) => Ok(Sight::Answers(socket)),
+            Err(Errno::ECONNREFUSED) => Ok(Sight::Refuses),
+            Err(Errno::EAGAIN) => Ok(Sight::BacklogFull),
+            // Connecting a datagram socket has no effect on the other side, whatever it is.
+            Err(Errno::EPROTOTYPE) => match self.dial(SockType::Datagram) {
+                Err(Errno::EPROTOTYPE) => Ok(Sight::Stream),
+                Err(Errno::ECONNREFUSED) => Ok(Sight::Refuses),
+                Err(error) => Err(error),
+                Ok(_) => Ok(Sight::NotASocket("a datagram socket")),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Never waits: a Unix socket connects at once, or says EAGAIN.
+    fn dial(&self, kind: SockType) -> nix::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
+        let address = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let address = UnixAddr::new(address.as_str())?;
+        loop {
+            match socket::connect(socket.as_raw_fd(), &address) {
+                Err(Errno::EINTR) => {}
+                outcome => return outcome.map(|()| socket),
+            }
+        }
+    }
 }
 
 fn other(error: Errno) -> ConnectError {
     ConnectError::Other(error.into())
 }
 
-const DATAGRAM: &str = "a datagram socket";
+impl From<Sight> for Probe {
+    fn from(sight: Sight) -> Self {
+        match sight {
+            Sight::Nothing => Probe::Free,
+            Sight::Refuses => Probe::Stale,
+            Sight::Answers(_) | Sight::BacklogFull => Probe::Alive,
+            Sight::Stream => Probe::Original,
+            Sight::NotASocket(kind) => Probe::NotASocket(kind),
+            Sight::Foreign { uid } => Probe::Foreign { uid },
+        }
+    }
+}
 
 impl fmt::Display for TakeoverPath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -370,3 +395,5 @@ impl Error for ConnectError {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -274,3 +274,6 @@ impl Error for Invalid {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,20 +22,20 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{Answer, Channel, Probe, Sight, TakeoverPath, call, look, probe_in};
+use super::{Channel, Probe, Sight, TakeoverPath, look};
 use crate::sys;
 
 /// A socket that takers connect to.
@@ -112,7 +112,8 @@ impl Offer {
             return Ok(());
         }
         let _lock = self.lock()?;
-        match (probe_in(&self.directory, &self.path.name)?, replace) {
+        let found = Probe::from(look(&self.directory, &self.path.name)?);
+        match (found, replace) {
             (Probe::Free | Probe::Stale, _) => {}
             (Probe::Alive | Probe::Original, Replace::Live) => {}
             (taken, _) => return Err(PublishError::Taken(taken)),
@@ -245,21 +246,17 @@ fn sweep(directory: &OwnedFd) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         if name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-            && let Ok(Sight::Socket(file)) = look(directory, &name)
-            && is_settled(&file)
-            && let Ok(Answer::Refused) = call(&file)
+            && is_settled(&entry)
+            && let Ok(Sight::Refuses) = look(directory, &name)
         {
             let _ = unlinkat(directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
 }
 
-fn is_settled(file: &OwnedFd) -> bool {
-    let Ok(found) = fstat(file) else {
-        return false;
-    };
-    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(found.st_ctime.unsigned_abs());
-    made.elapsed().is_ok_and(|age| age > SETTLED)
+fn is_settled(entry: &DirEntry) -> bool {
+    let made = entry.metadata().and_then(|found| found.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > SETTLED))
 }
 
 fn inode_of(directory: &OwnedFd, name: &OsString) -> nix::Result<Option<Inode>> {

@@ -1,0 +1,62 @@
+use std::process;
+
+use super::*;
+use crate::takeover::channel::Channel;
+
+#[test]
+fn our_own_process_is_trusted_and_alive() {
+    let (near, _far) = Channel::pair().unwrap();
+    let identity = Identity::of(&near).unwrap();
+    assert_eq!(identity.pid(), process::id());
+    assert_eq!(identity.uid(), geteuid().as_raw());
+    assert!(identity.pidfd().is_some());
+    assert!(!identity.is_dead());
+    identity.terminate(0).unwrap();
+}
+
+#[test]
+fn trust_covers_root_and_our_own_user_alone() {
+    let namespace = || panic!("must not matter");
+    assert!(trusts(1000, 1000, namespace));
+    assert!(trusts(ROOT, 1000, namespace));
+    assert!(!trusts(1001, 1000, namespace));
+    assert!(!trusts(1000, ROOT, namespace));
+}
+
+#[test]
+fn overflow_uid_is_trusted_only_where_nobody_can_hide_behind_it() {
+    assert!(trusts(OVERFLOW_UID, OVERFLOW_UID, || true));
+    assert!(!trusts(OVERFLOW_UID, OVERFLOW_UID, || false));
+    assert!(!trusts(OVERFLOW_UID, ROOT, || true));
+}
+
+#[test]
+fn pidfd_by_number_needs_a_channel_that_is_still_open() {
+    let (near, far) = Channel::pair().unwrap();
+    let pid = process::id();
+    assert!(pidfd_of(pid, near.as_fd()).unwrap().is_some());
+    drop(far);
+    let error = pidfd_of(pid, near.as_fd()).unwrap_err();
+    assert!(matches!(error, IdentityError::Os(error) if error.raw_os_error() == Some(libc::ESRCH)));
+}
+
+#[test]
+fn process_of_another_pid_namespace_has_no_pidfd_by_number_and_gets_no_signal() {
+    let (near, _far) = Channel::pair().unwrap();
+    let pidfd = pidfd_of(0, near.as_fd()).unwrap();
+    assert!(pidfd.is_none());
+    let identity = Identity {
+        pid: 0,
+        uid: 0,
+        pidfd,
+    };
+    assert!(!identity.is_dead());
+    let error = identity.kill().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
+fn socket_without_a_peer_has_no_identity() {
+    let pipe = io::pipe().unwrap().0;
+    assert!(matches!(Identity::of(&pipe), Err(IdentityError::Os(_))));
+}

@@ -61,8 +61,7 @@ pub fn daemonize(keep_stderr: bool) -> io::Result<Readiness> {
     if let Fork::Parent(_daemon) = fork_alone()? {
         process::exit(0);
     }
-    // Nothing that the daemon makes is for others; owner and group may be told apart by the
-    // file's own mode (the takeover socket and the pid file set theirs).
+    // What the daemon makes is nobody else's business, unless a mode of its own says so.
     umask(Mode::from_bits_truncate(0o027));
     chdir("/")?;
     let null = null()?;

@@ -22,6 +22,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
+#[allow(deprecated)]
+use nix::fcntl::{FlockArg, flock};
+
 #[cfg(test)]
 mod tests;
 
@@ -122,6 +125,8 @@ impl PidFile {
             path: path.to_owned(),
             error,
         };
+        // A daemon leaves its working directory, and a successor may have another one.
+        let path = &std::path::absolute(path).map_err(failed)?;
         for _ in 0..OPEN_TRIES {
             let file = OpenOptions::new()
                 .read(true)
@@ -170,7 +175,7 @@ impl PidFile {
         Ok(())
     }
 
-    /// The name of the file.
+    /// The name of the file, absolute.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -199,21 +204,18 @@ impl PidFile {
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(foreign(path, "no regular file"));
         }
-        let content = content(&file).map_err(failed)?;
         // nix's `Flock` unlocks when it is dropped, which would take the lock away from the
         // daemon and from the successor, who hold the same description.
         #[allow(deprecated)]
-        let lock = nix::fcntl::flock(
-            file.as_raw_fd(),
-            nix::fcntl::FlockArg::LockExclusiveNonblock,
-        );
-        match lock {
-            Ok(()) if content == Content::Other => Err(foreign(path, "a file with other content")),
-            Ok(()) => Ok(Self {
+        let lock = flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock);
+        let content = content(&file).map_err(failed)?;
+        match (lock, content) {
+            (Ok(()), Content::Empty | Content::Pid(_)) => Ok(Self {
                 file,
                 path: path.to_owned(),
             }),
-            Err(nix::Error::EWOULDBLOCK) => {
+            (Ok(()), Content::Other) => Err(foreign(path, "a file with other content")),
+            (Err(nix::Error::EWOULDBLOCK), content) => {
                 let owner = match content {
                     Content::Pid(pid) => Some(pid),
                     Content::Empty | Content::Other => None,
@@ -223,7 +225,7 @@ impl PidFile {
                     owner,
                 })
             }
-            Err(error) => Err(failed(error.into())),
+            (Err(error), _) => Err(failed(error.into())),
         }
     }
 

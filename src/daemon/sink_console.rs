@@ -107,20 +107,7 @@ impl ConsoleSink {
         }
         Ok(())
     }
-}
 
-impl Sink for ConsoleSink {
-    fn send(&mut self, line: &Line<'_>) -> io::Result<()> {
-        self.finish()?;
-        let bytes = self.rendered(line);
-        let taken = self.way.write(&bytes)?;
-        // The line is on its way now; what is missing goes ahead of the next one.
-        self.rest.extend_from_slice(&bytes[taken..]);
-        Ok(())
-    }
-}
-
-impl ConsoleSink {
     fn rendered(&self, line: &Line<'_>) -> Vec<u8> {
         let mark = match (self.journal, line.level) {
             (true, Level::Error) => "<3>",
@@ -132,6 +119,17 @@ impl ConsoleSink {
             (false, Level::Info | Level::Debug | Level::Trace) => "",
         };
         format!("{mark}{}\n", line.text).into_bytes()
+    }
+}
+
+impl Sink for ConsoleSink {
+    fn send(&mut self, line: &Line<'_>) -> io::Result<()> {
+        self.finish()?;
+        let bytes = self.rendered(line);
+        let taken = self.way.write(&bytes)?;
+        // The line is on its way now; what is missing goes ahead of the next one.
+        self.rest.extend_from_slice(&bytes[taken..]);
+        Ok(())
     }
 }
 

@@ -55,8 +55,12 @@ fn assert_whole_lines(
 ) {
     let (tell, told) = mpsc::channel();
     let reading = thread::spawn(move || {
-        let lines = BufReader::new(reader).lines().map(Result::unwrap);
-        lines.inspect(|_| drop(tell.send(()))).collect::<Vec<_>>()
+        let mut lines = Vec::new();
+        for line in BufReader::new(reader).lines() {
+            lines.push(line.unwrap());
+            let _ = tell.send(());
+        }
+        lines
     });
     let mut count = filled;
     loop {

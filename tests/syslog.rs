@@ -1,0 +1,130 @@
+//! The real binary and a real `/dev/log`: in a mount namespace of its own it finds a `/dev` with
+//! a syslog socket that belongs to the test.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder that stands in for `/dev`.
+struct Dev {
+    folder: TempDir,
+    log: UnixDatagram,
+}
+
+impl Dev {
+    /// `None`, with a word about it, where this process may not make a mount namespace.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("null")).unwrap();
+        let log = UnixDatagram::bind(folder.path().join("log")).unwrap();
+        log.set_read_timeout(Some(PATIENCE)).unwrap();
+        let dev = Self { folder, log };
+        let possible = dev
+            .run("true", &[])
+            .is_ok_and(|mut child| child.wait().unwrap().success());
+        if !possible {
+            eprintln!("SKIPPED: no mount namespace for a /dev of our own");
+        }
+        possible.then_some(dev)
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> std::io::Result<Child> {
+        const SCRIPT: &str = r#"
+            mount --bind /dev/null "$1/null" && mount --rbind "$1" /dev || exit 111
+            shift
+            exec "$@"
+        "#;
+        Command::new("unshare")
+            .args(if geteuid().is_root() {
+                &["-m"][..]
+            } else {
+                &["-r", "-m"]
+            })
+            .args(["sh", "-c", SCRIPT, "sh"])
+            .arg(self.folder.path())
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    }
+
+    fn serve(&self, more: &[&str]) -> Child {
+        let mut args = vec!["-a", "127.0.0.1", "-p", "0", "-S", "local3"];
+        args.extend(more);
+        self.run(env!("CARGO_BIN_EXE_socket-takeover"), &args)
+            .unwrap()
+    }
+
+    /// The next line's facility and pid.
+    fn next(&self) -> (u8, i32) {
+        let mut room = [0; 8192];
+        let length = self.log.recv(&mut room).expect("no line");
+        let line = str::from_utf8(&room[..length]).unwrap();
+        let (priority, rest) = line.strip_prefix('<').unwrap().split_once('>').unwrap();
+        let (pid, text) = rest
+            .strip_prefix("socket-takeover[")
+            .unwrap()
+            .split_once("]: ")
+            .unwrap();
+        assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+        (priority.parse::<u8>().unwrap() >> 3, pid.parse().unwrap())
+    }
+}
+
+fn exists(process: i32) -> bool {
+    Path::new(&format!("/proc/{process}")).exists()
+}
+
+#[test]
+fn foreground_service_logs_under_its_facility_and_pid() {
+    let Some(dev) = Dev::new() else { return };
+    let mut service = dev.serve(&[]);
+    assert_eq!(dev.next(), (19, service.id().cast_signed()));
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
+
+#[test]
+fn daemon_logs_under_the_pid_that_it_has_after_the_forks() {
+    let Some(dev) = Dev::new() else { return };
+    let mut parent = dev.serve(&["-d"]);
+    let (facility, pid) = dev.next();
+    parent.wait().unwrap();
+    assert_eq!(facility, 19);
+    assert_ne!(pid, parent.id().cast_signed());
+    if exists(pid) {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        assert!(
+            name.is_empty() || name.starts_with("socket-takeover"),
+            "{name}"
+        );
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn service_without_syslog_sends_nothing() {
+    let Some(dev) = Dev::new() else { return };
+    let mut service = dev
+        .run(
+            env!("CARGO_BIN_EXE_socket-takeover"),
+            &["-G", "-T", "/nobody/offers/this"],
+        )
+        .unwrap();
+    assert!(!service.wait().unwrap().success());
+    dev.log.set_nonblocking(true).unwrap();
+    assert!(
+        dev.log.recv(&mut [0; 8192]).is_err(),
+        "a line in spite of -G"
+    );
+}

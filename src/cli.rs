@@ -1,8 +1,8 @@
 //! The command line: what the operator may say, and one line for everything that he may not.
 //!
-//! [`parse`] is pure. It looks at the arguments alone, never at the system, so that bad
-//! input is refused before a socket, a file or a signal is touched. A refusal is one line:
-//! what is wrong, why, and what to do about it.
+//! [`parse`] has no effects. It looks at the arguments, and at whether a PATH names a
+//! directory; no socket, file or signal is touched before all of them are found right. A
+//! refusal is one line: what is wrong, why, and what to do about it.
 //!
 //! Invariants
 //! - An [`Options`] can only hold what the service can act on: no half address, no facility
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use getopts::Matches;
 use log::LevelFilter;
+use socket_takeover::takeover::rendezvous::TakeoverPath;
 use syslog::Facility;
 
 pub use grammar::{help, version};
@@ -49,7 +50,7 @@ pub struct Options {
     pub role: Role,
     /// Leave the terminal once serving has begun.
     pub daemon: bool,
-    /// Where to keep the process id; absolute with `daemon`.
+    /// Where to keep the process id.
     pub pid_file: Option<PathBuf>,
     /// The facility to log under, `None` to leave syslog alone.
     pub syslog: Option<Facility>,
@@ -73,13 +74,13 @@ pub enum Role {
         /// How long a peer may be silent before it is closed, `None` for as long as it likes.
         idle_timeout: Option<Duration>,
         /// Where to offer a takeover, `None` if it shall not be possible.
-        path: Option<PathBuf>,
+        path: Option<TakeoverPath>,
     },
     /// A takeover: everything comes from the donor that offers it at `path`, and the next
     /// takeover is offered there.
     TakeOver {
         /// The donor's PATH.
-        path: PathBuf,
+        path: TakeoverPath,
     },
 }
 
@@ -165,14 +166,18 @@ pub fn parse(args: &[OsString]) -> Result<Command, Usage> {
         },
         deadlines: value::deadlines("--deadline", &given.opt_strs("deadline"))?,
     };
-    if options.daemon {
-        check_daemon(&options)?;
+    if options.daemon && options.syslog.is_none() && !options.console {
+        return refuse(
+            "-d with -G",
+            "the daemon would log nowhere",
+            "remove -G, or add -l and redirect stderr",
+        );
     }
     Ok(Command::Run(Box::new(options)))
 }
 
 fn role(given: &Matches) -> Result<Role, Usage> {
-    if let Some(path) = value_of(given, "takeover", |text| value::socket_path("-T", text))? {
+    if let Some(path) = value_of(given, "takeover", |text| value::takeover_path("-T", text))? {
         refuse_inherited(given)?;
         return Ok(Role::TakeOver { path });
     }
@@ -202,7 +207,7 @@ fn role(given: &Matches) -> Result<Role, Usage> {
             value::idle_timeout("-i", text)
         })?,
         path: value_of(given, "takeover-path", |text| {
-            value::socket_path("-t", text)
+            value::takeover_path("-t", text)
         })?,
     })
 }
@@ -236,30 +241,6 @@ fn syslog(given: &Matches) -> Result<Option<Facility>, Usage> {
             "-S with -G",
             "a facility means nothing without syslog",
             "remove one of them",
-        ),
-    }
-}
-
-/// What holds for a daemon only: it lives in / and has lost its terminal.
-fn check_daemon(options: &Options) -> Result<(), Usage> {
-    if options.syslog.is_none() && !options.console {
-        return refuse(
-            "-d with -G",
-            "the daemon would log nowhere",
-            "remove -G, or add -l and redirect stderr",
-        );
-    }
-    let socket = match &options.role {
-        Role::Serve { path, .. } => path.as_ref(),
-        Role::TakeOver { path } => Some(path),
-    };
-    let mut paths = socket.into_iter().chain(&options.pid_file);
-    match paths.find(|path| path.is_relative()) {
-        None => Ok(()),
-        Some(path) => refuse(
-            format!("{path:?} with -d"),
-            "a daemon's working directory is /",
-            "give the absolute path",
         ),
     }
 }

@@ -16,6 +16,8 @@ use cli::{Command, Options, Role};
 use daemon::daemonize::daemonize;
 use daemon::logging::{Console, Logging};
 use daemon::pidfile::{PidFile, PidFileError};
+use socket_takeover::proto::sequence::STATE_VERSION;
+use socket_takeover::proto::wire::WIRE_VERSION;
 
 #[allow(dead_code)] // until the server asks for all of it
 mod cli;
@@ -27,11 +29,6 @@ mod server;
 const FAILURE: u8 = 1;
 /// Exit code: the command line is wrong.
 const USAGE: u8 = 2;
-
-/// The version of the records between donor and taker.
-const WIRE_VERSION: u16 = 1;
-/// The version of what is said about a peer.
-const STATE_VERSION: u16 = 1;
 
 fn main() -> ExitCode {
     ExitCode::from(run(&env::args_os().skip(1).collect::<Vec<_>>()))
@@ -58,20 +55,20 @@ fn start(options: Options) -> u8 {
             return FAILURE;
         }
     };
-    let readiness = match options
-        .daemon
-        .then(|| daemonize(options.console))
-        .transpose()
-    {
+    let keep_stderr = options.console;
+    let readiness = match options.daemon.then(|| daemonize(keep_stderr)).transpose() {
         Ok(readiness) => readiness,
         Err(error) => {
             complain(format_args!("cannot become a daemon: {error}"));
+            // It names this process, which ends.
+            let _ = pid_file.map(PidFile::remove);
             return FAILURE;
         }
     };
-    let console = match options.daemon && !options.console {
-        true => Console::WhileStarting,
-        false => Console::Always,
+    let console = if options.daemon && !keep_stderr {
+        Console::WhileStarting
+    } else {
+        Console::Always
     };
     let log = Logging::install(options.level, console, options.syslog);
     // Daemonizing has changed the pid.

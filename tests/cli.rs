@@ -164,16 +164,14 @@ fn backlog_and_idle_timeout_out_of_range_are_refused() {
 #[test]
 fn path_that_no_socket_can_have_is_refused() {
     for (path, expected) in [
-        ("", "the name is empty"),
-        ("/", "names a directory"),
-        ("x/", "names a directory"),
-        (".", "names a directory"),
-        ("..", "names a directory"),
-        ("x/..", "names a directory"),
-        (
-            &"x".repeat(108),
-            "108 bytes: a Unix socket's name has at most 107",
-        ),
+        ("", "empty"),
+        ("/", "directory"),
+        ("/tmp", "directory"),
+        ("x/", "directory"),
+        (".", "directory"),
+        ("..", "directory"),
+        ("x/..", "directory"),
+        (&"x".repeat(108), "108 bytes"),
         (&"x".repeat(4096), "4096 bytes"),
         (&"ä".repeat(54), "108 bytes"),
     ] {
@@ -233,13 +231,6 @@ fn log_that_goes_nowhere_is_refused() {
             &["-a", "::", "-p", "0", "-S", facility],
             "not a facility for services",
         );
-    }
-}
-
-#[test]
-fn relative_path_of_a_daemon_is_refused() {
-    for line in ["-a :: -p 0 -d -t x", "-a :: -p 0 -d -P x", "-d -T x"] {
-        assert_line_refused(line, "\"x\" with -d: a daemon's working directory is /");
     }
 }
 

@@ -65,7 +65,7 @@ fn cold_start_with_everything_in_each_spelling() {
                 listen: "[::1]:0".parse().unwrap(),
                 backlog: 7,
                 idle_timeout: Some(Duration::from_secs(30)),
-                path: Some(PathBuf::from("/run/x")),
+                path: Some(TakeoverPath::new("/run/x").unwrap()),
             }
         );
         assert_eq!(
@@ -91,7 +91,7 @@ fn takeover_with_what_it_may_choose() {
     assert_eq!(
         options.role,
         Role::TakeOver {
-            path: PathBuf::from("/run/x")
+            path: TakeoverPath::new("/run/x").unwrap()
         }
     );
     assert_eq!(options.deadlines.freeze, Duration::from_millis(500));
@@ -111,9 +111,13 @@ fn limits_of_values_are_accepted() {
 }
 
 #[test]
-fn relative_paths_are_accepted_in_the_foreground() {
-    let options = options("-a :: -p 0 -t x.sock -P x.pid");
-    assert_eq!(options.pid_file, Some(PathBuf::from("x.pid")));
+fn relative_paths_are_accepted() {
+    for line in [
+        "-a :: -p 0 -t x.sock -P x.pid",
+        "-d -a :: -p 0 -t x.sock -P x.pid",
+    ] {
+        assert_eq!(options(line).pid_file, Some(PathBuf::from("x.pid")));
+    }
 }
 
 #[test]

@@ -9,12 +9,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use socket_takeover::takeover::rendezvous::{PathError, TakeoverPath};
 use syslog::Facility;
 
 use super::{Deadlines, Usage, refuse};
-
-/// The longest PATH: `sun_path` has 108 bytes and the last one is the NUL (unix(7)).
-const PATH_BYTES: usize = 107;
 
 /// No step of a takeover is worth an hour; whoever writes more has mistaken the unit.
 const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
@@ -65,17 +63,19 @@ pub(super) fn idle_timeout(option: &str, text: &str) -> Result<Duration, Usage> 
     number(option, text, IDLE_SECONDS).map(Duration::from_secs)
 }
 
-/// A name that a Unix socket can have. An "@" in front has no special meaning: abstract
-/// names know no permissions, so they are not supported (unix(7)).
-pub(super) fn socket_path(option: &str, text: &str) -> Result<PathBuf, Usage> {
-    if text.len() > PATH_BYTES {
-        return refuse(
-            format!("{option} of {} bytes", text.len()),
-            format_args!("a Unix socket's name has at most {PATH_BYTES}"),
-            "use a shorter directory such as /run",
-        );
-    }
-    file_path(option, text)
+/// A name that a takeover socket can have.
+pub(super) fn takeover_path(option: &str, text: &str) -> Result<TakeoverPath, Usage> {
+    TakeoverPath::new(text).or_else(|why| {
+        let what = match &why {
+            PathError::TooLong(_) => format!("{option} PATH"),
+            _ => format!("{option} {text:?}"),
+        };
+        refuse(
+            what,
+            why,
+            "give the name of a socket, such as /run/echo.sock",
+        )
+    })
 }
 
 /// A name that something other than a directory can have.

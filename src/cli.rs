@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use getopts::Matches;
 use log::LevelFilter;
+use socket_takeover::takeover::Deadlines;
 use socket_takeover::takeover::rendezvous::TakeoverPath;
 use syslog::Facility;
 
@@ -82,33 +83,6 @@ pub enum Role {
         /// The donor's PATH.
         path: TakeoverPath,
     },
-}
-
-/// How long each step of a takeover may last before it is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
-    /// From the taker's connection to its first record.
-    pub hello: Duration,
-    /// Copying everything while the donor still serves.
-    pub preload: Duration,
-    /// Nobody serves: from the hold to the taker's claim.
-    pub freeze: Duration,
-    /// Waiting for the taker's claim once the last record is sent.
-    pub claim: Duration,
-    /// Serving what the taker declined.
-    pub drain: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            hello: Duration::from_secs(2),
-            preload: Duration::from_secs(30),
-            freeze: Duration::from_secs(1),
-            claim: Duration::from_secs(1),
-            drain: Duration::from_secs(600),
-        }
-    }
 }
 
 /// Why a command line is refused: one printable line that also says what to do.

@@ -16,12 +16,9 @@ use cli::{Command, Options, Role};
 use daemon::daemonize::daemonize;
 use daemon::logging::{Console, Logging};
 use daemon::pidfile::{PidFile, PidFileError};
-use socket_takeover::proto::sequence::STATE_VERSION;
 use socket_takeover::proto::wire::WIRE_VERSION;
 
-#[allow(dead_code)] // until the server asks for all of it
 mod cli;
-#[allow(dead_code)]
 mod daemon;
 mod server;
 
@@ -38,7 +35,7 @@ fn run(args: &[OsString]) -> u8 {
     match cli::parse(args) {
         Ok(Command::Run(options)) => start(*options),
         Ok(Command::Help) => print(&cli::help()),
-        Ok(Command::Version) => print(&cli::version(WIRE_VERSION, STATE_VERSION)),
+        Ok(Command::Version) => print(&cli::version(WIRE_VERSION, server::STATE_VERSION)),
         Err(usage) => {
             complain(usage);
             USAGE

@@ -1,26 +1,136 @@
-//! Listener, peers and takeover on one reactor.
+//! The service: one listener, its peers and the takeover on one reactor.
+//!
+//! ```text
+//!   main ─▶ run ─┬─ cold start: bind, offer PATH ────────────────┐
+//!                └─ -T: connect to PATH, receive, claim ─────────┴─▶ serve ─▶ exit code
+//! ```
+//!
+//! | part | its file |
+//! |---|---|
+//! | accepting, the descriptor limit | `server/listener.rs` |
+//! | one connection | `server/peer.rs` |
+//! | what is handed over, saved and restored | `server/handover.rs` |
+//! | start, and the way out | `server/life.rs` |
 
-use crate::cli::Options;
+mod handover;
+mod life;
+mod listener;
+mod peer;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket_takeover::event::{Class, Cx, Handle, Time, TimerId};
+use socket_takeover::takeover::Takeover;
+
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
+pub(crate) use handover::STATE_VERSION;
+pub(crate) use life::run;
+use listener::{Accepting, Listener};
+use peer::Peer;
 
-/// Runs the service until it stops or has handed over, and returns its exit code.
-pub fn run(
-    options: Options,
-    log: &'static Logging,
-    readiness: Option<Readiness>,
+/// How often the counters are logged.
+const STATISTICS: Duration = Duration::from_secs(60);
+
+/// Counters since the cold start; they travel and never go backwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) accepted: u64,
+    pub(crate) messages: u64,
+}
+
+/// The state that every callback gets.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// None until a taker has received it, and once it was handed over.
+    listener: Option<Handle<Listener>>,
+    accepting: Accepting,
+    peers: usize,
+    most_peers: usize,
+    idle_timeout: Option<Duration>,
+    /// Where every peer's bytes are read to.
+    scratch: Box<[u8]>,
+    counters: Counters,
+    statistics: Option<TimerId>,
+    /// When the statistics are due, as a taker was told.
+    statistics_due: Option<Time>,
     pid_file: Option<PidFile>,
-) -> u8 {
-    let _ = (options, log);
-    log::error!("this build cannot serve yet");
-    if let Some(pid_file) = pid_file
-        && let Err(error) = pid_file.remove()
-    {
-        log::warn!("pid file: {error}");
+    takeover: Takeover,
+    logging: &'static Logging,
+    /// Whoever waits to hear how the start went.
+    readiness: Option<Readiness>,
+    /// SIGTERM came; a second one ends the process at once.
+    stopping: bool,
+    /// How the process ends.
+    exit: u8,
+}
+
+impl Server {
+    fn new(logging: &'static Logging, nofile: usize) -> Server {
+        Server {
+            listener: None,
+            accepting: Accepting::Yes,
+            peers: 0,
+            most_peers: listener::most_peers(nofile),
+            idle_timeout: None,
+            scratch: vec![0; peer::BUFFER].into_boxed_slice(),
+            counters: Counters::default(),
+            statistics: None,
+            statistics_due: None,
+            pid_file: None,
+            takeover: Takeover::default(),
+            logging,
+            readiness: None,
+            stopping: false,
+            exit: 0,
+        }
     }
-    if let Some(readiness) = readiness {
-        readiness.report(1);
+
+    /// The peer's callback ends it: say so, and let the listener know of the free place.
+    fn peer_ended(&mut self, peer: &Peer, cx: &mut Cx<Server>, why: &str) {
+        peer.end();
+        self.peers -= 1;
+        log::debug!(
+            "Peer {} (fd:{}) ended: {why}",
+            Shown(peer.address),
+            peer.number()
+        );
+        if self.accepting == Accepting::AtLimit
+            && let Some(listener) = self.listener
+        {
+            cx.resume_later(listener);
+        }
     }
-    1
+
+    /// Logs the counters now and then; the timer travels.
+    fn start_statistics(&mut self, cx: &mut Cx<Server>) {
+        let at = self
+            .statistics_due
+            .take()
+            .unwrap_or_else(|| cx.now() + STATISTICS);
+        let timer = cx.timer(Class::Item, "statistics", at, |server: &mut Server, cx| {
+            log::info!(
+                "{} peers, {} accepted, {} messages; log lines dropped: {:?}",
+                server.peers,
+                server.counters.accepted,
+                server.counters.messages,
+                server.logging.lost(),
+            );
+            Some(cx.now() + STATISTICS)
+        });
+        self.statistics = Some(timer);
+    }
+}
+
+/// An address as the log has always shown it: `[host]:port`.
+#[derive(Debug, Clone, Copy)]
+struct Shown(SocketAddr);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}]:{}", self.0.ip(), self.0.port())
+    }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::entry::{Pair, Slot};
-use super::freeze::Phase;
+use super::freeze::{Phase, Then};
 use super::lane::{Lane, Lanes};
 use super::slots::{Key, Slots};
 use super::source::Flags;
@@ -36,6 +36,8 @@ pub struct Cx<S> {
     pub(super) sources: Slots<Slot<S>>,
     pub(super) changes: Changes,
     pub(super) phase: Phase<S>,
+    /// To be called when the last item has gone.
+    pub(super) empty: Option<Then<S>>,
     pub(super) config: Config,
     pub(super) now: Time,
     /// Number of the present turn.
@@ -67,6 +69,7 @@ impl<S> Cx<S> {
             sources: Slots::new(),
             changes: Changes::default(),
             phase,
+            empty: None,
             config,
             now: Time::now(),
             turn: 0,

@@ -134,6 +134,12 @@ impl<S> Cx<S> {
         Ok(())
     }
 
+    /// Calls `then` at the end of the first turn after which no item is left: for a donor that
+    /// serves what was declined to its end. The later `then` counts.
+    pub fn when_empty(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
+        self.empty = Some(Box::new(then));
+    }
+
     /// Lets the next wait of a held reactor ask again and again for up to `longest` before it
     /// sleeps: waking a sleeping thread costs tens of microseconds that clients would feel.
     /// It ends with the first event, and when the time is used up.
@@ -143,6 +149,11 @@ impl<S> Cx<S> {
 
     /// The last stage of a turn: begins a hold that was asked for.
     pub(super) fn end_turn(&mut self, state: &mut S) -> io::Result<()> {
+        if self.items_len() == 0
+            && let Some(then) = self.empty.take()
+        {
+            then(state, self);
+        }
         if !matches!(self.phase, Phase::Wanted(_)) {
             return Ok(());
         }

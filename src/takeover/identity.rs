@@ -14,6 +14,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -92,6 +93,14 @@ impl Identity {
     pub fn is_dead(&self) -> bool {
         self.pidfd()
             .is_some_and(|pidfd| ready(pidfd, PollFlags::POLLIN))
+    }
+
+    /// Waits up to `longest` for the process to be known dead; false if it is not then, or if
+    /// there is no pidfd to tell.
+    #[must_use]
+    pub fn dies_within(&self, longest: Duration) -> bool {
+        self.pidfd()
+            .is_some_and(|pidfd| ready_within(pidfd, PollFlags::POLLIN, longest))
     }
 
     /// Kills the process (SIGKILL).
@@ -179,9 +188,14 @@ fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Identit
 /// Whether one of `events`, an error or a hang-up is there at once; the latter two need not
 /// be asked for (poll(2)).
 fn ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
+    ready_within(fd, events, Duration::ZERO)
+}
+
+fn ready_within(fd: BorrowedFd<'_>, events: PollFlags, longest: Duration) -> bool {
     let mut wanted = [PollFd::new(fd, events)];
+    let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
     loop {
-        match poll(&mut wanted, PollTimeout::ZERO) {
+        match poll(&mut wanted, timeout) {
             Err(Errno::EINTR) => {}
             outcome => return outcome.is_ok_and(|count| count > 0),
         }

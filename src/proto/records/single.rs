@@ -154,6 +154,9 @@ pub struct End {
     pub new: u64,
     /// Items whose state the final array brought anew.
     pub changed: u64,
+    /// The donor's CLOCK_MONOTONIC, in nanoseconds, when it stopped to serve: both sides name
+    /// the same beginning of the freeze.
+    pub held_ns: u64,
     /// [`Digest`](crate::proto::digest::Digest) of the final array's records: everything
     /// since DRAINED, but for this record.
     pub digest: u64,
@@ -166,6 +169,7 @@ impl End {
             closed: reader.u64()?,
             new: reader.u64()?,
             changed: reader.u64()?,
+            held_ns: reader.u64()?,
             digest: reader.u64()?,
         })
     }
@@ -175,6 +179,7 @@ impl End {
         out.put_u64(self.closed);
         out.put_u64(self.new);
         out.put_u64(self.changed);
+        out.put_u64(self.held_ns);
         out.put_u64(self.digest);
     }
 }

@@ -108,6 +108,7 @@ const END: Record<'static> = Record::End(End {
     closed: 2,
     new: 3,
     changed: 4,
+    held_ns: 5,
     digest: 0x0102_0304_0506_0708,
 });
 const ABORT: Record<'static> = Record::Abort(Abort { reason: "stop" });

@@ -130,6 +130,12 @@ impl Offer {
         Ok(())
     }
 
+    /// Where it is, or will be, offered.
+    #[must_use]
+    pub fn path(&self) -> &TakeoverPath {
+        &self.path
+    }
+
     /// The next caller, if there is one. Its identity is still to be asked for.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ proptest! {
         };
         let refuse = Refuse { code: RefuseCode::from_code(code), min, max, reason };
         let hello = Hello { min, max, features: a, free_slots: b, now_ns: c, pid };
-        let end = End { items: a, closed: b, new: c, changed: d, digest: e };
+        let end = End { items: a, closed: b, new: c, changed: d, held_ns: a ^ e, digest: e };
         let fail = Fail { code: FailCode::from_code(code), item, reason };
         for record in [
             Record::Welcome(welcome),

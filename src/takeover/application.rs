@@ -1,0 +1,212 @@
+//! What an application gives to be taken over: its items, and how each is saved and restored.
+//!
+//! An item is either a source of the reactor (a listener, a connection) or something that
+//! the application *carries* beside it under a number of its own (counters, a locked file).
+//! Saving and restoring are a pair, kept side by side in the application:
+//!
+//! ```text
+//!   donor                                      taker
+//!   describe ─▶ descriptor, fd ──────────────▶ restore   a new item, once, on arrival
+//!   save ─────▶ state ───────────────────────▶ update    an item that has changed since
+//!                     an item closed since ──▶ forget
+//! ```
+//!
+//! Ordering: on the taker an item's `restore` comes before its `update`s and its `forget`;
+//! the order between items is not defined. Until [`Moment::Active`] the taker must do no
+//! I/O on an item and change none of its socket options.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::drive::{Ending, Takeover};
+use super::ledger::ItemId;
+use super::report::Report;
+use crate::event::{Cx, SourceId};
+use crate::proto::records::{DeclineCode, ItemKind};
+
+/// An item in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// A source of the reactor, added as an item.
+    Source(SourceId),
+    /// Something beside the reactor, by a number of the application's choice.
+    Carried(u32),
+}
+
+/// The bit that tells carried items from sources on the wire; a source id never has it.
+const CARRIED: u64 = 1 << 63;
+
+impl From<Item> for ItemId {
+    fn from(item: Item) -> ItemId {
+        match item {
+            Item::Source(id) => ItemId(id.to_bits()),
+            Item::Carried(number) => ItemId(CARRIED | u64::from(number)),
+        }
+    }
+}
+
+impl From<ItemId> for Item {
+    fn from(ItemId(bits): ItemId) -> Item {
+        if bits & CARRIED == 0 {
+            Item::Source(SourceId::from_bits(bits))
+        } else {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the low half is the number"
+            )]
+            Item::Carried(bits as u32)
+        }
+    }
+}
+
+/// What the taker is told of an item once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Kind of the descriptor; [`ItemKind::State`] for an item without one.
+    pub kind: ItemKind,
+    /// A name that the application on the other side knows; at most 255 bytes.
+    pub name: &'static str,
+    /// The address that a socket is bound to.
+    pub local: Option<SocketAddr>,
+    /// The address that a connection leads to.
+    pub peer: Option<SocketAddr>,
+    /// Version of what `save` writes.
+    pub state_version: u16,
+}
+
+/// An item that has arrived at the taker, validated as far as its kind allows.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// Kind of the descriptor.
+    pub kind: ItemKind,
+    /// The donor's name for it.
+    pub name: &'a str,
+    /// The address that a socket is bound to.
+    pub local: Option<SocketAddr>,
+    /// The address that a connection leads to.
+    pub peer: Option<SocketAddr>,
+    /// The descriptor, if its kind has one.
+    pub fd: Option<OwnedFd>,
+    /// Its state.
+    pub state: SavedState<'a>,
+}
+
+/// An item's state as the donor saved it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SavedState<'a> {
+    /// The donor's version of it.
+    pub version: u16,
+    /// What its `save` wrote.
+    pub bytes: &'a [u8],
+}
+
+/// Why the taker does not take an item.
+#[derive(Debug)]
+pub enum Rejection {
+    /// It is not for us (an unknown kind, name or state version): the donor keeps it and
+    /// serves it to its end. Only possible during the preload, and never for a listener.
+    Declined(DeclineCode),
+    /// It is damaged, or we have no means to hold it: the takeover fails, the donor serves
+    /// on.
+    Invalid(String),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rejection::Declined(code) => write!(f, "declined: {code}"),
+            Rejection::Invalid(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What has become of a takeover.
+#[derive(Debug)]
+pub enum Moment {
+    /// Donor: a taker has been welcomed; we serve on while it is told everything.
+    Preload,
+    /// Donor: the attempt failed and we serve on as if nothing had happened.
+    RolledBack(Report),
+    /// Donor: the taker owns. Every item but the declined ones is closed; what is left of
+    /// the service is those.
+    Released(Report),
+    /// Donor: nothing is left to do, leave at once.
+    Exit,
+    /// Donor: the taker owned and died before we left. End the peers, keep listening.
+    Orphaned(Report),
+    /// Donor: we own, and were told to stop when that was not possible yet.
+    Stop,
+    /// Taker: we own. Items are polled from the next turn on.
+    Active(Report),
+    /// Taker: we own nothing, every copy is closed.
+    Left(Report, Ending),
+}
+
+/// An application whose items can be taken over. It is the `S` of its [`Cx`].
+pub trait Application: Sized + 'static {
+    /// Says what it is; a taker of another name is refused.
+    const NAME: &'static str;
+
+    /// Where the application keeps the takeover's own state. While a takeover works, a
+    /// default stands there.
+    fn takeover(&mut self) -> &mut Takeover;
+
+    /// Adds the numbers of the items that it carries beside the reactor.
+    fn carried(&self, out: &mut Vec<u32>);
+
+    /// The descriptor of an item that it carries, if it has one.
+    fn carried_fd(&self, number: u32) -> Option<BorrowedFd<'_>>;
+
+    /// What the taker has to be told of an item once.
+    ///
+    /// # Errors
+    /// An item that cannot travel: the takeover is refused, with this reason.
+    fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String>;
+
+    /// Appends the item's state. Returns true if the item has work that no readiness event
+    /// will announce (unfinished input that was read, pending output): it is then run once
+    /// when the taker is active. A source in the resume queue is run in any case.
+    fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool;
+
+    /// Makes an item out of what arrived. A source is added to the reactor, which does not
+    /// poll it yet.
+    ///
+    /// # Errors
+    /// See [`Rejection`].
+    fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection>;
+
+    /// Replaces the state of an item that has changed since it was restored.
+    ///
+    /// # Errors
+    /// A state that cannot be used: the takeover fails, the donor serves on.
+    fn update(
+        &mut self,
+        cx: &mut Cx<Self>,
+        item: Item,
+        state: SavedState<'_>,
+    ) -> Result<(), String>;
+
+    /// The donor has closed the item: close the copy, by `close` alone.
+    fn forget(&mut self, cx: &mut Cx<Self>, item: Item);
+
+    /// Tells what has become of a takeover.
+    fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn item_to_wire_and_back() {
+        for item in [
+            Item::Source(SourceId::from_bits(0)),
+            Item::Source(SourceId::from_bits((7 << 32) | 3)),
+            Item::Carried(0),
+            Item::Carried(u32::MAX),
+        ] {
+            assert_eq!(Item::from(ItemId::from(item)), item);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The drivers: they join the pure donor and taker to a reactor, a channel and an application.
+//!
+//! ```text
+//!                events                      actions
+//!   channel ──┐            ┌──────────────┐           ┌─▶ channel, lease, pidfd
+//!   deadline ─┼─▶ feed ───▶│ Donor::step  │─▶ perform ┼─▶ reactor: hold, resume, release
+//!   pidfd ────┤     ▲      │ Taker::step  │           ├─▶ application: save, restore
+//!   signal ───┘     │      └──────────────┘           │
+//!                   └─────────── outcomes ◀───────────┘
+//! ```
+//!
+//! Rule of both: one event, all its actions in order, then their outcomes as further events;
+//! nothing is decided here. The reactor watches a duplicate of the channel's descriptor,
+//! since a source is out of its slot while its callback runs and the driver needs the
+//! channel at any time.
+//!
+//! | file | |
+//! |---|---|
+//! | `drive/post.rs` | records over the channel: numbering, what waits for room |
+//! | `drive/donor.rs` | the donor's side |
+//! | `drive/batch.rs` | its batches: items and states into records |
+//! | `drive/taker.rs` | the taker's side |
+//! | `drive/intake.rs` | its items: records into items and states |
+
+mod batch;
+mod donor;
+mod intake;
+mod post;
+mod taker;
+
+use std::io;
+use std::time::Duration;
+
+pub use taker::Ending;
+
+use super::application::Application;
+use super::channel::Channel;
+use super::identity::Identity;
+use super::rendezvous::Offer;
+use crate::event::Cx;
+
+/// How long each step of a takeover may take. The taker's own are derived from what the
+/// donor tells it, twice as long and a second more, so that the donor decides first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From a caller's connect to its HELLO.
+    pub hello: Duration,
+    /// The whole preload.
+    pub preload: Duration,
+    /// From PREPARE to DRAINED, and from the hold to END.
+    pub freeze: Duration,
+    /// From END to the claim.
+    pub claim: Duration,
+    /// For declined items to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            hello: Duration::from_secs(2),
+            preload: Duration::from_secs(30),
+            freeze: Duration::from_secs(1),
+            claim: Duration::from_secs(1),
+            drain: Duration::from_secs(600),
+        }
+    }
+}
+
+/// How long a refused or revoked taker has to go away.
+const GONE: Duration = Duration::from_secs(1);
+
+/// The takeover's own state, which an application keeps for it.
+#[derive(Debug, Default)]
+pub struct Takeover {
+    role: Role,
+}
+
+#[derive(Debug, Default)]
+enum Role {
+    /// Cannot be taken over, or is at work on the stack just now.
+    #[default]
+    None,
+    Donor(Box<donor::DonorSide>),
+    Taker(Box<taker::TakerSide>),
+}
+
+impl Takeover {
+    /// Offers the application to be taken over. `generation` counts takeovers since a cold
+    /// start, which is 0.
+    ///
+    /// # Errors
+    /// If the reactor cannot take the offer's socket.
+    pub fn offer<S: Application>(
+        app: &mut S,
+        cx: &mut Cx<S>,
+        offer: Offer,
+        generation: u64,
+        deadlines: Deadlines,
+    ) -> io::Result<()> {
+        let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
+        app.takeover().role = Role::Donor(Box::new(side));
+        Ok(())
+    }
+
+    /// Takes over from the donor at the other end of `channel`. The reactor must have been
+    /// made held. What comes of it is told by [`Application::moment`].
+    ///
+    /// `offer` is bound and not published; that is done once we own.
+    ///
+    /// # Errors
+    /// If the channel cannot be watched or HELLO cannot be sent: nothing has happened.
+    pub fn take_over<S: Application>(
+        app: &mut S,
+        cx: &mut Cx<S>,
+        channel: Channel,
+        donor: Identity,
+        offer: Offer,
+        deadlines: Deadlines,
+    ) -> io::Result<()> {
+        let side = taker::TakerSide::new(cx, channel, donor, offer, deadlines)?;
+        app.takeover().role = Role::Taker(Box::new(side));
+        taker::begin(app, cx)
+    }
+
+    /// The operator wants the application to stop: [`Moment::Stop`](super::Moment::Stop)
+    /// or another moment follows, at once or with the outcome of the takeover under way.
+    pub fn term<S: Application>(app: &mut S, cx: &mut Cx<S>) {
+        match app.takeover().role {
+            Role::None => app.moment(cx, super::Moment::Stop),
+            Role::Donor(_) => donor::with(app, cx, donor::DonorSide::term),
+            Role::Taker(_) => taker::with(app, cx, taker::TakerSide::term),
+        }
+    }
+}

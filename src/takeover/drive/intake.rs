@@ -1,0 +1,376 @@
+//! What arrives at the taker: each item is validated once, restored once, and kept.
+//!
+//! ```text
+//!   ITEMS ─▶ staged ──STATE complete──▶ restore ─▶ held ──STATE complete──▶ update
+//!                                          │ declined       │ CLOSED
+//!                                          ▼                ▼
+//!                                   closed, named in      forget
+//!                                   the batch's ACK
+//! ```
+//!
+//! Invariants: an id and a socket are in here once; a batch leaves nothing staged behind;
+//! nothing is declined in the final array, since the donor would not hear of it in time.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::event::{Cx, SourceId};
+use crate::proto::assembly::{Assembly, State};
+use crate::proto::digest::Digest;
+use crate::proto::records::{Decline, Descriptor, End, FailCode, ItemKind, Part, Record};
+use crate::takeover::application::{Application, Arrival, Item, Rejection, SavedState};
+use crate::takeover::ledger::ItemId;
+use crate::takeover::report::Tally;
+use crate::takeover::validate::{self, PeerState};
+
+/// Why the takeover cannot go on.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) code: FailCode,
+    pub(super) what: String,
+    /// The item that it is about.
+    pub(super) item: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(code: FailCode, what: String) -> Problem {
+        Problem {
+            code,
+            what,
+            item: None,
+        }
+    }
+
+    fn of(code: FailCode, item: u64, what: impl fmt::Display) -> Problem {
+        Problem {
+            code,
+            what: what.to_string(),
+            item: Some(item),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.what)?;
+        if let Some(item) = self.item {
+            write!(f, " (item {item:#x})")?;
+        }
+        Ok(())
+    }
+}
+
+/// An item whose state is not complete yet.
+#[derive(Debug)]
+struct Staged {
+    kind: ItemKind,
+    name: String,
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    version: u16,
+    fd: Option<OwnedFd>,
+    /// The connection was reset before it came here, so no event will tell.
+    dead: bool,
+}
+
+/// An item that was restored.
+#[derive(Debug)]
+struct Held {
+    item: Item,
+    version: u16,
+    cookie: u64,
+    dead: bool,
+    /// To be run once when we own.
+    run: bool,
+}
+
+/// See the file's own description.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    staged: HashMap<u64, (Staged, u64)>,
+    held: HashMap<u64, Held>,
+    cookies: HashSet<u64>,
+    declined: HashSet<u64>,
+    assembly: Assembly,
+    /// Declined in the batch under way.
+    pub(super) declines: Vec<Decline>,
+    /// Of the final array.
+    pub(super) digest: Digest,
+    pub(super) tally: Tally,
+}
+
+impl Intake {
+    /// How many items are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes a record of items, states or closed ids. `last_words` is true in the final
+    /// array.
+    pub(super) fn take<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        record: &Record<'_>,
+        fds: Vec<OwnedFd>,
+        last_words: bool,
+    ) -> Result<(), Problem> {
+        match record {
+            Record::Items(items) => {
+                let mut fds = fds.into_iter();
+                for descriptor in items.iter() {
+                    let fd = if descriptor.has_fd { fds.next() } else { None };
+                    if last_words {
+                        self.tally.new += 1;
+                    }
+                    self.stage(descriptor, fd)?;
+                }
+            }
+            Record::State(parts) => {
+                for part in parts.iter() {
+                    self.part(app, cx, &part, last_words)?;
+                }
+            }
+            Record::Closed(ids) => {
+                for id in ids.iter() {
+                    if last_words {
+                        self.tally.closed += 1;
+                    }
+                    self.close(app, cx, id)?;
+                }
+            }
+            Record::Welcome(_)
+            | Record::Refuse(_)
+            | Record::Prepare
+            | Record::End(_)
+            | Record::Abort(_)
+            | Record::Hello(_)
+            | Record::Ack(_)
+            | Record::Drained
+            | Record::Fail(_)
+            | Record::Active => {}
+        }
+        Ok(())
+    }
+
+    /// The batch is complete: what was declined in it.
+    pub(super) fn batch_complete(&mut self) -> Result<Vec<ItemId>, Problem> {
+        self.complete()?;
+        Ok(self.declines.iter().map(|one| ItemId(one.id)).collect())
+    }
+
+    /// Whether all is here that END speaks of.
+    pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
+        self.complete()?;
+        let Tally {
+            closed,
+            new,
+            changed,
+        } = self.tally;
+        let ours = (self.held.len() as u64, closed, new, changed);
+        let theirs = (end.items, end.closed, end.new, end.changed);
+        if ours != theirs {
+            let what = format!(
+                "items, closed, new, changed: the donor counts {theirs:?}, here are {ours:?}"
+            );
+            return Err(Problem::new(FailCode::Digest, what));
+        }
+        if self.digest.value() != end.digest {
+            return Err(Problem::new(
+                FailCode::Digest,
+                "digest of the final array".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The sources that have work no event will announce.
+    pub(super) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
+        self.held.values().filter_map(|held| match held.item {
+            Item::Source(id) if held.run || held.dead => Some(id),
+            Item::Source(_) | Item::Carried(_) => None,
+        })
+    }
+
+    fn complete(&self) -> Result<(), Problem> {
+        match self.staged.keys().next() {
+            Some(&id) => Err(Problem::of(
+                FailCode::Malformed,
+                id,
+                "an item came without state",
+            )),
+            None => match self.assembly.unfinished() {
+                Some(id) => Err(Problem::of(FailCode::Malformed, id, "a state has no end")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn stage(&mut self, descriptor: Descriptor<'_>, fd: Option<OwnedFd>) -> Result<(), Problem> {
+        let id = descriptor.id;
+        if self.held.contains_key(&id) || self.staged.contains_key(&id) {
+            return Err(Problem::of(FailCode::Duplicate, id, "the same item twice"));
+        }
+        if descriptor.cookie != 0 && !self.cookies.insert(descriptor.cookie) {
+            return Err(Problem::of(
+                FailCode::Duplicate,
+                id,
+                "the same socket twice",
+            ));
+        }
+        let dead = check(&descriptor, fd.as_ref())
+            .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+        let staged = Staged {
+            kind: descriptor.kind,
+            name: descriptor.name.to_owned(),
+            local: descriptor.local,
+            peer: descriptor.peer,
+            version: descriptor.state_version,
+            fd,
+            dead,
+        };
+        self.staged.insert(id, (staged, descriptor.cookie));
+        Ok(())
+    }
+
+    fn part<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        part: &Part<'_>,
+        last_words: bool,
+    ) -> Result<(), Problem> {
+        let id = part.id;
+        let mut assembly = std::mem::take(&mut self.assembly);
+        let complete = assembly
+            .add(part)
+            .map_err(|error| Problem::of(FailCode::Malformed, id, error))?;
+        let done = match complete {
+            Some(state) => self.state(app, cx, &state, last_words),
+            None => Ok(()),
+        };
+        self.assembly = assembly;
+        done
+    }
+
+    /// The state of an item is complete.
+    fn state<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        state: &State<'_>,
+        last_words: bool,
+    ) -> Result<(), Problem> {
+        let &State { id, run, bytes } = state;
+        if let Some((staged, cookie)) = self.staged.remove(&id) {
+            self.restore(app, cx, state, staged, cookie, last_words)
+        } else if let Some(held) = self.held.get_mut(&id) {
+            if last_words {
+                self.tally.changed += 1;
+            }
+            held.run = run;
+            let version = held.version;
+            let state = SavedState { version, bytes };
+            app.update(cx, held.item, state)
+                .map_err(|what| Problem::of(FailCode::Invalid, id, what))
+        } else if self.declined.contains(&id) {
+            // It was on its way when the donor had not heard of the decline yet.
+            Ok(())
+        } else {
+            Err(Problem::of(
+                FailCode::Malformed,
+                id,
+                "state of an unknown item",
+            ))
+        }
+    }
+
+    fn restore<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        state: &State<'_>,
+        staged: Staged,
+        cookie: u64,
+        last_words: bool,
+    ) -> Result<(), Problem> {
+        let &State { id, run, bytes } = state;
+        let (kind, dead, version) = (staged.kind, staged.dead, staged.version);
+        let arrival = Arrival {
+            kind,
+            name: &staged.name,
+            local: staged.local,
+            peer: staged.peer,
+            fd: staged.fd,
+            state: SavedState { version, bytes },
+        };
+        match app.restore(cx, arrival) {
+            Ok(item) => {
+                let held = Held {
+                    item,
+                    version,
+                    cookie,
+                    dead,
+                    run,
+                };
+                self.held.insert(id, held);
+                Ok(())
+            }
+            Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
+                Err(Problem::of(FailCode::Declined, id, code))
+            }
+            Err(Rejection::Declined(code)) => {
+                self.cookies.remove(&cookie);
+                self.declined.insert(id);
+                self.declines.push(Decline { id, code });
+                Ok(())
+            }
+            Err(Rejection::Invalid(what)) => Err(Problem::of(FailCode::Invalid, id, what)),
+        }
+    }
+
+    fn close<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        id: u64,
+    ) -> Result<(), Problem> {
+        if let Some(held) = self.held.remove(&id) {
+            self.cookies.remove(&held.cookie);
+            app.forget(cx, held.item);
+            return Ok(());
+        }
+        if self.declined.remove(&id) {
+            return Ok(());
+        }
+        Err(Problem::of(
+            FailCode::Malformed,
+            id,
+            "an unknown item was closed",
+        ))
+    }
+}
+
+/// Whether the descriptor is what it is said to be; true if it is a connection that has
+/// been reset.
+fn check(item: &Descriptor<'_>, fd: Option<&OwnedFd>) -> Result<bool, String> {
+    let (Some(fd), Some(local)) = (fd, item.local) else {
+        return match item.kind {
+            ItemKind::Listener => Err("a listener has no address".into()),
+            ItemKind::TcpPeer | ItemKind::Other(_) => Ok(false),
+            _ => Ok(false),
+        };
+    };
+    match (item.kind, item.peer) {
+        (ItemKind::Listener, _) => validate::tcp_listener(fd.as_fd(), local, item.cookie)
+            .map(|()| false)
+            .map_err(|error| error.to_string()),
+        (ItemKind::TcpPeer, Some(peer)) => validate::tcp_peer(fd.as_fd(), local, peer, item.cookie)
+            .map(|state| state == PeerState::Dead)
+            .map_err(|error| error.to_string()),
+        (ItemKind::TcpPeer, None) => Err("a peer has no address".into()),
+        _ => Ok(false),
+    }
+}

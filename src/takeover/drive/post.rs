@@ -1,0 +1,195 @@
+//! Records over the channel: numbered, and kept in order when the channel has no room.
+//!
+//! ```text
+//!   send ──▶ the channel, or Blocked and nothing has happened
+//!   post ──▶ the channel, or the outbox ──flush──▶ the channel
+//! ```
+//!
+//! Invariant: while the outbox holds a record, nothing else goes out; so records arrive in
+//! the order in which they were given, and their numbers have no gap. Only records without
+//! descriptors wait here: a descriptor could be closed meanwhile.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::proto::wire::{self, MAX_RECORD};
+use crate::takeover::channel::{Channel, Got, Sent};
+
+/// See the file's own description.
+#[derive(Debug)]
+pub(super) struct Post {
+    channel: Channel,
+    next_out: u32,
+    next_in: u32,
+    outbox: VecDeque<Vec<u8>>,
+    buffer: Box<[u8]>,
+    /// Descriptors of the record received last.
+    pub(super) fds: Vec<OwnedFd>,
+    /// Bytes sent or received so far.
+    pub(super) bytes: u64,
+    /// Descriptors sent or received so far.
+    pub(super) passed: u64,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A record of this length, for [`Post::record`].
+    Record(usize),
+    /// Nothing for now.
+    Empty,
+    /// The channel's end.
+    End,
+    /// Something that cannot be used, and why.
+    Broken(String),
+}
+
+impl Post {
+    pub(super) fn new(channel: Channel) -> Post {
+        Post {
+            channel,
+            next_out: 0,
+            next_in: 0,
+            outbox: VecDeque::new(),
+            buffer: vec![0; MAX_RECORD].into_boxed_slice(),
+            fds: Vec::new(),
+            bytes: 0,
+            passed: 0,
+        }
+    }
+
+    /// A duplicate of the channel's descriptor, for the reactor to watch.
+    pub(super) fn watch(&self) -> io::Result<OwnedFd> {
+        self.channel.as_fd().try_clone_to_owned()
+    }
+
+    /// Sends the record now, or not at all. Its number is written into it.
+    pub(super) fn send(&mut self, record: &mut [u8], fds: &[BorrowedFd<'_>]) -> io::Result<Sent> {
+        match self.flush()? {
+            Sent::Done => {}
+            full => return Ok(full),
+        }
+        wire::patch_sequence(record, self.next_out);
+        let sent = self.channel.send(record, fds)?;
+        if sent == Sent::Done {
+            self.count(record.len(), fds.len());
+        }
+        Ok(sent)
+    }
+
+    /// Sends the record now or as soon as there is room; returns whether all is out. Its
+    /// number is written into it first, for `seen`.
+    pub(super) fn post(
+        &mut self,
+        mut record: Vec<u8>,
+        seen: impl FnOnce(&[u8]),
+    ) -> io::Result<Sent> {
+        wire::patch_sequence(&mut record, self.next_out);
+        seen(&record);
+        self.count(record.len(), 0);
+        self.outbox.push_back(record);
+        self.flush()
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self) -> io::Result<Sent> {
+        while let Some(record) = self.outbox.front() {
+            match self.channel.send(record, &[])? {
+                Sent::Done => {}
+                full => return Ok(full),
+            }
+            self.outbox.pop_front();
+        }
+        Ok(Sent::Done)
+    }
+
+    /// The number of the record sent last.
+    pub(super) fn last_number(&self) -> u32 {
+        self.next_out.wrapping_sub(1)
+    }
+
+    /// The next record.
+    pub(super) fn receive(&mut self) -> Incoming {
+        match self.channel.recv(&mut self.buffer, &mut self.fds) {
+            Got::Record(length) => {
+                let number = wire::sequence(&self.buffer[..length]);
+                if number != Some(self.next_in) {
+                    self.fds.clear();
+                    let wanted = self.next_in;
+                    return Incoming::Broken(format!("record {number:?} instead of {wanted}"));
+                }
+                self.next_in = self.next_in.wrapping_add(1);
+                self.bytes += length as u64;
+                self.passed += self.fds.len() as u64;
+                Incoming::Record(length)
+            }
+            Got::Empty => Incoming::Empty,
+            Got::End => Incoming::End,
+            Got::Broken(fault) => Incoming::Broken(fault.to_string()),
+        }
+    }
+
+    /// Moves the receive buffer out, so that a record can be looked at while this is used;
+    /// give it back with [`Post::put_buffer`].
+    pub(super) fn take_buffer(&mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    pub(super) fn put_buffer(&mut self, buffer: Box<[u8]>) {
+        self.buffer = buffer;
+    }
+
+    fn count(&mut self, bytes: usize, fds: usize) {
+        self.next_out = self.next_out.wrapping_add(1);
+        self.bytes += bytes as u64;
+        self.passed += fds as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::records::{Record, encode};
+
+    fn record() -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&Record::Prepare, false, &mut out).unwrap();
+        out
+    }
+
+    fn drain(post: &mut Post) -> usize {
+        let mut records = 0;
+        loop {
+            match post.receive() {
+                Incoming::Record(_) => records += 1,
+                Incoming::Empty => return records,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn full_channel_keeps_order_and_numbers() {
+        let (one, other) = Channel::pair().unwrap();
+        let (mut one, mut other) = (Post::new(one), Post::new(other));
+        while one.post(record(), |_| ()).unwrap() == Sent::Done {}
+        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Blocked);
+        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Blocked);
+        let first = drain(&mut other);
+        assert_eq!(one.flush().unwrap(), Sent::Done);
+        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Done);
+        assert_eq!(drain(&mut other), 3);
+        assert_eq!(one.last_number() as usize + 1, first + 3);
+    }
+
+    #[test]
+    fn record_out_of_order_is_broken() {
+        let (one, other) = Channel::pair().unwrap();
+        let mut other = Post::new(other);
+        let mut late = record();
+        wire::patch_sequence(&mut late, 1);
+        assert_eq!(one.send(&late, &[]).unwrap(), Sent::Done);
+        assert!(matches!(other.receive(), Incoming::Broken(_)));
+    }
+}

@@ -25,8 +25,8 @@ use socket_takeover::takeover::rendezvous::{
 };
 use tempfile::TempDir;
 
-const PART: &str = "OSKIT_PART";
-const PATH: &str = "OSKIT_PATH";
+const PART: &str = "TEST_PART";
+const PATH: &str = "TEST_PATH";
 /// A user that nothing on a system belongs to.
 const STRANGER: u32 = 12345;
 

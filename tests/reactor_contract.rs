@@ -36,7 +36,7 @@ fn keep(far: &mut UnixStream, world: &mut World, cx: &mut Cx<World>, event: Even
 fn remove_others(_: &mut UnixStream, world: &mut World, cx: &mut Cx<World>, event: Event) -> Reply {
     world.called.push("first");
     for peer in world.peers.drain(..) {
-        assert_eq!(cx.remove(peer), true, "nobody was removed before");
+        assert!(cx.remove(peer), "nobody was removed before");
         if peer.id() == event.id() {
             assert!(!cx.contains(peer));
         }

@@ -3,9 +3,11 @@
 mod reactor_support;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use reactor_support::{drain, pair, poke, reactor, turn, turn_until};
 use socket_takeover::event::{Class, Cx, Event, Next, Reactor, SourceId, Spec, Time, TimerId};
 
@@ -332,4 +334,35 @@ fn stop_in_a_callback_ends_run() {
     assert!(reactor.cx().is_stopped());
     reactor.run(&mut world).unwrap(); // at once
     assert_eq!(reactor.cx().stats().turns, 1);
+}
+
+#[test]
+fn reactor_inside_another_loop_tells_when_to_be_turned() {
+    fn readable(reactor: &Reactor<World>) -> bool {
+        let mut wanted = [PollFd::new(reactor.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wanted, 0_u8).unwrap() == 1
+    }
+    let mut reactor = reactor(16);
+    let mut world = World::default();
+    assert_eq!(reactor.wake_time(), None);
+    let (near, far) = pair();
+    let peer = reactor.cx().add(Spec::item("peer"), far, note).unwrap();
+    assert!(!readable(&reactor));
+    poke(&near);
+    assert!(readable(&reactor));
+    turn(&mut reactor, &mut world, 1);
+    assert!(!readable(&reactor));
+    reactor.cx().set_deadline(peer, Some(Time::MAX));
+    assert_eq!(reactor.wake_time(), Some(Time::MAX));
+    reactor.cx().resume_later(peer);
+    assert_eq!(reactor.wake_time(), Some(Time::ZERO));
+    turn(&mut reactor, &mut world, 1);
+
+    reactor.cx().hold(|_, _| {});
+    turn(&mut reactor, &mut world, 1);
+    poke(&near);
+    assert!(!readable(&reactor), "an item wakes nobody during a hold");
+    assert_eq!(reactor.wake_time(), None);
+    reactor.cx().resume();
+    assert!(readable(&reactor));
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::freeze::Phase;
-use super::{Config, Cx};
+use super::{Config, Cx, Time};
 
 /// A single-threaded event loop over an application's state `S`; see the [module](super).
 pub struct Reactor<S> {
@@ -48,6 +49,14 @@ impl<S> Reactor<S> {
         self.cx.run_turn(state, max_wait)
     }
 
+    /// Until when another loop may wait for this reactor's descriptor (`as_fd`) before it calls
+    /// [`Reactor::turn`] at the latest: [`Time::ZERO`] if there is something to do already,
+    /// `None` if only the descriptor tells.
+    pub fn wake_time(&mut self) -> Option<Time> {
+        self.cx.tick();
+        self.cx.wake_time(self.cx.is_held(), None)
+    }
+
     /// Turns until [`Cx::stop`]; returns at once if that was called before.
     ///
     /// # Errors
@@ -57,6 +66,21 @@ impl<S> Reactor<S> {
             self.turn(state, None)?;
         }
         Ok(())
+    }
+}
+
+/// The descriptor that becomes readable when a turn has something to do, for a loop that this
+/// one is part of. While items are held it is another one, and a release makes a new one: ask
+/// for it before each wait.
+impl<S> AsFd for Reactor<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let lanes = &self.cx.lanes;
+        let waited_for = if self.cx.is_held() {
+            &lanes.handover
+        } else {
+            &lanes.item
+        };
+        waited_for.poller.as_fd()
     }
 }
 

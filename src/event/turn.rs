@@ -73,22 +73,8 @@ impl<S> Cx<S> {
         self.now = self.now.max(Time::now());
     }
 
-    fn wait_for_work(&mut self, held: bool, longest: Option<Duration>) -> io::Result<()> {
-        let until = self.wake_time(held, longest);
-        if held {
-            let spun = until != Some(Time::ZERO) && self.spin(until)?;
-            if !spun {
-                self.wait(Class::Handover, until)?;
-            }
-        } else {
-            self.wait(Class::Item, until)?;
-        }
-        self.tick();
-        Ok(())
-    }
-
     /// Until when to wait: not at all if something is queued, and never beyond a deadline.
-    fn wake_time(&mut self, held: bool, longest: Option<Duration>) -> Option<Time> {
+    pub(super) fn wake_time(&mut self, held: bool, longest: Option<Duration>) -> Option<Time> {
         let (item, handover) = (&mut self.lanes.item, &mut self.lanes.handover);
         let queued = handover.has_work()
             || !held && (item.has_work() || self.handover_ready || self.settling);
@@ -101,6 +87,20 @@ impl<S> Cx<S> {
         let first = ends.into_iter().flatten().min();
         // A deadline of the past needs no clock to know that.
         first.map(|at| if at <= self.now { Time::ZERO } else { at })
+    }
+
+    fn wait_for_work(&mut self, held: bool, longest: Option<Duration>) -> io::Result<()> {
+        let until = self.wake_time(held, longest);
+        if held {
+            let spun = until != Some(Time::ZERO) && self.spin(until)?;
+            if !spun {
+                self.wait(Class::Handover, until)?;
+            }
+        } else {
+            self.wait(Class::Item, until)?;
+        }
+        self.tick();
+        Ok(())
     }
 
     /// Signals and the channel. While serving, the small set is asked only when the big one

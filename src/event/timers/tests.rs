@@ -135,16 +135,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// When it is due, and the number of that arming.
+type Armed = Option<(Time, u64)>;
+
 /// What the set should be: each deadline with its time and the number of its arming.
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
     armings: u64,
-    deadlines: Vec<(Key, u32, Option<(Time, u64)>)>,
+    deadlines: Vec<(Key, u32, Armed)>,
 }
 
 impl Model {
-    fn armed(&mut self, time: u64) -> Option<(Time, u64)> {
+    fn armed(&mut self, time: u64) -> Armed {
         self.armings += 1;
         Some((at(time), self.armings))
     }

@@ -1,0 +1,171 @@
+//! Scenarios that need a process of their own: no descriptors left, and stopped in a wait.
+//!
+//! Each child is this test binary again, running the one test that plays the child.
+
+mod reactor_support;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reactor_support::{LONG, reactor, turn_until};
+use socket_takeover::event::{AcceptFailure, Backoff, Config, Cx, Event, Next, Reactor, Spec};
+
+const ROLE: &str = "REACTOR_TEST_ROLE";
+
+fn child(test: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, test)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn plays(test: &str) -> bool {
+    std::env::var(ROLE).is_ok_and(|role| role == test)
+}
+
+#[test]
+fn listener_without_descriptors_backs_off_and_comes_back() {
+    let output = child("play_exhausted").wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("all accepted"));
+}
+
+struct Accepted {
+    peers: Vec<TcpStream>,
+    backoff: Backoff,
+}
+
+#[test]
+fn play_exhausted() {
+    if !plays("play_exhausted") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+    let mut reactor = reactor(16);
+    let mut accepted = Accepted {
+        peers: Vec::new(),
+        backoff: Backoff::default(),
+    };
+    let accept = |listener: &mut TcpListener,
+                  accepted: &mut Accepted,
+                  cx: &mut Cx<Accepted>,
+                  event: Event| {
+        for _ in 0..cx.budget() {
+            match listener.accept() {
+                Ok((peer, _)) => {
+                    accepted.backoff.reset();
+                    accepted.peers.push(peer);
+                }
+                Err(error) => match AcceptFailure::of(&error) {
+                    AcceptFailure::Drained => return Ok(Next::Keep),
+                    AcceptFailure::PeerGone => {}
+                    AcceptFailure::Exhausted => {
+                        let again = accepted.backoff.next(cx.now());
+                        cx.set_deadline(event.id(), Some(again));
+                        return Ok(Next::Keep);
+                    }
+                    AcceptFailure::Broken => return Err(error),
+                },
+            }
+        }
+        Ok(Next::Again)
+    };
+    reactor
+        .cx()
+        .add(Spec::item("listener"), listener, accept)
+        .unwrap();
+
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let next = fs::File::open("/dev/null").unwrap().as_raw_fd();
+    setrlimit(Resource::RLIMIT_NOFILE, next as u64, hard).unwrap();
+    turn_until(&mut reactor, &mut accepted, |it| it.backoff.pauses() == 3);
+    assert!(accepted.peers.is_empty());
+    let dispatches = reactor.cx().stats().dispatches;
+    assert_eq!(dispatches, 3, "it waits, and does not spin");
+
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    // Nobody else connects: no edge will tell.
+    turn_until(&mut reactor, &mut accepted, |it| it.peers.len() == 3);
+    assert_eq!(reactor.cx().stats().faults, 0);
+    println!("all accepted");
+}
+
+#[test]
+fn wait_interrupted_by_a_stop_goes_on() {
+    // Being continued ends epoll_wait(2) with EINTR even without a handler (signal(7)).
+    let mut child = child("play_stopped");
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    wait_for_line(&mut output, "waiting");
+    let pid = Pid::from_raw(child.id() as i32);
+    for _ in 0..3 {
+        wait_for_states(child.id(), 'S');
+        kill(pid, Signal::SIGSTOP).unwrap();
+        wait_for_states(child.id(), 'T');
+        kill(pid, Signal::SIGCONT).unwrap();
+    }
+    wait_for_states(child.id(), 'S');
+    drop(child.stdin.take());
+    wait_for_line(&mut output, "one turn");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn play_stopped() {
+    if !plays("play_stopped") {
+        return;
+    }
+    let mut reactor: Reactor<bool> = Reactor::new(Config::default()).unwrap();
+    let end = |_: &mut io::Stdin, ended: &mut bool, _: &mut Cx<bool>, event: Event| {
+        *ended = event.is_hangup() || event.is_read_closed();
+        Ok(Next::End)
+    };
+    let input = Spec::item("input");
+    reactor.cx().add(input, io::stdin(), end).unwrap();
+    println!("waiting");
+    let mut ended = false;
+    reactor.turn(&mut ended, Some(LONG)).unwrap();
+    assert!(ended, "the turn was cut short");
+    println!("one turn");
+}
+
+fn wait_for_line(output: &mut impl BufRead, wanted: &str) {
+    let mut line = String::new();
+    while !line.contains(wanted) {
+        line.clear();
+        assert_ne!(
+            output.read_line(&mut line).unwrap(),
+            0,
+            "it said no {wanted:?}"
+        );
+    }
+}
+
+/// Waits until all threads of a process are in a state as in proc_pid_stat(5).
+fn wait_for_states(pid: u32, wanted: char) {
+    let end = Instant::now() + LONG;
+    let all = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.into_iter().all(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            let state = stat.rsplit_once(") ").unwrap().1;
+            state.starts_with(wanted)
+        })
+    };
+    while !all() {
+        assert!(Instant::now() < end, "no {wanted} in {pid}");
+        std::thread::yield_now();
+    }
+}

@@ -24,10 +24,10 @@
 //! socket, clock or descriptor: the driver performs the actions in order and reports their
 //! outcomes as events, after the whole list was performed.
 //!
-//! Invariants (explored exhaustively by `tests/model.rs`):
+//! Invariants (explored exhaustively by `tests/model`):
 //! - peers are served in Idle, AcceptChannel, Preload, HoldPeers, Sweep and Rollback, and by
 //!   nobody here from [`Outcome::Held`] until [`Action::Resume`];
-//! - once [`Action::Grant`] was asked for, only the outcome of [`Action::Revoke`] leads on:
+//! - from [`Outcome::Granted`] on, only the outcome of [`Action::Revoke`] leads on:
 //!   no message, silence or death of the taker decides who owns;
 //! - END is sent at most once a lease, and only after the grant.
 
@@ -185,9 +185,9 @@ pub enum State {
     HoldPeers(Ledger),
     /// Serves its last turn.
     Sweep(Ledger),
-    /// Frozen; sends the final array.
+    /// Frozen; sends the final array, then grants.
     SendFdArray(Ledger),
-    /// Frozen; the lease is or may be granted, END is not in the kernel yet.
+    /// Frozen; the lease is granted, END is not in the kernel yet.
     Grant(Ledger),
     /// Frozen; END is in the kernel.
     AwaitClaim(Ledger),

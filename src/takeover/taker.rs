@@ -13,7 +13,7 @@
 //! descriptor: the driver performs the actions in order and reports their outcomes as
 //! events, after the whole list was performed.
 //!
-//! Invariants (explored exhaustively by `tests/model.rs`):
+//! Invariants (explored exhaustively by `tests/model`):
 //! - no I/O on any item before [`Event::Won`]; nothing that can fail after it;
 //! - the lease is read once, after END was received and everything up to it validated;
 //! - a donor that is silent, stopped or dead after its END is simply claimed from; before

@@ -65,7 +65,7 @@ fn next_of_final_array(ledger: Ledger, actions: &mut Vec<Action>) -> State {
         }
         Due::Nothing => {
             actions.push(Action::Grant);
-            State::Grant(ledger)
+            State::SendFdArray(ledger)
         }
         Due::NoSlots => give_up(Cause::Slots, actions),
     }
@@ -78,6 +78,12 @@ pub(super) fn send_fd_array(mut ledger: Ledger, event: Event, actions: &mut Vec<
             next_of_final_array(ledger, actions)
         }
         Event::Writable => next_of_final_array(ledger, actions),
+        Event::Did(Outcome::Granted) => {
+            actions.push(Action::End);
+            State::Grant(ledger)
+        }
+        // A grant that failed is here too: the lease never held 1, so there is nothing to
+        // revoke, and to find it empty would not mean that the taker owns.
         Event::Failure(cause) => give_up(cause, actions),
         Event::Ack { .. } | Event::Drained | Event::Active => give_up(Cause::Strange, actions),
         // Nothing changes while nobody serves: the sweep's changes come before Held.
@@ -87,7 +93,6 @@ pub(super) fn send_fd_array(mut ledger: Ledger, event: Event, actions: &mut Vec<
         | Event::Did(
             Outcome::Blocked
             | Outcome::Held
-            | Outcome::Granted
             | Outcome::EndSent
             | Outcome::Won
             | Outcome::Lost { .. }
@@ -98,7 +103,7 @@ pub(super) fn send_fd_array(mut ledger: Ledger, event: Event, actions: &mut Vec<
 
 pub(super) fn grant(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
-        Event::Did(Outcome::Granted) | Event::Writable => {
+        Event::Writable => {
             actions.push(Action::End);
             State::Grant(ledger)
         }
@@ -117,6 +122,7 @@ pub(super) fn grant(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> 
             Outcome::Sent(_)
             | Outcome::Blocked
             | Outcome::Held
+            | Outcome::Granted
             | Outcome::Won
             | Outcome::Lost { .. }
             | Outcome::Emptied,

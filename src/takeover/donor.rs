@@ -160,8 +160,9 @@ pub enum Action {
     Kill,
     /// Close the channel and all that belongs to the attempt.
     HangUp,
-    /// The taker owned and died: end the peers, keep the listener, offer PATH again, serve.
-    Orphan,
+    /// The taker owned and died: end the peers but these, which it never had; keep the
+    /// listener, offer PATH again, serve.
+    Orphan(Vec<ItemId>),
     /// Close the items' epoll set as a whole, then every item but these; never `shutdown`.
     Release(Vec<ItemId>),
     /// Send the taker the SIGTERM that we got.

@@ -157,7 +157,7 @@ pub(super) fn judge(
 ) -> State {
     match event {
         Event::Did(Outcome::Won) => give_up(cause, actions),
-        Event::Did(Outcome::Lost { dead: true }) => orphaned(actions),
+        Event::Did(Outcome::Lost { dead: true }) => orphaned(&ledger, actions),
         Event::Did(Outcome::Lost { dead: false }) if cause == Cause::Eof => {
             actions.push(Action::Arm(Step::Gone));
             State::Bereaved(ledger)
@@ -184,7 +184,7 @@ pub(super) fn judge(
 
 pub(super) fn bereaved(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
-        Event::Failure(Cause::Died) => orphaned(actions),
+        Event::Failure(Cause::Died) => orphaned(&ledger, actions),
         // It lives and serves; it only did not say so.
         Event::Failure(Cause::Deadline) => release(&ledger, actions),
         Event::Caller
@@ -207,8 +207,10 @@ pub(super) fn bereaved(ledger: Ledger, event: Event, actions: &mut Vec<Action>) 
     }
 }
 
-fn orphaned(actions: &mut Vec<Action>) -> State {
-    actions.extend([Action::Disarm, Action::HangUp, Action::Orphan]);
+fn orphaned(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
+    // What the taker declined it never had: those clients need not share its end.
+    let declined = ledger.declined().collect();
+    actions.extend([Action::Disarm, Action::HangUp, Action::Orphan(declined)]);
     State::Idle
 }
 

@@ -84,6 +84,13 @@ fn waiting(socket: &UnixDatagram) -> usize {
     count
 }
 
+/// Does what must not wait; if it does, the test fails instead of hanging.
+fn under_watchdog<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    finished.recv_timeout(PATIENCE).expect("the sink waits")
+}
+
 #[test]
 fn line_carries_priority_tag_and_pid() {
     let place = Place::new();
@@ -203,14 +210,12 @@ fn stuck_daemon_costs_lines_and_no_time() {
     let mut sink = place.sink();
     let clock = Clock::start();
 
-    let (done, finished) = mpsc::channel();
-    thread::spawn(move || {
+    let (mut sink, clock) = under_watchdog(move || {
         for number in 0..LINES {
             sink.write(&clock.line(number, "a line that nobody reads"));
         }
-        done.send((sink, clock)).unwrap();
+        (sink, clock)
     });
-    let (mut sink, clock) = finished.recv_timeout(PATIENCE).expect("the sink waits");
 
     let taken = waiting(&daemon) as u64;
     let lost = sink.lost;
@@ -228,11 +233,14 @@ fn stuck_daemon_that_is_restarted_is_found() {
     let daemon = place.start_daemon();
     let mut sink = place.sink();
     let clock = Clock::start();
-    let mut number = 0;
-    while sink.lost == 0 {
-        sink.write(&clock.line(number, "fill"));
-        number += 1;
-    }
+    let (mut sink, clock, number) = under_watchdog(move || {
+        let mut number = 0;
+        while sink.lost == 0 {
+            sink.write(&clock.line(number, "fill"));
+            number += 1;
+        }
+        (sink, clock, number)
+    });
     place.stop_daemon(daemon);
     sink.write(&clock.line(number + 1_000, "nobody there"));
     let daemon = place.start_daemon();

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket_takeover::event::{Config, Cx, Event, Next, Reactor, Signals, Spec};
+use socket_takeover::event::{Config, Cx, Event, Next, Reactor, Signals, SourceId, Spec};
 use socket_takeover::proto::records::RefuseCode;
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::rendezvous::{
@@ -234,7 +234,7 @@ impl Server {
                 self.released(cx, &report);
             }
             Moment::Exit => cx.stop(),
-            Moment::Orphaned(report) => self.orphaned(cx, &report),
+            Moment::Orphaned(report, declined) => self.orphaned(cx, &report, &declined),
             Moment::Stop => self.stop(cx),
             Moment::Active(report) => self.active(cx, &report),
             Moment::Left(report, ending) => {
@@ -269,8 +269,9 @@ impl Server {
         }
     }
 
-    fn orphaned(&mut self, cx: &mut Cx<Server>, report: &Report) {
-        let ended = peers(cx);
+    fn orphaned(&mut self, cx: &mut Cx<Server>, report: &Report, declined: &[SourceId]) {
+        let mut ended = peers(cx);
+        ended.retain(|id| !declined.contains(id));
         log::error!(
             "the new owner (pid {}) died right after it took over: {} Peers are lost, new ones \
              are served; {report}",

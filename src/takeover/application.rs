@@ -133,8 +133,9 @@ pub enum Moment {
     Released(Report),
     /// Donor: nothing is left to do, leave at once.
     Exit,
-    /// Donor: the taker owned and died before we left. End the peers, keep listening.
-    Orphaned(Report),
+    /// Donor: the taker owned and died before we left. What it has done to its connections
+    /// is not known: end all but the listener and these, which it had declined.
+    Orphaned(Report, Vec<SourceId>),
     /// Donor: we own, and were told to stop when that was not possible yet.
     Stop,
     /// Taker: we own. Items are polled from the next turn on.

@@ -21,7 +21,7 @@ use crate::takeover::channel::{Channel, Sent};
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::limits;
-use crate::takeover::rendezvous::{Offer, Replace};
+use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
 use crate::takeover::taker::{Action, Event, Leaving, State, Step, Taker};
 
@@ -525,13 +525,13 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     };
     side.finish_report();
     cx.remove(side.watch.id());
-    if let Some(mut offer) = side.offer.take() {
-        if let Err(error) = offer.publish(Replace::Live) {
-            log::error!("PATH still leads to the old process: {error}; no further takeover");
-        }
+    if let Some(offer) = side.offer.take() {
         let generation = side.report.generation;
         match donor::DonorSide::new(cx, offer, generation, side.deadlines) {
-            Ok(next) => app.takeover().role = Role::Donor(Box::new(next)),
+            Ok(next) => {
+                app.takeover().role = Role::Donor(Box::new(next));
+                donor::with(app, cx, donor::DonorSide::publish);
+            }
             Err(error) => log::error!("no further takeover is possible: {error}"),
         }
     }

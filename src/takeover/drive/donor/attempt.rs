@@ -1,0 +1,72 @@
+//! One caller, from its connect to the outcome.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::event::Handle;
+use crate::proto::digest::Digest;
+use crate::proto::records::{self, ItemKind, Record};
+use crate::takeover::drive::post::Post;
+use crate::takeover::identity::Identity;
+use crate::takeover::lease::Lease;
+use crate::takeover::ledger::Batch;
+use crate::takeover::report::{Report, Tally};
+
+/// One caller, from its connect to the outcome.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) post: Post,
+    pub(super) watch: Handle<OwnedFd>,
+    pub(super) taker: Identity,
+    pub(super) death: Option<Handle<OwnedFd>>,
+    pub(super) lease: Option<Lease>,
+    /// Numbers of the batches that are not acknowledged.
+    pub(super) unacknowledged: VecDeque<u32>,
+    /// What the taker has declined: nothing alike is sent again.
+    pub(super) unwanted: HashSet<(ItemKind, u16)>,
+    /// From the hold on.
+    pub(super) final_array: bool,
+    pub(super) digest: Digest,
+    pub(super) report: Report,
+    /// What exactly went wrong, for the log.
+    pub(super) note: String,
+}
+
+impl Attempt {
+    /// Sends a last word, as far as that is possible.
+    pub(super) fn post_record(&mut self, record: &Record<'_>) {
+        let mut bytes = Vec::new();
+        let posted = records::encode(record, false, &mut bytes)
+            .map_err(io::Error::other)
+            .and_then(|()| self.post.post(bytes, |_| ()));
+        if let Err(error) = posted {
+            log::debug!("the taker was not told: {error}");
+        }
+    }
+
+    /// Counts a batch of the final array.
+    pub(super) fn count(&mut self, batch: &Batch) {
+        let Tally {
+            closed,
+            new,
+            changed,
+        } = &mut self.report.last;
+        match batch {
+            Batch::Closed(ids) => *closed += ids.len() as u64,
+            Batch::Items {
+                new: opened,
+                changed: dirty,
+            } => {
+                *new += opened.len() as u64;
+                *changed += dirty.len() as u64;
+            }
+        }
+    }
+
+    pub(super) fn final_report(&mut self) -> Report {
+        self.report.bytes = self.post.bytes;
+        self.report.fds = self.post.passed;
+        self.report.clone()
+    }
+}

@@ -1,0 +1,309 @@
+//! What the donor hears: callers at PATH, and the records of the one it talks to.
+//!
+//! A caller whose identity is not trusted is hung up on without a word, and complained about
+//! at most once a second; one that comes while another is served is told BUSY.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use super::{DonorSide, with};
+use crate::event::{Cx, Event as Ready, Next, Spec, Time};
+use crate::proto::digest::Digest;
+use crate::proto::records::{self, Hello, Record, Refuse, RefuseCode};
+use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
+use crate::takeover::application::{Application, Item};
+use crate::takeover::channel::Channel;
+use crate::takeover::donor::{Cause, Event, State};
+use crate::takeover::drive::post::{Incoming, Post};
+use crate::takeover::identity::Identity;
+use crate::takeover::ledger::ItemId;
+use crate::takeover::rendezvous::Offer;
+use crate::takeover::report::{Report, Times};
+
+/// A taker whose clock is ahead or behind by more has another clock (time_namespaces(7)).
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Uninvited callers are complained about no more often.
+const COMPLAINTS: Duration = Duration::from_secs(1);
+
+impl DonorSide {
+    pub(super) fn call<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        channel: Channel,
+        taker: Identity,
+    ) -> io::Result<()> {
+        let post = Post::new(channel);
+        if self.machine.is_busy() {
+            refuse(
+                post,
+                RefuseCode::Busy,
+                "another takeover is under way; try again later",
+            );
+            return Ok(());
+        }
+        let watch = cx
+            .add(
+                Spec::handover("takeover channel"),
+                post.watch()?,
+                channel_event,
+            )
+            .map_err(|refused| refused.error)?;
+        let death = match taker
+            .pidfd()
+            .map(|fd| fd.try_clone_to_owned())
+            .transpose()?
+        {
+            Some(pidfd) => cx
+                .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
+                    with(app, cx, |side, app, cx| {
+                        side.feed(app, cx, Event::Failure(Cause::Died));
+                    });
+                    Ok(Next::End)
+                })
+                .ok(),
+            None => None,
+        };
+        let report = Report {
+            generation: self.generation + 1,
+            other: taker.pid(),
+            times: Times {
+                begun: Some(Time::now()),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        log::info!(
+            "Accepting connection from Takeover channel (pid {})",
+            taker.pid()
+        );
+        self.attempt = Some(Attempt {
+            post,
+            watch,
+            taker,
+            death,
+            lease: None,
+            unacknowledged: VecDeque::new(),
+            unwanted: HashSet::new(),
+            final_array: false,
+            digest: Digest::default(),
+            report,
+            note: String::new(),
+        });
+        self.feed(app, cx, Event::Caller);
+        Ok(())
+    }
+
+    /// Everything that has arrived.
+    pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        while let Some(attempt) = self.attempt.as_mut() {
+            let event = match attempt.post.receive() {
+                Incoming::Record(length) => match self.understand(app, cx, length) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Incoming::Empty => return,
+                Incoming::End => Event::Failure(Cause::Eof),
+                Incoming::Broken(what) => self.trouble(Cause::Strange, what),
+            };
+            let ended = event == Event::Failure(Cause::Eof);
+            self.feed(app, cx, event);
+            if ended {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn understand<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        length: usize,
+    ) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
+        let buffer = attempt.post.take_buffer();
+        let event = match records::decode(&buffer[..length], attempt.post.fds.len()) {
+            Ok((_, record)) => self.event_of(app, cx, &record),
+            Err(error) => Some(self.trouble(Cause::Strange, error.to_string())),
+        };
+        if let Some(attempt) = &mut self.attempt {
+            attempt.post.fds.clear();
+            attempt.post.put_buffer(buffer);
+        }
+        event
+    }
+
+    pub(super) fn event_of<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        record: &Record<'_>,
+    ) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
+        Some(match record {
+            Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
+                return self.judge_hello(cx, hello);
+            }
+            Record::Ack(ack) => {
+                if attempt.unacknowledged.pop_front() != Some(ack.sequence) {
+                    let what = format!("ACK of {} was not its turn", ack.sequence);
+                    return Some(self.trouble(Cause::Strange, what));
+                }
+                let mut declined = Vec::with_capacity(ack.declined.len());
+                for decline in ack.declined.iter() {
+                    let id = ItemId(decline.id);
+                    if let Ok(about) = app.describe(cx, Item::from(id)) {
+                        log::info!("the taker declines {}: {}", about.name, decline.code);
+                        attempt.unwanted.insert((about.kind, about.state_version));
+                    }
+                    declined.push(id);
+                }
+                Event::Ack { declined }
+            }
+            Record::Drained => Event::Drained,
+            Record::Active => Event::Active,
+            Record::Fail(fail) => {
+                self.trouble(Cause::Failed, format!("{}: {}", fail.code, fail.reason))
+            }
+            Record::Hello(_)
+            | Record::Welcome(_)
+            | Record::Refuse(_)
+            | Record::Items(_)
+            | Record::State(_)
+            | Record::Closed(_)
+            | Record::Prepare
+            | Record::End(_)
+            | Record::Abort(_) => self.trouble(
+                Cause::Strange,
+                format!("{:?} is not for now", record.kind()),
+            ),
+        })
+    }
+
+    /// HELLO is here: refuse it, or report how many slots the taker has.
+    pub(super) fn judge_hello<S: Application>(
+        &mut self,
+        cx: &mut Cx<S>,
+        hello: &Hello,
+    ) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
+        let items = cx.items_len() as u64;
+        let theirs = Time::from_ns(hello.now_ns);
+        let now = Time::now();
+        let refusal = if common_version(hello.min, hello.max).is_none() {
+            Some((
+                RefuseCode::Version,
+                format!(
+                    "the donor speaks versions {MIN_VERSION} to {MAX_VERSION}, the taker {} to {}",
+                    hello.min, hello.max
+                ),
+            ))
+        } else if theirs > now || now.since(theirs) > CLOCK_SKEW {
+            Some((
+                RefuseCode::Clock,
+                "its monotonic clock is not ours: another time namespace?".to_owned(),
+            ))
+        } else if hello.free_slots < items {
+            Some((
+                RefuseCode::Slots,
+                format!(
+                    "{items} items need a descriptor each and the taker has {} free; raise its \
+                     limit of open files (ulimit -n)",
+                    hello.free_slots
+                ),
+            ))
+        } else {
+            None
+        };
+        let Some((code, reason)) = refusal else {
+            let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
+            return Some(Event::Fits { slots });
+        };
+        attempt.post_record(&Record::Refuse(Refuse {
+            code,
+            reason: &reason,
+            min: MIN_VERSION,
+            max: MAX_VERSION,
+        }));
+        log::warn!("takeover by pid {} refused: {reason}", attempt.taker.pid());
+        let cause = match code {
+            RefuseCode::Slots => Cause::Slots,
+            _ => Cause::Strange,
+        };
+        Some(Event::Failure(cause))
+    }
+
+    pub(super) fn complain(&mut self, what: &str) {
+        let now = Time::now();
+        if self
+            .complained
+            .is_none_or(|then| now.since(then) >= COMPLAINTS)
+        {
+            self.complained = Some(now);
+            log::warn!("{what}");
+        }
+    }
+}
+
+pub(super) fn callers<S: Application>(
+    offer: &mut Offer,
+    app: &mut S,
+    cx: &mut Cx<S>,
+    _: Ready,
+) -> io::Result<Next> {
+    for _ in 0..cx.budget() {
+        let channel = match offer.accept() {
+            Ok(Some(channel)) => channel,
+            Ok(None) => return Ok(Next::Keep),
+            Err(error) => {
+                with(app, cx, |side, _, _| {
+                    side.complain(&format!("a takeover call: {error}"))
+                });
+                return Ok(Next::Keep);
+            }
+        };
+        with(app, cx, |side, app, cx| {
+            let called = Identity::of(&channel)
+                .map_err(io::Error::other)
+                .and_then(|taker| side.call(app, cx, channel, taker));
+            if let Err(error) = called {
+                side.complain(&format!("a takeover call was not answered: {error}"));
+            }
+        });
+    }
+    Ok(Next::Again)
+}
+
+fn channel_event<S: Application>(
+    _: &mut OwnedFd,
+    app: &mut S,
+    cx: &mut Cx<S>,
+    ready: Ready,
+) -> io::Result<Next> {
+    with(app, cx, |side, app, cx| {
+        side.receive(app, cx);
+        if ready.is_writable() {
+            side.room(app, cx);
+        }
+    });
+    Ok(Next::Keep)
+}
+
+/// Answers a caller that cannot be served, and hangs up.
+fn refuse(mut post: Post, code: RefuseCode, reason: &str) {
+    let mut record = Vec::new();
+    let refusal = Record::Refuse(Refuse {
+        code,
+        reason,
+        min: MIN_VERSION,
+        max: MAX_VERSION,
+    });
+    if records::encode(&refusal, false, &mut record).is_ok()
+        && let Err(error) = post.send(&mut record, &[])
+    {
+        log::debug!("a caller did not hear its refusal: {error}");
+    }
+}

@@ -1,0 +1,161 @@
+//! The freeze and what comes after it: held, the verdict, and what it means here.
+
+use std::io;
+use std::time::Duration;
+
+use super::attempt::Attempt;
+use super::hear::callers;
+use super::{DonorSide, describe, with};
+use crate::event::{Class, Cx, SourceId, Spec, Time};
+use crate::proto::records::{Abort, Record};
+use crate::takeover::application::{Application, Item, Moment};
+use crate::takeover::donor::{Cause, Event, Outcome};
+use crate::takeover::lease::Verdict;
+use crate::takeover::ledger::{ItemId, Presence};
+use crate::takeover::rendezvous::{Offer, PublishError, Replace};
+
+/// When to try again to publish while another process holds the lock on PATH.
+const LOCKED: Duration = Duration::from_millis(20);
+
+impl DonorSide {
+    /// The last turn is over.
+    pub(super) fn held<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.report.times.held = Some(Time::now());
+            attempt.final_array = true;
+        }
+        let mut numbers = Vec::new();
+        app.carried(&mut numbers);
+        let carried = numbers
+            .into_iter()
+            .map(|number| (Item::Carried(number).into(), Presence::Held))
+            .collect();
+        // What is carried has no events that would tell of a change; it is little.
+        self.feed(app, cx, Event::Changed(carried));
+        self.feed(app, cx, Event::Did(Outcome::Held));
+    }
+
+    /// Puts our offer at PATH in place of the old owner's, which leads nowhere any more.
+    pub(in crate::takeover::drive) fn publish<S: Application>(
+        &mut self,
+        _: &mut S,
+        cx: &mut Cx<S>,
+    ) {
+        match cx
+            .get_mut(self.offer)
+            .map(|offer| offer.publish(Replace::Live))
+        {
+            Some(Err(PublishError::Locked)) => {
+                let at = Time::now() + LOCKED;
+                cx.timer(Class::Handover, "publish", at, |app, cx| {
+                    with(app, cx, DonorSide::publish);
+                    None
+                });
+            }
+            Some(Err(error)) => log::error!("no further takeover is possible: {error}"),
+            Some(Ok(())) | None => {}
+        }
+    }
+
+    pub(super) fn revoke(&mut self) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
+        let verdict = attempt.lease.as_ref()?.revoke();
+        attempt.report.times.decided = Some(Time::now());
+        let dead = attempt.taker.is_dead();
+        Some(Event::Did(match verdict {
+            Ok(Verdict::Won) => Outcome::Won,
+            // A lease that cannot be read has not been read by us: we do not own.
+            Ok(Verdict::Lost) | Err(_) => Outcome::Lost { dead },
+        }))
+    }
+
+    pub(super) fn resume<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, cause: Cause) {
+        cx.cancel_hold();
+        if cx.is_held() {
+            cx.resume();
+        }
+        cx.track(false);
+        let Some(attempt) = self.attempt.as_mut() else {
+            return;
+        };
+        attempt.report.times.decided.get_or_insert_with(Time::now);
+        let mut report = attempt.final_report();
+        report.failure = match attempt.note.as_str() {
+            "" => describe(cause).to_owned(),
+            note => format!("{} ({note})", describe(cause)),
+        };
+        app.moment(cx, Moment::RolledBack(report));
+    }
+
+    pub(super) fn abort(&mut self, cause: Cause) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.post_record(&Record::Abort(Abort {
+                reason: describe(cause),
+            }));
+        }
+    }
+
+    pub(super) fn hang_up<S>(&mut self, cx: &mut Cx<S>) {
+        if let Some(mut attempt) = self.attempt.take() {
+            self.last = attempt.final_report();
+            cx.remove(attempt.watch.id());
+            if let Some(death) = attempt.death {
+                cx.remove(death.id());
+            }
+        }
+        self.disarm(cx);
+    }
+
+    pub(super) fn orphan<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        declined: &[ItemId],
+    ) {
+        // The taker may have put its own socket at PATH; nobody listens on that any more.
+        if let Some(old) = cx.take(self.offer) {
+            let again = Offer::bind(old.path()).and_then(|mut offer| {
+                offer.publish(Replace::Stale).map_err(io::Error::other)?;
+                Ok(offer)
+            });
+            drop(old);
+            let added = again.and_then(|offer| {
+                cx.add(Spec::handover("takeover offer"), offer, callers)
+                    .map_err(|refused| refused.error)
+            });
+            match added {
+                Ok(handle) => self.offer = handle,
+                Err(error) => log::error!("no further takeover is possible: {error}"),
+            }
+        }
+        cx.resume();
+        cx.track(false);
+        app.moment(cx, Moment::Orphaned(self.last.clone(), sources(declined)));
+    }
+
+    pub(super) fn release<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, keep: &[ItemId]) {
+        let keep = sources(keep);
+        if let Err(error) = cx.release(&keep) {
+            log::error!("declined items cannot be served any more: {error}");
+        }
+        let report = self.attempt.as_mut().map(Attempt::final_report);
+        app.moment(cx, Moment::Released(report.unwrap_or_default()));
+        if !keep.is_empty() {
+            cx.when_empty(|app, cx| {
+                with(app, cx, |side, app, cx| {
+                    side.feed(app, cx, Event::Did(Outcome::Emptied));
+                });
+            });
+        }
+    }
+}
+
+/// Those of the ids that the reactor has.
+fn sources(ids: &[ItemId]) -> Vec<SourceId> {
+    ids.iter()
+        .filter_map(|id| match Item::from(*id) {
+            Item::Source(source) => Some(source),
+            Item::Carried(_) => None,
+        })
+        .collect()
+}

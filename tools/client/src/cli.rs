@@ -207,9 +207,11 @@ impl Given {
             return Err("which server? give both -a ADDRESS and -p PORT (see --help)".into());
         };
         if self.closed && self.rate.is_some() {
-            return Err("--closed and -R contradict each other: a closed loop has the rate \
+            return Err(
+                "--closed and -R contradict each other: a closed loop has the rate \
                         that the server allows; drop one of them"
-                .into());
+                    .into(),
+            );
         }
         let Shares { idle, half, unread } = self.shares;
         if idle + half + unread > 100.0 {
@@ -230,7 +232,9 @@ impl Given {
                 true => Load::Closed,
                 false => Load::Open { rate: self.rate },
             },
-            depth: self.depth.unwrap_or(if self.closed { 1 } else { OPEN_DEPTH }),
+            depth: self
+                .depth
+                .unwrap_or(if self.closed { 1 } else { OPEN_DEPTH }),
             duration: self.duration,
             shares: self.shares,
             split: self.split,
@@ -250,7 +254,11 @@ impl Given {
         if !self.source.is_empty() && self.sources.is_some() {
             return Err("--source and --sources both name source addresses: drop one".into());
         }
-        if let Some(other) = self.source.iter().find(|it| it.is_ipv4() != target.is_ipv4()) {
+        if let Some(other) = self
+            .source
+            .iter()
+            .find(|it| it.is_ipv4() != target.is_ipv4())
+        {
             return Err(format!(
                 "--source {other} cannot reach {target}: one is IPv4, the other IPv6; \
                  give a source of the same family"
@@ -266,7 +274,9 @@ impl Given {
             ));
         }
         let last = u8::try_from(count).unwrap_or(MAX_SOURCES);
-        Ok((1..=last).map(|host| Ipv4Addr::new(127, 0, 0, host).into()).collect())
+        Ok((1..=last)
+            .map(|host| Ipv4Addr::new(127, 0, 0, host).into())
+            .collect())
     }
 }
 
@@ -282,7 +292,8 @@ fn value<T>(
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| "an IP address: give one like 127.0.0.1 or ::1".into())
+    text.parse()
+        .map_err(|_| "an IP address: give one like 127.0.0.1 or ::1".into())
 }
 
 fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
@@ -297,13 +308,18 @@ fn port(text: &str) -> Result<u16, String> {
 
 fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| format!("a whole number from {least} to {most}: give one"))
     }
 }
 
 fn decimal(text: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
-    text.parse().ok().filter(|&number: &f64| number.is_finite() && fits(number))
+    text.parse()
+        .ok()
+        .filter(|&number: &f64| number.is_finite() && fits(number))
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -318,11 +334,17 @@ fn percent(text: &str) -> Result<f64, String> {
 
 /// Reads a time in units of `unit` seconds.
 fn seconds(unit: f64) -> impl Fn(&str) -> Result<Duration, String> {
-    let name = if unit < 1.0 { "milliseconds" } else { "seconds" };
+    let name = if unit < 1.0 {
+        "milliseconds"
+    } else {
+        "seconds"
+    };
     move |text| {
-        decimal(text, |number| (0.0..=MAX_SECONDS).contains(&(number * unit)))
-            .map(|number| Duration::from_secs_f64(number * unit))
-            .ok_or_else(|| format!("a time: give {name} like 30 or 0.5, at most a year"))
+        decimal(text, |number| {
+            (0.0..=MAX_SECONDS).contains(&(number * unit))
+        })
+        .map(|number| Duration::from_secs_f64(number * unit))
+        .ok_or_else(|| format!("a time: give {name} like 30 or 0.5, at most a year"))
     }
 }
 

@@ -47,6 +47,15 @@ impl Dues {
         self.runs.front().and_then(|run| run.due)
     }
 
+    /// The times of all messages so far do not count: their answers are not read on purpose.
+    pub fn discount(&mut self) {
+        let count = self.end - self.base;
+        self.runs.clear();
+        if count > 0 {
+            self.runs.push_back(Run { due: None, count });
+        }
+    }
+
     /// Forgets every message before `first`, then takes `count` more and calls `answered`
     /// with each due time among them and how many share it.
     pub fn take(&mut self, first: u64, count: u64, mut answered: impl FnMut(u64, u64)) {
@@ -112,6 +121,17 @@ mod tests {
         }
         assert_eq!(taken(&mut dues, 7, 1), [(7, 1)]);
         assert_eq!(dues.oldest(), Some(8));
+    }
+
+    #[test]
+    fn discounted_messages_stay_but_lose_their_times() {
+        let mut dues = Dues::default();
+        dues.discount();
+        dues.push(Some(1), 3);
+        dues.discount();
+        dues.push(Some(9), 1);
+        assert_eq!(dues.end(), 4);
+        assert_eq!(taken(&mut dues, 0, 4), [(9, 1)]);
     }
 
     #[test]

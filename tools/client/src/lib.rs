@@ -1,6 +1,55 @@
-//! stub
+//! The load client: many connections to a server of the sequence protocol, every byte of
+//! which is judged.
+//!
+//! Pure, without socket or clock: [`check`] (what the answers mean), [`dues`] (when each
+//! message was due), [`pace`] (when a connection sends what), [`plan`] (who does what),
+//! [`tally`] (the sums), [`cli`] and [`report`]. Joined to the world: [`alarms`], [`console`],
+//! [`dial`], [`conn`] (one connection) and [`run`](mod@run) (all of them).
+
+use std::fmt;
+
+pub mod alarms;
 pub mod check;
 pub mod cli;
+pub mod conn;
+pub mod console;
+pub mod dial;
 pub mod dues;
 pub mod pace;
 pub mod plan;
+pub mod report;
+pub mod run;
+pub mod tally;
+
+/// Why there is no verdict. The text is one line: what, why, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// Not one connection came up.
+    NoServer(String),
+    /// This side of the network failed.
+    Failed(String),
+}
+
+impl Failure {
+    /// The exit code that tells it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NoServer(_) => 69,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(line) | Self::NoServer(line) | Self::Failed(line) => f.write_str(line),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

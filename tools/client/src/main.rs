@@ -1,2 +1,40 @@
-//! Load client.
-fn main() {}
+//! The binary: parse, run, print, exit code.
+
+use std::ffi::OsString;
+use std::io::{Write, stderr};
+use std::process::ExitCode;
+
+use takeover_client::cli::{self, Request};
+use takeover_client::{Failure, report, run};
+
+fn main() -> ExitCode {
+    // Collected, because the parser may outlive what std lends.
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    execute(arguments).unwrap_or_else(|failure| {
+        // Without a stderr the exit code has to do.
+        let _ = writeln!(stderr(), "takeover-client: {failure}");
+        ExitCode::from(failure.exit_code())
+    })
+}
+
+fn execute(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let options = match cli::parse(arguments).map_err(Failure::Usage)? {
+        Request::Help => return report::print(cli::HELP).map(|()| ExitCode::SUCCESS),
+        Request::Version => {
+            let line = concat!("takeover-client ", env!("CARGO_PKG_VERSION"), "\n");
+            return report::print(line).map(|()| ExitCode::SUCCESS);
+        }
+        Request::Run(options) => options,
+    };
+    let summary = run::run(&options)?;
+    if options.json {
+        report::print(&(summary.json() + "\n"))?;
+    } else {
+        report::print(&summary.text())?;
+    }
+    Ok(if summary.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -231,7 +231,10 @@ impl Pace {
             }
         } else {
             let at = now + self.pause(done + bytes);
-            self.stage = Stage::Within { left: left - bytes, at };
+            self.stage = Stage::Within {
+                left: left - bytes,
+                at,
+            };
         }
         Step::Write(Piece {
             bytes,
@@ -269,7 +272,10 @@ mod tests {
         depth: 2,
         split: false,
     };
-    const CLOSED: Rhythm = Rhythm { interval: None, ..OPEN };
+    const CLOSED: Rhythm = Rhythm {
+        interval: None,
+        ..OPEN
+    };
 
     fn pace(role: Role, rhythm: Rhythm) -> Pace {
         let mut pace = Pace::new(role, rhythm, 0, fastrand::Rng::with_seed(5));
@@ -278,7 +284,12 @@ mod tests {
     }
 
     fn message(due: u64, late: Option<u64>) -> Step {
-        Step::Write(Piece { bytes: 4, completes: true, due: Some(due), late })
+        Step::Write(Piece {
+            bytes: 4,
+            completes: true,
+            due: Some(due),
+            late,
+        })
     }
 
     fn piece(step: Step) -> Piece {
@@ -335,7 +346,12 @@ mod tests {
         assert_eq!(pace.step(100 * SECOND, 0), Step::Wait(None));
         pace.stop();
         pace.stop();
-        let probe = Piece { bytes: 4, completes: true, due: None, late: None };
+        let probe = Piece {
+            bytes: 4,
+            completes: true,
+            due: None,
+            late: None,
+        };
         assert_eq!(pace.step(100 * SECOND, 0), Step::Write(probe));
         assert_eq!(pace.step(100 * SECOND, 1), Step::Wait(None));
     }
@@ -347,7 +363,9 @@ mod tests {
         for _ in 0..20 {
             let first = piece(pace.step(now, 0));
             assert!((1..4).contains(&first.bytes) && !first.completes);
-            let Step::Wait(Some(at)) = pace.step(now, 0) else { panic!() };
+            let Step::Wait(Some(at)) = pace.step(now, 0) else {
+                panic!()
+            };
             assert!(HALF_PAUSE.contains(&(at - now)));
             let rest = piece(pace.step(at + 1, 0));
             assert_eq!((rest.bytes, rest.completes), (4 - first.bytes, true));
@@ -359,7 +377,13 @@ mod tests {
     #[test]
     fn split_sends_single_bytes_and_half_still_pauses_in_between() {
         for role in [Role::Steady, Role::Half] {
-            let mut pace = pace(role, Rhythm { split: true, ..CLOSED });
+            let mut pace = pace(
+                role,
+                Rhythm {
+                    split: true,
+                    ..CLOSED
+                },
+            );
             let (mut now, mut longest) = (SECOND, 0);
             for byte in 0..40 {
                 let piece = loop {

@@ -148,14 +148,16 @@ mod tests {
     }
 
     fn count(plan: &Plan, role: Role) -> usize {
-        (0..plan.slots()).filter(|&slot| plan.role(slot) == role).count()
+        (0..plan.slots())
+            .filter(|&slot| plan.role(slot) == role)
+            .count()
     }
 
     #[test]
     fn shares_are_exact_and_the_rest_is_steady() {
         let plan = plan("-c 1000 --idle 50 --half 12.5 --unread 0.1", 1);
-        let counts = [Role::Idle, Role::Half, Role::Unread, Role::Steady]
-            .map(|role| count(&plan, role));
+        let counts =
+            [Role::Idle, Role::Half, Role::Unread, Role::Steady].map(|role| count(&plan, role));
         assert_eq!(counts, [500, 125, 1, 374]);
     }
 
@@ -195,8 +197,13 @@ mod tests {
     #[test]
     fn sources_are_used_in_turn() {
         let plan = plan("-c 4 --sources 3", 1);
-        let sources: Vec<_> = (0..4).map(|slot| plan.source(slot).unwrap().to_string()).collect();
-        assert_eq!(sources, ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.1"]);
+        let sources: Vec<_> = (0..4)
+            .map(|slot| plan.source(slot).unwrap().to_string())
+            .collect();
+        assert_eq!(
+            sources,
+            ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.1"]
+        );
         assert_eq!(self::plan("", 1).source(0), None);
     }
 }

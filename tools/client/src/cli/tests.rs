@@ -48,8 +48,10 @@ fn closed_loop_has_depth_one_unless_told() {
 
 #[test]
 fn sources_count_up_from_the_first_loopback_address() {
-    let expected: Vec<IpAddr> =
-        ["127.0.0.1", "127.0.0.2", "127.0.0.3"].iter().map(|it| it.parse().unwrap()).collect();
+    let expected: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+        .iter()
+        .map(|it| it.parse().unwrap())
+        .collect();
     assert_eq!(options("--sources 3").sources, expected);
 }
 
@@ -63,7 +65,10 @@ fn help_and_version_win_over_what_is_missing() {
 #[test]
 fn help_names_every_flag_that_the_parser_takes() {
     let source = include_str!("../cli.rs");
-    let longs = source.split("Arg::Long(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let longs = source
+        .split("Arg::Long(\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
     let mut count = 0;
     for long in longs {
         assert!(HELP.contains(&format!("--{long}")), "--{long}");
@@ -77,7 +82,10 @@ fn bad_input_is_one_line_that_names_flag_and_remedy() {
     for (words, parts) in [
         ("", ["-a ADDRESS", "-p PORT"]),
         ("-a 127.0.0.1", ["-a ADDRESS", "-p PORT"]),
-        ("-a nowhere -p 1", ["-a/--address \"nowhere\"", "127.0.0.1 or ::1"]),
+        (
+            "-a nowhere -p 1",
+            ["-a/--address \"nowhere\"", "127.0.0.1 or ::1"],
+        ),
         ("-a ::1 -p 0", ["-p/--port \"0\"", "1 to 65535"]),
         ("-a ::1 -p 65536", ["-p/--port", "1 to 65535"]),
         ("-a ::1 -p 1 -c 0", ["-c/--connections \"0\"", "from 1"]),
@@ -89,13 +97,22 @@ fn bad_input_is_one_line_that_names_flag_and_remedy() {
         ("-a ::1 -p 1 -d inf", ["-d/--duration", "seconds"]),
         ("-a ::1 -p 1 --max-gap x", ["--max-gap", "milliseconds"]),
         ("-a ::1 -p 1 --idle 101", ["--idle", "0 to 100"]),
-        ("-a ::1 -p 1 --idle 50 --half 51", ["add up to 101", "lower"]),
+        (
+            "-a ::1 -p 1 --idle 50 --half 51",
+            ["add up to 101", "lower"],
+        ),
         ("-a ::1 -p 1 --closed -R 5", ["--closed and -R", "drop one"]),
-        ("-a ::1 -p 1 --source 127.0.0.1", ["--source 127.0.0.1", "same family"]),
+        (
+            "-a ::1 -p 1 --source 127.0.0.1",
+            ["--source 127.0.0.1", "same family"],
+        ),
         ("-a ::1 -p 1 --source a,b", ["--source", "list of IP"]),
         ("-a ::1 -p 1 --sources 2", ["--sources", "--source A,B"]),
         ("-a 127.0.0.1 -p 1 --sources 255", ["--sources", "1 to 254"]),
-        ("-a 127.0.0.1 -p 1 --sources 2 --source 127.0.0.1", ["--source and --sources", "drop"]),
+        (
+            "-a 127.0.0.1 -p 1 --sources 2 --source 127.0.0.1",
+            ["--source and --sources", "drop"],
+        ),
         ("-a ::1 -p 1 -q -v", ["-q and -v", "drop"]),
         ("-a ::1 -p 1 --seed -1", ["--seed", "whole number"]),
         ("-a ::1 -p", ["-p", "--help"]),

@@ -78,7 +78,7 @@ pub enum Fate {
     Alive,
     /// It has come up.
     Up,
-    /// It was stopped, and all its messages are answered now. Told once.
+    /// It was stopped, and no answer is waited for any more. Told once.
     Drained,
     /// It is over and has to be closed.
     Gone(Gone),
@@ -138,12 +138,15 @@ pub struct Conn {
     /// An event said that the stream ends or broke.
     hung_up: bool,
     again: bool,
+    /// Whether the times of its messages count.
+    timed: bool,
     /// The alarm that is set for this connection; kept here for its owner.
     pub armed: Option<u64>,
 }
 
 impl Conn {
-    /// Takes a stream that is connecting since `now`.
+    /// Takes a stream that is connecting since `now`. Unless it is `timed`, times count only
+    /// from the first answer on.
     ///
     /// # Errors
     /// What epoll_ctl(2) says.
@@ -151,6 +154,7 @@ impl Conn {
         mut stream: TcpStream,
         slot: usize,
         pace: Pace,
+        timed: bool,
         registry: &Registry,
         now: u64,
     ) -> io::Result<Self> {
@@ -172,6 +176,7 @@ impl Conn {
             pace_at: None,
             hung_up: false,
             again: false,
+            timed,
             armed: None,
         })
     }
@@ -316,11 +321,21 @@ impl Conn {
                 self.phase = Phase::Drained;
                 Fate::Drained
             }
-            Phase::Ending { until } if until <= desk.clock.now() => Fate::Gone(Gone::Stalled),
+            Phase::Ending { until } if until <= desk.clock.now() => self.give_up(),
             Phase::Connecting { .. } | Phase::Open | Phase::Ending { .. } | Phase::Drained => {
                 Fate::Alive
             }
         }
+    }
+
+    /// The time for the last answers is over. A connection that answered its last message
+    /// has lost some before it, but does not stall.
+    fn give_up(&mut self) -> Fate {
+        if self.written < self.allowed || self.check.next() < self.dues.end() {
+            return Fate::Gone(Gone::Stalled);
+        }
+        self.phase = Phase::Drained;
+        Fate::Drained
     }
 
     fn is_all_answered(&self) -> bool {
@@ -368,7 +383,7 @@ impl Conn {
                 Step::Write(piece) => {
                     self.allowed += piece.bytes;
                     if piece.completes {
-                        self.dues.push(piece.due, 1);
+                        self.dues.push(piece.due.filter(|_| self.timed), 1);
                     }
                     if let Some(late) = piece.late {
                         desk.tally.late.saturating_record(late);
@@ -432,6 +447,7 @@ impl Conn {
         let tally = &mut desk.tally;
         match finding {
             Finding::InOrder { first, count } => {
+                self.timed = true;
                 tally.received += count;
                 self.count_gap(now, desk);
                 let latency = &mut desk.tally.latency;

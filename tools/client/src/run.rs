@@ -332,10 +332,14 @@ impl<'a> Run<'a> {
             Role::Steady | Role::Idle | Role::Half => Buffers::Automatic,
         };
         let pace = self.plan.pace(slot, self.lives[slot]);
+        // The first answers of those opened at the start wait until the server has accepted
+        // all of them, which is no pause. For those opened later it is one.
+        let timed = self.phase == Phase::Running;
         self.lives[slot] += 1;
         let now = self.desk.clock.now();
         let stream = dial::dial(self.options.target, self.plan.source(slot), buffers);
-        let conn = stream.and_then(|it| Conn::new(it, slot, pace, self.poll.registry(), now));
+        let conn =
+            stream.and_then(|it| Conn::new(it, slot, pace, timed, self.poll.registry(), now));
         match conn {
             Ok(conn) => {
                 self.conns[slot] = Some(conn);

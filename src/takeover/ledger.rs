@@ -1,7 +1,7 @@
 //! The donor's ledger: what the taker knows of each item, and what it still has to be told.
 //!
-//! Pure bookkeeping by item id; no socket, no clock. Every item of the donor is in one of
-//! these places:
+//! Pure bookkeeping by item id; no socket, no clock. Owed is what the taker has no copy of,
+//! or an old state of. Every item of the donor is in one of these places:
 //!
 //! ```text
 //!               next_batch            sent                 ack with a decline
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Invariants:
-//! - an id in `copies` and not in `owed` has at the taker exactly the state that it has here
+//! - an id in `copies` and not in `changed` has at the taker exactly the state that it has here
 //!   (this is what makes a freeze short, and what a missed change would break);
 //! - `closed` only names ids that the taker has a copy of;
 //! - a declined item is never sent again, and neither is one that the application says the
@@ -68,8 +68,13 @@ pub enum Due {
 pub struct Ledger {
     /// Descriptor slots that the taker has for copies.
     slots: usize,
+    /// The taker has a copy.
     copies: BTreeSet<ItemId>,
-    owed: BTreeSet<ItemId>,
+    /// The taker has to be sent it.
+    new: BTreeSet<ItemId>,
+    /// The taker has a copy, and its state there is old.
+    changed: BTreeSet<ItemId>,
+    /// The taker has a copy, and the donor has none any more.
     closed: BTreeSet<ItemId>,
     declined: BTreeSet<ItemId>,
 }
@@ -81,7 +86,8 @@ impl Ledger {
         Ledger {
             slots,
             copies: BTreeSet::new(),
-            owed: BTreeSet::new(),
+            new: BTreeSet::new(),
+            changed: BTreeSet::new(),
             closed: BTreeSet::new(),
             declined: BTreeSet::new(),
         }
@@ -90,29 +96,35 @@ impl Ledger {
     /// Notes that an item was opened, changed or closed.
     pub fn note(&mut self, id: ItemId, presence: Presence) {
         match presence {
+            Presence::Held if self.copies.contains(&id) => {
+                self.changed.insert(id);
+            }
+            Presence::Held if self.declined.contains(&id) => {}
             Presence::Held => {
-                if !self.declined.contains(&id) {
-                    self.owed.insert(id);
-                }
+                self.new.insert(id);
             }
             Presence::Gone => {
-                self.owed.remove(&id);
+                self.new.remove(&id);
+                self.changed.remove(&id);
                 self.declined.remove(&id);
                 if self.copies.remove(&id) {
                     self.closed.insert(id);
                 }
             }
+            // It was taken before its like was declined: what is taken stays taken.
+            Presence::Unwanted if self.copies.contains(&id) => {
+                self.changed.insert(id);
+            }
             Presence::Unwanted => {
-                self.owed.remove(&id);
-                if !self.copies.contains(&id) {
-                    self.declined.insert(id);
-                }
+                self.new.remove(&id);
+                self.declined.insert(id);
             }
         }
     }
 
     /// The next message for the taker, of at most `most` ids. Closed ids come first, so that
-    /// the taker's slots are free before new items arrive.
+    /// the taker's slots are free before new items arrive; then new items, so that busy ones
+    /// cannot keep others from being sent at all.
     ///
     /// Nothing is marked as sent: see [`Ledger::sent`].
     #[must_use]
@@ -122,18 +134,20 @@ impl Ledger {
                 self.closed.iter().take(most).copied().collect(),
             ));
         }
-        if self.owed.is_empty() {
-            return Due::Nothing;
-        }
-        let (changed, new): (Vec<_>, Vec<_>) = self
-            .owed
+        let new: Vec<_> = self.new.iter().take(most).copied().collect();
+        let changed: Vec<_> = self
+            .changed
             .iter()
-            .take(most)
-            .partition(|id| self.copies.contains(id));
-        if self.copies.len() + new.len() > self.slots {
-            return Due::NoSlots;
+            .take(most - new.len())
+            .copied()
+            .collect();
+        if new.is_empty() && changed.is_empty() {
+            Due::Nothing
+        } else if self.copies.len() + new.len() > self.slots {
+            Due::NoSlots
+        } else {
+            Due::Batch(Batch::Items { new, changed })
         }
-        Due::Batch(Batch::Items { new, changed })
     }
 
     /// The batch is in the kernel, so the taker will see it or die.
@@ -143,8 +157,11 @@ impl Ledger {
                 self.closed.remove(id);
             }),
             Batch::Items { new, changed } => {
-                for id in new.iter().chain(changed) {
-                    self.owed.remove(id);
+                for id in new {
+                    self.new.remove(id);
+                }
+                for id in changed {
+                    self.changed.remove(id);
                 }
                 self.copies.extend(new);
             }
@@ -157,7 +174,7 @@ impl Ledger {
             // One that the donor has closed meanwhile is in `closed`; naming it to the
             // taker once more is harmless.
             if self.copies.remove(id) {
-                self.owed.remove(id);
+                self.changed.remove(id);
                 self.declined.insert(*id);
             }
         }
@@ -166,7 +183,7 @@ impl Ledger {
     /// How many items the taker has not been told the present state of, closed ones included.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.owed.len() + self.closed.len()
+        self.new.len() + self.changed.len() + self.closed.len()
     }
 
     /// How many items the taker has a copy of and the donor still holds.
@@ -270,6 +287,17 @@ mod tests {
         ledger.decline(&[A]);
         assert_eq!(ledger.declined().count(), 0);
         assert_eq!(batch(&ledger), Batch::Closed(vec![A]));
+    }
+
+    #[test]
+    fn busy_items_do_not_keep_new_ones_back() {
+        let mut ledger = ledger_with_copies(&[A]);
+        ledger.note(A, Presence::Held);
+        ledger.note(B, Presence::Held);
+        let Due::Batch(Batch::Items { new, changed }) = ledger.next_batch(1) else {
+            panic!("no items")
+        };
+        assert_eq!((new, changed), (vec![B], vec![]));
     }
 
     #[test]

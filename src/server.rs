@@ -93,11 +93,7 @@ impl Server {
     fn peer_ended(&mut self, peer: &Peer, cx: &mut Cx<Server>, why: &str) {
         peer.end();
         self.peers -= 1;
-        log::debug!(
-            "Peer {} (fd:{}) ended: {why}",
-            Shown(peer.address),
-            peer.number()
-        );
+        log::debug!("{peer} ended: {why}");
         if self.accepting == Accepting::AtLimit
             && let Some(listener) = self.listener
         {

@@ -223,16 +223,7 @@ impl Server {
             Moment::RolledBack(report) => {
                 log::warn!("takeover failed, we serve on: {}; {report}", report.failure);
             }
-            Moment::Released(report) => {
-                log::info!("Holding connections with {} Peers", self.peers);
-                log::info!(
-                    "Releasing {} items to pid {}: {report}",
-                    report.items,
-                    report.other
-                );
-                log::info!("released");
-                self.released(cx, &report);
-            }
+            Moment::Released(report) => self.released(cx, &report),
             Moment::Exit => cx.stop(),
             Moment::Orphaned(report, declined) => self.orphaned(cx, &report, &declined),
             Moment::Stop => self.stop(cx),
@@ -258,14 +249,22 @@ impl Server {
     }
 
     fn released(&mut self, cx: &mut Cx<Server>, report: &Report) {
+        log::info!("Holding connections with {} Peers", self.peers);
+        for_each_peer(cx, |peer| log::debug!("Holding connection with {peer}"));
+        log::info!(
+            "Releasing {} items to pid {}: {report}",
+            report.items,
+            report.other
+        );
+        for_each_peer(cx, |peer| log::debug!("Releasing {peer}"));
         self.listener = None;
         self.statistics = None;
         if let Some(pid_file) = self.pid_file.take() {
             pid_file.forget();
         }
-        self.peers = peers(cx).len();
-        if report.declined > 0 {
-            log::info!("draining {} declined Peers", self.peers);
+        match report.declined {
+            0 => log::info!("released"),
+            declined => log::info!("released; draining {declined} declined Peers"),
         }
     }
 
@@ -308,17 +307,7 @@ impl Server {
         {
             log::warn!("pid file: {error}");
         }
-        if log::log_enabled!(log::Level::Debug) {
-            for id in peers(cx) {
-                if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.get(handle)) {
-                    let number = peer.number();
-                    log::debug!(
-                        "Starting connection with Peer {} (fd:{number})",
-                        Shown(peer.address)
-                    );
-                }
-            }
-        }
+        for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
         self.is_ready();
     }
@@ -354,6 +343,17 @@ impl Server {
             readiness.report(self.exit);
         }
         self.exit
+    }
+}
+
+/// For lines that name each peer: only walks them if such lines are wanted.
+fn for_each_peer(cx: &mut Cx<Server>, line: impl Fn(&Peer)) {
+    if log::log_enabled!(log::Level::Debug) {
+        for id in peers(cx) {
+            if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.get(handle)) {
+                line(peer);
+            }
+        }
     }
 }
 

@@ -141,18 +141,15 @@ fn welcome(stream: TcpStream, address: SocketAddr, server: &mut Server, cx: &mut
         .set_nonblocking(true)
         .and_then(|()| stream.set_nodelay(true));
     let peer = Peer::new(stream, address);
-    let number = peer.number();
-    if let Err(error) = prepared.and_then(|()| peer.add(server, cx)) {
-        log::warn!(
-            "Peer {} (fd:{number}) was not taken: {error}",
-            Shown(address)
-        );
-        return;
+    let name = log::log_enabled!(log::Level::Debug).then(|| peer.to_string());
+    match prepared.and_then(|()| peer.add(server, cx)) {
+        Ok(_) => {
+            server.peers += 1;
+            server.counters.accepted += 1;
+            if let Some(name) = name {
+                log::debug!("Accepting connection from {name}");
+            }
+        }
+        Err(error) => log::warn!("Peer {} was not taken: {error}", Shown(address)),
     }
-    server.peers += 1;
-    server.counters.accepted += 1;
-    log::debug!(
-        "Accepting connection from Peer {} (fd:{number})",
-        Shown(address)
-    );
 }

@@ -8,6 +8,7 @@
 //! may still be held by a taker that failed and hangs; a plain close would then tell the
 //! client nothing.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use socket_takeover::event::{Cx, Event, Handle, Interest, Next, Spec};
 use socket_takeover::proto::sequence::Session;
 
-use super::Server;
+use super::{Server, Shown};
 
 /// One read's worth; also the most that may wait unsent for one peer.
 pub(crate) const BUFFER: usize = 64 * 1024;
@@ -32,6 +33,14 @@ pub(crate) struct Peer {
 impl AsFd for Peer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+/// As log lines name it.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.stream.as_raw_fd();
+        write!(f, "Peer {} (fd:{number})", Shown(self.address))
     }
 }
 
@@ -57,11 +66,6 @@ impl Peer {
         }
         cx.add(spec, self, dispatch)
             .map_err(|refused| refused.error)
-    }
-
-    /// The descriptor's number, for log lines.
-    pub(crate) fn number(&self) -> i32 {
-        self.stream.as_raw_fd()
     }
 
     /// Ends the connection for every holder of the socket.
@@ -172,6 +176,6 @@ fn serve(
 fn trace(address: SocketAddr, messages: &[u8]) {
     for message in messages.chunks_exact(4) {
         let seqnum = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
-        log::trace!("{} - seqnum:{seqnum}", super::Shown(address));
+        log::trace!("{} - seqnum:{seqnum}", Shown(address));
     }
 }

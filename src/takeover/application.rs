@@ -128,8 +128,8 @@ pub enum Moment {
     Preload,
     /// Donor: the attempt failed and we serve on as if nothing had happened.
     RolledBack(Report),
-    /// Donor: the taker owns. Every item but the declined ones is closed; what is left of
-    /// the service is those.
+    /// Donor: the taker owns and serves. Every item but the declined ones is closed when
+    /// this returns; they can be looked at, and nothing else may be done with them.
     Released(Report),
     /// Donor: nothing is left to do, leave at once.
     Exit,

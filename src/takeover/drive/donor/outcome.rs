@@ -135,11 +135,11 @@ impl DonorSide {
 
     pub(super) fn release<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, keep: &[ItemId]) {
         let keep = sources(keep);
+        let report = self.attempt.as_mut().map(Attempt::final_report);
+        app.moment(cx, Moment::Released(report.unwrap_or_default()));
         if let Err(error) = cx.release(&keep) {
             log::error!("declined items cannot be served any more: {error}");
         }
-        let report = self.attempt.as_mut().map(Attempt::final_report);
-        app.moment(cx, Moment::Released(report.unwrap_or_default()));
         if !keep.is_empty() {
             cx.when_empty(|app, cx| {
                 with(app, cx, |side, app, cx| {

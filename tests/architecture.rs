@@ -1,0 +1,160 @@
+//! The arrows between rooms, and some absences, kept by a test: what may know what.
+//!
+//! It reads the sources as text, comments left out, so it can be fooled; it is here to catch
+//! what happens without a thought.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A source file: its path from the root, and its lines without comments and tests.
+struct Source {
+    path: String,
+    lines: Vec<String>,
+}
+
+fn sources(under: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut left = vec![root.join(under)];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(read(root, &path));
+        }
+    }
+    assert!(!found.is_empty(), "nothing under {under}");
+    found
+}
+
+fn read(root: &Path, path: &PathBuf) -> Source {
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+    Source {
+        path: path.strip_prefix(root).unwrap().display().to_string(),
+        lines: code
+            .lines()
+            .map(|line| line.split("//").next().unwrap().to_owned())
+            .collect(),
+    }
+}
+
+/// Where one of the words stands in the sources.
+fn mentions(sources: &[Source], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources
+        .iter()
+        .filter(|source| !source.path.contains("/tests"))
+    {
+        for (number, line) in source.lines.iter().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_absent(under: &str, words: &[&str]) {
+    let found = mentions(&sources(under), words);
+    assert!(
+        found.is_empty(),
+        "{words:?} in {under}:\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn event_knows_no_protocol_and_no_takeover() {
+    assert_absent(
+        "src/event",
+        &["crate::proto", "crate::takeover", "super::proto"],
+    );
+}
+
+#[test]
+fn proto_does_no_io_and_knows_no_reactor() {
+    let io = [
+        "std::os",
+        "TcpStream",
+        "std::fs",
+        "std::io",
+        "Instant",
+        "nix::",
+        "libc::",
+        "mio::",
+    ];
+    assert_absent("src/proto", &["crate::event", "crate::takeover"]);
+    assert_absent("src/proto", &io);
+}
+
+#[test]
+fn donor_taker_and_ledger_see_no_socket_clock_or_descriptor() {
+    let world = [
+        "crate::event",
+        "std::os",
+        "std::io",
+        "std::net",
+        "std::time",
+        "std::fs",
+        "nix::",
+        "libc::",
+        "drive",
+        "Time",
+    ];
+    for pure in ["donor.rs", "donor", "taker.rs", "ledger.rs"] {
+        assert_absent(&format!("src/takeover/{pure}"), &world);
+    }
+}
+
+#[test]
+fn donor_taker_and_ledger_answer_every_event_by_name() {
+    for machine in ["donor.rs", "donor", "taker.rs"] {
+        assert_absent(&format!("src/takeover/{machine}"), &[" _ =>", " _ if"]);
+    }
+}
+
+#[test]
+fn unsafe_stays_in_its_two_files() {
+    let found: Vec<_> = mentions(&sources("src"), &["unsafe "])
+        .into_iter()
+        .filter(|place| {
+            !place.starts_with("src/sys.rs") && !place.starts_with("src/takeover/scm.rs")
+        })
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn library_needs_nothing_of_the_service() {
+    for room in ["src/event", "src/proto", "src/takeover", "src/sys.rs"] {
+        assert_absent(room, &["getopts", "syslog::", "process::exit"]);
+    }
+}
+
+#[test]
+fn epoll_set_is_never_duplicated() {
+    // Closing a set as a whole is what releases it, and closes nothing while a copy lives.
+    assert_absent("src/event", &["try_clone"]);
+}
+
+#[test]
+fn socket_error_is_never_asked_for() {
+    // Reading SO_ERROR clears it: the owner would then see a reset as a clean end.
+    assert_absent("src", &["take_error", "SO_ERROR", "SocketError"]);
+}
+
+#[test]
+fn channel_is_read_in_one_place_and_never_peeked() {
+    // A plain read closes what came along unseen; each peek installs a fresh copy.
+    assert_absent("src", &["MSG_PEEK"]);
+    let found: Vec<_> = mentions(&sources("src"), &["recvmsg("])
+        .into_iter()
+        .filter(|place| !place.starts_with("src/takeover/scm.rs"))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

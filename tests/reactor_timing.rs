@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use reactor_support::{drain, pair, poke, reactor, turn, turn_until};
-use socket_takeover::event::{Class, Cx, Event, Next, Reactor, SourceId, Spec, Time, TimerId};
+use socket_takeover::event::{
+    Class, Cx, Event, Interest, Next, Reactor, SourceId, Spec, Time, TimerId,
+};
 
 /// What ran, in order, and what a callback may act on.
 #[derive(Default)]
@@ -239,6 +241,36 @@ fn readiness_beats_a_deadline_even_beyond_a_full_batch() {
     turn(&mut reactor, &mut world, 10);
     assert_eq!(world.ran, ["ready"; 5]);
     assert!(reactor.cx().stats().full_waits >= 5);
+}
+
+#[test]
+fn deadline_of_a_source_new_in_this_turn_is_judged_after_the_next_wait() {
+    let mut reactor = reactor(16);
+    let mut world = World::default();
+    let (write_near, far) = pair();
+    poke(&write_near);
+    let spec = Spec::item("reading").interest(Interest::Write);
+    let reading = reactor.cx().add(spec, far, note).unwrap();
+    turn(&mut reactor, &mut world, 1);
+    poke(&write_near);
+    world.ran.clear();
+    world.sources.push(reading.id());
+    reactor
+        .cx()
+        .timer(Class::Item, "timer", past(), |world: &mut World, cx| {
+            // Both have something to read that no wait was asked for yet.
+            let (near, far) = pair();
+            poke(&near);
+            world.near.push(near);
+            let spec = Spec::item("new").deadline(past());
+            cx.add(spec, far, note).unwrap();
+            cx.set_interest(world.sources[0], Interest::Read).unwrap();
+            cx.set_deadline(world.sources[0], Some(past()));
+            None
+        });
+    turn(&mut reactor, &mut world, 2);
+    world.ran.sort_unstable();
+    assert_eq!(world.ran, ["new", "reading"]);
 }
 
 #[test]

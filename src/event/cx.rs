@@ -117,7 +117,7 @@ impl<S> Cx<S> {
             kind: TypeId::of::<T>,
             deadline: Key::DANGLING,
             fd,
-            turn: self.turn.wrapping_sub(1),
+            turn: self.turn,
             class: spec.class,
             interest: spec.interest,
             left: Flags::NONE,
@@ -215,6 +215,7 @@ impl<S> Cx<S> {
         let poller = &self.lanes.of(slot.class).poller;
         poller.change(slot.fd, id, interest)?;
         slot.interest = interest;
+        slot.turn = self.turn;
         self.changes.note(id, slot);
         Ok(())
     }

@@ -63,7 +63,8 @@ pub(super) struct Slot<S> {
     pub(super) deadline: Key,
     /// The number under which the kernel knows it.
     pub(super) fd: RawFd,
-    /// The turn of its last event.
+    /// The turn of its last event, or in which it was added or watched for something else: what
+    /// that has to report, only a later wait can tell.
     pub(super) turn: u32,
     pub(super) class: Class,
     pub(super) interest: Interest,

@@ -43,10 +43,14 @@ impl<S> Cx<S> {
     /// Holds the items: at the end of this turn all that are ready are called back once more,
     /// without going on with the resume queue. From then on only the handover class runs, and
     /// `then` is called at once. Asked again before that, the later `then` counts; asked while
-    /// held, `then` is called at the end of the turn.
+    /// held, `then` is called at the end of the turn, if they still are.
     pub fn hold(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         match self.phase {
-            Phase::Held => self.defer_handover(then),
+            Phase::Held => self.defer_handover(|state, cx| {
+                if cx.is_held() {
+                    then(state, cx);
+                }
+            }),
             Phase::Serving | Phase::Wanted(_) => self.phase = Phase::Wanted(Box::new(then)),
         }
     }
@@ -200,7 +204,7 @@ impl<S> Cx<S> {
         // What the waits before the hold have proved says nothing about the time since.
         self.lanes.item.silence = Default::default();
         self.settling = true;
-        // The big set may have reported the small one before the hold, and been ignored.
+        // Whatever the two sets have told each other meanwhile: look.
         self.handover_ready = true;
     }
 }

@@ -232,6 +232,8 @@ impl Model {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_history_fires_like_a_sorted_list(steps in prop::collection::vec(step(), 1..200)) {
         let mut timers = Timers::new();

@@ -9,7 +9,8 @@ impl<S> Cx<S> {
     ///
     /// It fires once, as an event with [`Event::is_timeout`](super::Event::is_timeout), when
     /// its time has passed and the source was silent until then: readiness that came in time is
-    /// reported first, and the callback then has the chance to set it anew. Pushing it later is one store.
+    /// reported first, and the callback then has the chance to set it anew. Pushing it later is
+    /// one store.
     pub fn set_deadline(&mut self, id: impl Into<SourceId>, at: Option<Time>) -> bool {
         let id = id.into();
         let Some(slot) = self.sources.get_mut(id.0) else {

@@ -134,8 +134,8 @@ impl Silence {
         Some(proof.until.unwrap_or(now))
     }
 
-    /// A source last seen in turn `seen` was so within the proof, and is not silent. (Turns wrap; one
-    /// that is idle for exactly 2³² of them is judged a turn later.)
+    /// A source last seen in turn `seen` was so within the proof, and is not silent. (Turns wrap;
+    /// one that is idle for exactly 2³² of them is judged a turn later.)
     pub(super) fn covers(&self, turn: u32, seen: u32) -> bool {
         turn.wrapping_sub(seen) <= turn.wrapping_sub(self.since)
     }

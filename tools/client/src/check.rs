@@ -1,8 +1,7 @@
 //! What came back against what was sent: a pure classifier, one for each connection.
 //!
-//! Message *n* of a connection is the four bytes of *n*, big-endian, from 0 on; the server
-//! echoes them. So the expected stream is known without storing it, and what arrives is
-//! cut into words of four bytes. A word is the number nearest to the expected one (numbers
+//! The server echoes the counter that was sent, so the expected stream is known without
+//! storing it. What arrives is cut into words of four bytes. A word is the number nearest to the expected one (numbers
 //! wrap after 2³² messages), if that number was ever sent. Then:
 //!
 //! | the number is                    | finding                                             |
@@ -35,8 +34,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Bytes of a message.
-pub const WORD: usize = 4;
+use crate::message::{WORD, encode, whole_in};
+
 /// The furthest shift at which a lost stream is looked for.
 const MAX_SHIFT: usize = 2 * WORD - 1;
 /// Bytes that decide about any unexpected word: the furthest shift and two words.
@@ -110,11 +109,11 @@ impl Checker {
     /// how many bytes the connection has sent so far; it never goes back.
     pub fn push(&mut self, bytes: &[u8], written: u64, findings: &mut Vec<Finding>) {
         if self.tail.is_empty() {
-            let used = self.scan(bytes, sent(written), false, findings);
+            let used = self.scan(bytes, whole_in(written), false, findings);
             self.tail.extend_from_slice(&bytes[used..]);
         } else {
             self.tail.extend_from_slice(bytes);
-            self.scan_tail(sent(written), false, findings);
+            self.scan_tail(whole_in(written), false, findings);
         }
     }
 
@@ -122,7 +121,7 @@ impl Checker {
     /// suspicion ([`Checker::is_undecided`]) got no company for a while: a connection that
     /// waits for that very answer would wait for ever.
     pub fn settle(&mut self, written: u64, findings: &mut Vec<Finding>) {
-        let sent = sent(written);
+        let sent = whole_in(written);
         self.scan_tail(sent, true, findings);
         if self.tail.is_empty() && self.run.div_ceil(WORD as u64) >= sent - self.next {
             self.end_run(sent, findings);
@@ -131,7 +130,7 @@ impl Checker {
 
     /// Judges everything: nothing will follow. Returns how many messages are lost.
     pub fn finish(&mut self, written: u64, findings: &mut Vec<Finding>) -> u64 {
-        let sent = sent(written);
+        let sent = whole_in(written);
         self.scan_tail(sent, true, findings);
         if self.run > 0 || !self.tail_is_begun_answer(written) {
             self.run += self.tail.len() as u64;
@@ -340,17 +339,6 @@ impl Checker {
         encode(self.next).starts_with(&self.tail)
             && self.next * WORD as u64 + self.tail.len() as u64 <= written
     }
-}
-
-/// The bytes of message `number`.
-#[must_use]
-pub fn encode(number: u64) -> [u8; WORD] {
-    // The counter on the wire has 32 bits and wraps.
-    (number as u32).to_be_bytes()
-}
-
-fn sent(written: u64) -> u64 {
-    written / WORD as u64
 }
 
 fn word_at(bytes: &[u8], at: usize) -> Option<u32> {

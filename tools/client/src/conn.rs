@@ -1,4 +1,4 @@
-//! One connection: joins the pure parts ([`Pace`], [`Checker`], [`Dues`]) to a socket.
+//! One connection: joins the pure parts to a socket.
 //!
 //! ```text
 //!   Connecting ──up──▶ Open ──stop──▶ Ending ──all answered──▶ Drained
@@ -7,69 +7,36 @@
 //!                            Reset           Stalled
 //! ```
 //!
-//! There is no output buffer: the stream is the counter itself, so two positions say it all.
-//! `written` ≤ `allowed`, and what lies between is written as soon as the socket takes it.
+//! There is no output buffer: two positions in the stream say it all. `written` ≤ `allowed`,
+//! and what lies between is written as soon as the socket takes it.
 //!
 //! Readiness is only a hint, since events may be those of an earlier connection in the same
 //! slot; every call is correct at any time. Edges are used up: reading stops only when the
 //! socket is empty, or [`Conn::wants_turn`] asks for another turn. A read shorter than its
 //! room has emptied it, unless the end of the stream may lie behind (epoll(7)).
 
-use std::fmt::{self, Arguments, Display};
+use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::alarms::Clock;
-use crate::check::{Checker, Finding, WORD, encode};
-use crate::console::Console;
-use crate::dues::Dues;
+use crate::answers::Answers;
+use crate::desk::{BUFFER, Desk};
+use crate::message::{WORD, stream_bytes};
 use crate::pace::{Pace, Step};
-use crate::tally::{Gap, Tally};
 
 const MILLISECOND: u64 = 1_000_000;
 /// How long a connection may take to come up: SYNs that were lost or refused for want of
 /// room are repeated after 1, 3 and 7 seconds (tcp(7), `tcp_syn_retries`).
 const CONNECT_TIMEOUT: u64 = 15_000 * MILLISECOND;
-/// How long a suspicious answer may wait for the bytes after it.
-const SETTLE_AFTER: u64 = 100 * MILLISECOND;
-/// Room for one read or write, in bytes.
-const BUFFER: usize = 64 * 1024;
 /// Bytes that a connection may read in a turn before the others have theirs.
 const READ_BUDGET: usize = 4 * BUFFER;
 /// Messages that an unreading connection adds in a turn.
 const FILL: u64 = 4 * 1024;
 /// Unanswered messages of an unreading connection, in case no buffer ever gets full: 16 MiB.
 const FILL_MAX: u64 = 4 * 1024 * 1024;
-
-/// What all connections share.
-#[derive(Debug)]
-pub struct Desk {
-    /// The time.
-    pub clock: Clock,
-    /// The sums.
-    pub tally: Tally,
-    /// For complaints.
-    pub console: Console,
-    buffer: Box<[u8]>,
-    findings: Vec<Finding>,
-}
-
-impl Desk {
-    /// An empty desk.
-    #[must_use]
-    pub fn new(clock: Clock, tally: Tally, console: Console) -> Self {
-        Self {
-            clock,
-            tally,
-            console,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            findings: Vec::new(),
-        }
-    }
-}
 
 /// What a call came to.
 #[derive(Debug)]
@@ -119,34 +86,25 @@ enum Phase {
 /// A connection.
 #[derive(Debug)]
 pub struct Conn {
-    stream: TcpStream,
-    slot: usize,
+    link: Link,
     phase: Phase,
     pace: Pace,
-    check: Checker,
-    dues: Dues,
+    answers: Answers,
     /// Bytes in the kernel.
     written: u64,
     /// Bytes that may be written.
     allowed: u64,
-    /// When an answer came last.
-    progress_at: u64,
-    /// When a suspicious answer is judged by itself.
-    settle_at: Option<u64>,
     /// When the pace has something to do.
     pace_at: Option<u64>,
     /// An event said that the stream ends or broke.
     hung_up: bool,
     again: bool,
-    /// Whether the times of its messages count.
-    timed: bool,
     /// The alarm that is set for this connection; kept here for its owner.
     pub armed: Option<u64>,
 }
 
 impl Conn {
-    /// Takes a stream that is connecting since `now`. Unless it is `timed`, times count only
-    /// from the first answer on.
+    /// Takes a stream that has begun to connect.
     ///
     /// # Errors
     /// What epoll_ctl(2) says.
@@ -154,29 +112,24 @@ impl Conn {
         mut stream: TcpStream,
         slot: usize,
         pace: Pace,
-        timed: bool,
+        answers: Answers,
         registry: &Registry,
         now: u64,
     ) -> io::Result<Self> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(slot), interest)?;
         Ok(Self {
-            stream,
-            slot,
+            link: Link { stream, slot },
             phase: Phase::Connecting {
                 until: now + CONNECT_TIMEOUT,
             },
             pace,
-            check: Checker::default(),
-            dues: Dues::default(),
+            answers,
             written: 0,
             allowed: 0,
-            progress_at: now,
-            settle_at: None,
             pace_at: None,
             hung_up: false,
             again: false,
-            timed,
             armed: None,
         })
     }
@@ -211,7 +164,7 @@ impl Conn {
             Phase::Connecting { until } | Phase::Ending { until } => Some(until),
             Phase::Open | Phase::Drained => None,
         };
-        [phase_at, self.settle_at, self.pace_at]
+        [phase_at, self.answers.settle_at(), self.pace_at]
             .into_iter()
             .flatten()
             .min()
@@ -220,7 +173,7 @@ impl Conn {
     /// The messages begin.
     pub fn start(&mut self, desk: &mut Desk) -> Fate {
         let now = desk.clock.now();
-        self.progress_at = now;
+        self.answers.start(now);
         self.pace.start(now);
         self.turn(false, desk)
     }
@@ -257,37 +210,22 @@ impl Conn {
     }
 
     /// Takes it off the books: judges what is left, counts it and closes the socket.
-    pub fn close(mut self, desk: &mut Desk) {
-        if self.is_connecting() {
-            return;
+    pub fn close(self, desk: &mut Desk) {
+        if !self.is_connecting() {
+            self.answers.close(self.written, &self.link, desk);
         }
-        let now = desk.clock.now();
-        let lost = self.check.finish(self.written, &mut desk.findings);
-        self.apply_findings(now, desk);
-        if lost > 0 {
-            self.count_gap(now, desk);
-        }
-        desk.tally.sent += self.written / WORD as u64;
-        desk.tally.lost += lost;
-        if lost > 0 {
-            self.complain(desk, format_args!("{lost} messages were never answered"));
-        }
-    }
-
-    /// Complains about this connection, by its number and local address.
-    pub fn complain(&self, desk: &mut Desk, what: Arguments<'_>) {
-        desk.console.complain(format_args!("{self}: {what}"));
     }
 
     fn connected(&mut self) -> Fate {
         if let Err(error) = self
+            .link
             .stream
             .take_error()
             .and_then(|error| error.map_or(Ok(()), Err))
         {
             return Fate::Gone(Gone::Unreachable(error));
         }
-        match self.stream.peer_addr() {
+        match self.link.stream.peer_addr() {
             Ok(_) => {
                 self.phase = Phase::Open;
                 // The edge that told of this may have been that of an early end, too.
@@ -306,11 +244,7 @@ impl Conn {
         let done = if read { self.read(desk) } else { Ok(()) };
         let done = done.and_then(|()| {
             let now = desk.clock.now();
-            if self.settle_at.is_some_and(|at| at <= now) {
-                self.check.settle(self.written, &mut desk.findings);
-                self.apply_findings(now, desk);
-                self.settle_at = None;
-            }
+            self.answers.settle(now, self.written, &self.link, desk);
             self.send(now, desk)
         });
         if let Err(gone) = done {
@@ -331,7 +265,7 @@ impl Conn {
     /// The time for the last answers is over. A connection that answered its last message
     /// has lost some before it, but does not stall.
     fn give_up(&mut self) -> Fate {
-        if self.written < self.allowed || self.check.next() < self.dues.end() {
+        if self.written < self.allowed || self.answers.outstanding() > 0 {
             return Fate::Gone(Gone::Stalled);
         }
         self.phase = Phase::Drained;
@@ -339,24 +273,16 @@ impl Conn {
     }
 
     fn is_all_answered(&self) -> bool {
-        self.written == self.allowed
-            && self.check.next() == self.dues.end()
-            && self.check.missing() == 0
-            && !self.check.is_undecided()
+        self.written == self.allowed && self.answers.is_complete()
     }
 
     fn read(&mut self, desk: &mut Desk) -> Result<(), Gone> {
         let mut budget = READ_BUDGET;
         while self.pace.reads() {
-            match self.stream.read(&mut desk.buffer) {
+            match self.link.stream.read(&mut desk.buffer) {
                 Ok(0) => return Err(Gone::Closed),
                 Ok(count) => {
-                    let now = desk.clock.now();
-                    let Desk {
-                        buffer, findings, ..
-                    } = desk;
-                    self.check.push(&buffer[..count], self.written, findings);
-                    self.apply_findings(now, desk);
+                    self.answers.take(count, self.written, &self.link, desk);
                     if count < BUFFER && !self.hung_up {
                         return Ok(());
                     }
@@ -378,12 +304,12 @@ impl Conn {
     fn send(&mut self, now: u64, desk: &mut Desk) -> Result<(), Gone> {
         let was_reading = self.pace.reads();
         self.pace_at = loop {
-            let outstanding = self.dues.end().saturating_sub(self.check.next());
+            let outstanding = self.answers.outstanding();
             match self.pace.step(now, outstanding) {
                 Step::Write(piece) => {
                     self.allowed += piece.bytes;
                     if piece.completes {
-                        self.dues.push(piece.due.filter(|_| self.timed), 1);
+                        self.answers.expect(piece.due, 1);
                     }
                     if let Some(late) = piece.late {
                         desk.tally.late.saturating_record(late);
@@ -395,8 +321,8 @@ impl Conn {
                 Step::Fill(_) if outstanding >= FILL_MAX => self.pace.filled(),
                 Step::Fill(full_at) => {
                     if self.written == self.allowed {
-                        self.dues.discount();
-                        self.dues.push(None, FILL);
+                        self.answers.discount();
+                        self.answers.expect(None, FILL);
                         self.allowed += FILL * WORD as u64;
                     }
                     if self.flush(desk)? {
@@ -418,7 +344,7 @@ impl Conn {
         let before = self.written;
         while self.written < self.allowed {
             let bytes = stream_bytes(&mut desk.buffer, self.written, self.allowed);
-            match self.stream.write(bytes) {
+            match self.link.stream.write(bytes) {
                 Ok(count) => self.written += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -433,122 +359,27 @@ impl Conn {
         }
         Ok(self.written > before)
     }
-
-    fn apply_findings(&mut self, now: u64, desk: &mut Desk) {
-        let mut findings = std::mem::take(&mut desk.findings);
-        for finding in findings.drain(..) {
-            self.apply(finding, now, desk);
-        }
-        desk.findings = findings;
-        self.settle_at = self.check.is_undecided().then_some(now + SETTLE_AFTER);
-    }
-
-    fn apply(&mut self, finding: Finding, now: u64, desk: &mut Desk) {
-        let tally = &mut desk.tally;
-        match finding {
-            Finding::InOrder { first, count } => {
-                self.timed = true;
-                tally.received += count;
-                self.count_gap(now, desk);
-                let latency = &mut desk.tally.latency;
-                self.dues.take(first, count, |due, count| {
-                    latency.saturating_record_n(now.saturating_sub(due), count);
-                });
-            }
-            Finding::Skipped { first, count } => {
-                let got = first + count;
-                let what = format_args!("expected {first}, got {got}: {count} missing so far");
-                self.complain(desk, what);
-            }
-            Finding::Late { number } => {
-                tally.received += 1;
-                tally.reordered += 1;
-                self.complain(
-                    desk,
-                    format_args!("{number} came late, after larger numbers"),
-                );
-            }
-            Finding::Doubled { number } => {
-                tally.doubled += 1;
-                let what = format_args!("{number} came again, expected {}", self.check.next());
-                self.complain(desk, what);
-            }
-            Finding::Corrupted {
-                expected,
-                bytes,
-                damaged,
-            } => {
-                tally.corrupted += 1;
-                tally.corrupted_bytes += bytes;
-                tally.damaged += damaged;
-                self.count_gap(now, desk);
-                self.dues.take(expected + damaged, 0, |_, _| {});
-                let what = format_args!("expected {expected}, got {bytes} bytes of no meaning");
-                self.complain(desk, what);
-            }
-        }
-    }
-
-    /// Counts how long the oldest message whose time counts has waited, since it was due or
-    /// since the last answer, whichever is later.
-    fn count_gap(&mut self, now: u64, desk: &mut Desk) {
-        if let Some(due) = self.dues.oldest() {
-            let length = now.saturating_sub(due.max(self.progress_at));
-            let gap = Gap {
-                length,
-                slot: self.slot,
-                at: now,
-            };
-            if desk.tally.add_gap(gap) {
-                let waited = length as f64 / MILLISECOND as f64;
-                self.complain(desk, format_args!("waited {waited:.1} ms for an answer"));
-            }
-        }
-        self.progress_at = now;
-    }
 }
 
 impl Display for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link.fmt(f)
+    }
+}
+
+/// The socket; shows itself by its slot and local address.
+#[derive(Debug)]
+struct Link {
+    stream: TcpStream,
+    slot: usize,
+}
+
+impl Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection {}", self.slot)?;
         match self.stream.local_addr() {
             Ok(address) => write!(f, " [{}]:{}", address.ip(), address.port()),
             Err(_) => Ok(()),
-        }
-    }
-}
-
-/// Fills `buffer` with the stream's bytes from position `from` on, at most up to `to`.
-fn stream_bytes(buffer: &mut [u8], from: u64, to: u64) -> &[u8] {
-    let skip = (from % WORD as u64) as usize;
-    let wanted = usize::try_from(to - from).unwrap_or(usize::MAX);
-    let words = (skip + wanted).div_ceil(WORD).min(buffer.len() / WORD);
-    let first = from / WORD as u64;
-    for (word, number) in buffer.chunks_exact_mut(WORD).zip(first..).take(words) {
-        word.copy_from_slice(&encode(number));
-    }
-    &buffer[skip..(skip + wanted).min(words * WORD)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stream_bytes_are_the_counter_at_any_position_and_length() {
-        let whole: Vec<u8> = (0..100).flat_map(encode).collect();
-        for from in 0..40 {
-            for to in from..80 {
-                let mut buffer = [0xee; 64];
-                let bytes = stream_bytes(&mut buffer, from as u64, to as u64);
-                let wanted = &whole[from..to];
-                assert!(wanted.starts_with(bytes), "{from}..{to}");
-                assert!(
-                    bytes.len() == wanted.len() || bytes.len() > 56,
-                    "{from}..{to}"
-                );
-                assert_eq!(bytes.is_empty(), from == to);
-            }
         }
     }
 }

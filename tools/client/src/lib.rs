@@ -1,23 +1,28 @@
 //! The load client: many connections to a server of the sequence protocol, every byte of
 //! which is judged.
 //!
-//! Pure, without socket or clock: [`check`] (what the answers mean), [`dues`] (when each
-//! message was due), [`pace`] (when a connection sends what), [`plan`] (who does what),
-//! [`tally`] (the sums), [`cli`] and [`report`]. Joined to the world: [`alarms`], [`console`],
-//! [`dial`], [`conn`] (one connection) and [`run`](mod@run) (all of them).
+//! Pure, without socket or clock: [`message`], [`check`] (what the answers mean), [`dues`]
+//! (when each message was due), [`pace`] (when a connection sends what), [`plan`] (who does
+//! what), [`tally`] (the sums), [`cli`] and [`report`]. Joined to the world: [`alarms`],
+//! [`console`], [`desk`] (what all share), [`answers`] and [`conn`] (one connection),
+//! [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
 
 use std::fmt;
 
 pub mod alarms;
+pub mod answers;
 pub mod check;
 pub mod cli;
 pub mod conn;
 pub mod console;
+pub mod desk;
 pub mod dial;
 pub mod dues;
+pub mod message;
 pub mod pace;
 pub mod plan;
 pub mod report;
+pub mod roster;
 pub mod run;
 pub mod tally;
 

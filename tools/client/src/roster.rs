@@ -1,0 +1,330 @@
+//! All connections of a run: opens them, lets them do things, and keeps the books on what
+//! comes of it.
+//!
+//! Invariants: `alive` is how many slots are taken, `connecting` and `owing` how many of
+//! those connections are connecting or were stopped and owe answers; every connection that
+//! needs to wake has an alarm that is not later.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::Poll;
+
+use crate::Failure;
+use crate::alarms::Alarms;
+use crate::answers::Answers;
+use crate::conn::{Conn, Fate, Gone};
+use crate::desk::Desk;
+use crate::dial::{self, Buffers};
+use crate::plan::{Plan, Role};
+
+/// What a connection is for, at this time of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// It comes up and waits for the others.
+    Gathering,
+    /// It sends as soon as it is up, and is replaced when it was stopped.
+    Sending,
+    /// It stays until all are done.
+    Leaving,
+}
+
+/// What an alarm is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// Open the next connections.
+    Dial,
+    /// The connection in a slot.
+    Conn(usize),
+    /// End the next connections.
+    Churn,
+    /// Show the progress.
+    Progress,
+    /// The time is over.
+    End,
+}
+
+/// The connections.
+#[derive(Debug)]
+pub struct Roster {
+    /// Where their events come from.
+    pub poll: Poll,
+    /// Theirs and those of the run.
+    pub alarms: Alarms<Alarm>,
+    /// What they share.
+    pub desk: Desk,
+    /// What they are for.
+    pub stance: Stance,
+    target: SocketAddr,
+    plan: Plan,
+    slots: Vec<Option<Conn>>,
+    /// How many connections each slot has had.
+    lives: Vec<u32>,
+    alive: usize,
+    connecting: usize,
+    owing: usize,
+    /// Connections that did not finish their turn.
+    unfinished: Vec<usize>,
+}
+
+impl Roster {
+    /// Empty slots, as many as the plan has.
+    #[must_use]
+    pub fn new(
+        target: SocketAddr,
+        plan: Plan,
+        poll: Poll,
+        alarms: Alarms<Alarm>,
+        desk: Desk,
+    ) -> Self {
+        Self {
+            poll,
+            alarms,
+            desk,
+            stance: Stance::Gathering,
+            target,
+            slots: (0..plan.slots()).map(|_| None).collect(),
+            lives: vec![0; plan.slots()],
+            plan,
+            alive: 0,
+            connecting: 0,
+            owing: 0,
+            unfinished: Vec::new(),
+        }
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// How many are not up yet.
+    #[must_use]
+    pub fn connecting(&self) -> usize {
+        self.connecting
+    }
+
+    /// How many were stopped and owe answers.
+    #[must_use]
+    pub fn owing(&self) -> usize {
+        self.owing
+    }
+
+    /// Takes those that did not finish their turn: each needs a [`Conn::tick`].
+    pub fn take_unfinished(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.unfinished)
+    }
+
+    /// Whether there are such.
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Opens a connection in an empty slot.
+    ///
+    /// # Errors
+    /// See [`Roster::with`].
+    pub fn dial(&mut self, slot: usize) -> Result<(), Failure> {
+        let buffers = match self.plan.role(slot) {
+            Role::Unread => Buffers::Small,
+            Role::Steady | Role::Idle | Role::Half => Buffers::Automatic,
+        };
+        let now = self.desk.clock.now();
+        let pace = self.plan.pace(slot, self.lives[slot]);
+        self.lives[slot] += 1;
+        // The first answers of those opened at the start wait until the server has accepted
+        // all of them, which is no pause. For those opened later it is one.
+        let answers = Answers::new(slot, self.stance == Stance::Sending, now);
+        let conn = dial::dial(self.target, self.plan.source(slot), buffers)
+            .and_then(|it| Conn::new(it, slot, pace, answers, self.poll.registry(), now));
+        match conn {
+            Ok(conn) => {
+                self.slots[slot] = Some(conn);
+                self.alive += 1;
+                self.connecting += 1;
+                self.arm(slot);
+                Ok(())
+            }
+            Err(error) => self.unreachable(slot, &error),
+        }
+    }
+
+    /// Lets the connection in a slot do something, and deals with what came of it. An empty
+    /// slot does nothing.
+    ///
+    /// # Errors
+    /// `NoServer`, or `Failed` for a reason on this side, if a connection did not come up
+    /// and none ever did.
+    pub fn with(
+        &mut self,
+        slot: usize,
+        act: impl FnOnce(&mut Conn, &mut Desk) -> Fate,
+    ) -> Result<(), Failure> {
+        let Some(conn) = &mut self.slots[slot] else {
+            return Ok(());
+        };
+        match act(conn, &mut self.desk) {
+            Fate::Alive => {
+                if conn.wants_turn() {
+                    self.unfinished.push(slot);
+                }
+                self.arm(slot);
+                Ok(())
+            }
+            Fate::Up => self.up(slot),
+            Fate::Drained => {
+                self.owing -= 1;
+                self.replace_if_sending(slot)
+            }
+            Fate::Gone(Gone::Unreachable(error)) => {
+                self.remove(slot);
+                self.unreachable(slot, &error)
+            }
+            Fate::Gone(gone) => {
+                let was_stopped = conn.is_ending();
+                self.lose(slot, gone);
+                if was_stopped {
+                    self.replace_if_sending(slot)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    /// The alarm of a slot that was set for `at` has gone off.
+    ///
+    /// # Errors
+    /// See [`Roster::with`].
+    pub fn alarmed(&mut self, slot: usize, at: u64) -> Result<(), Failure> {
+        // One that was replaced by an earlier one, or is an earlier connection's, means
+        // nothing any more.
+        match &mut self.slots[slot] {
+            Some(conn) if conn.armed == Some(at) => {
+                conn.armed = None;
+                self.with(slot, Conn::tick)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the connection in a slot when it has its answers, at the latest at `until`. One
+    /// that is not up or is ending already is left alone; an empty slot gets a new one if
+    /// `refill`.
+    ///
+    /// # Errors
+    /// See [`Roster::with`].
+    pub fn stop(&mut self, slot: usize, until: u64, refill: bool) -> Result<(), Failure> {
+        match &self.slots[slot] {
+            Some(conn) if conn.is_open() => {
+                self.owing += 1;
+                self.with(slot, |conn, desk| conn.stop(until, desk))
+            }
+            None if refill => self.dial(slot),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads from every connection what there is, then closes it.
+    pub fn close_all(&mut self) {
+        for slot in 0..self.slots.len() {
+            while let Some(conn) = &mut self.slots[slot] {
+                match conn.tick(&mut self.desk) {
+                    Fate::Gone(gone) => self.lose(slot, gone),
+                    Fate::Alive | Fate::Up | Fate::Drained if conn.wants_turn() => {}
+                    Fate::Alive | Fate::Up | Fate::Drained => self.remove(slot),
+                }
+            }
+        }
+    }
+
+    fn up(&mut self, slot: usize) -> Result<(), Failure> {
+        self.connecting -= 1;
+        self.desk.tally.established += 1;
+        if let Some(conn) = &self.slots[slot] {
+            self.desk.console.note(format_args!("{conn}: up"));
+        }
+        match self.stance {
+            Stance::Gathering => self.with(slot, Conn::tick),
+            Stance::Sending => self.with(slot, Conn::start),
+            Stance::Leaving => {
+                self.remove(slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a new connection into the place of one that was stopped. When all are stopped
+    /// it stays as it is, to be read once more in the end.
+    fn replace_if_sending(&mut self, slot: usize) -> Result<(), Failure> {
+        if self.stance != Stance::Sending {
+            return Ok(());
+        }
+        self.remove(slot);
+        self.desk.tally.churned += 1;
+        self.dial(slot)
+    }
+
+    /// A connection ended that should not have.
+    fn lose(&mut self, slot: usize, gone: Gone) {
+        let tally = &mut self.desk.tally;
+        match gone {
+            Gone::Unreachable(_) => tally.connect_failures += 1,
+            Gone::Reset(_) => tally.resets += 1,
+            Gone::Closed => tally.closed_by_server += 1,
+            Gone::Stalled => tally.stalled += 1,
+        }
+        if let Some(conn) = &self.slots[slot] {
+            self.owing -= usize::from(conn.is_ending());
+            self.desk.complain(conn, format_args!("{gone}"));
+        }
+        self.remove(slot);
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if let Some(conn) = self.slots[slot].take() {
+            self.alive -= 1;
+            self.connecting -= usize::from(conn.is_connecting());
+            self.desk.console.note(format_args!("{conn}: closed"));
+            conn.close(&mut self.desk);
+        }
+    }
+
+    /// A connection did not come up. If none ever did, there is no server.
+    fn unreachable(&mut self, slot: usize, error: &io::Error) -> Result<(), Failure> {
+        let target = self.target;
+        if self.desk.tally.established > 0 {
+            self.desk.tally.connect_failures += 1;
+            let who = format_args!("connection {slot}");
+            self.desk
+                .complain(&who, format_args!("{target} did not take it: {error}"));
+            return Ok(());
+        }
+        Err(match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Failure::Failed(error.to_string()),
+            _ => Failure::NoServer(format!(
+                "nobody answers at {target}: {error}; is the server running, and is this its \
+                 address and port?"
+            )),
+        })
+    }
+
+    /// Sets the alarm of a connection, unless an earlier one is set.
+    fn arm(&mut self, slot: usize) {
+        if let Some(conn) = &mut self.slots[slot]
+            && let Some(at) = conn.wake_at()
+            && conn.armed.is_none_or(|armed| at < armed)
+        {
+            conn.armed = Some(at);
+            self.alarms.add(at, Alarm::Conn(slot));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The lines that a process has written to its stderr, and waiting for the next.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// A process's log so far. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Log(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    text: Mutex<Text>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    lines: Vec<String>,
+    /// Nobody can write to it any more.
+    ended: bool,
+}
+
+impl Log {
+    /// Reads `source` to its end, on a thread of its own.
+    pub fn of(source: impl Read + Send + 'static) -> Log {
+        let log = Log::default();
+        let shared = Arc::clone(&log.0);
+        thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut line = Vec::new();
+            while let Ok(1..) = source.read_until(b'\n', &mut line) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                line.clear();
+                shared.lock().lines.push(text);
+                shared.more.notify_all();
+            }
+            shared.lock().ended = true;
+            shared.more.notify_all();
+        });
+        log
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().lines.clone()
+    }
+
+    /// How many lines contain `part`.
+    pub fn count(&self, part: &str) -> usize {
+        let text = self.0.lock();
+        text.lines.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Waits for the `nth` line (the first is 1) that contains `part`. `None` if it cannot
+    /// come any more, or not within `bound`.
+    pub fn wait(&self, part: &str, nth: usize, bound: Duration) -> Option<String> {
+        let find = |text: &Text| {
+            let mut found = text.lines.iter().filter(|line| line.contains(part));
+            found.nth(nth - 1).cloned()
+        };
+        let waiting = |text: &mut Text| find(text).is_none() && !text.ended;
+        let text = self.0.lock();
+        let (text, _) = self
+            .0
+            .more
+            .wait_timeout_while(text, bound, waiting)
+            .expect("no thread panics with it");
+        find(&text)
+    }
+
+    /// Waits until nobody can write to it any more. False if that takes longer than `bound`.
+    pub fn wait_end(&self, bound: Duration) -> bool {
+        let text = self.0.lock();
+        let (text, _) = self
+            .0
+            .more
+            .wait_timeout_while(text, bound, |text| !text.ended)
+            .expect("no thread panics with it");
+        text.ended
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Text> {
+        self.text.lock().expect("no thread panics with it")
+    }
+}

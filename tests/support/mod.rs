@@ -1,0 +1,64 @@
+//! What every scenario needs: the service as a process of its own, and clients that check
+//! every byte.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `server.rs` | [`Server`], one process; [`Stage`], the folder it lives in |
+//! | `log.rs` | [`Log`], the lines that a process has written, and waiting for the next |
+//! | `peers.rs` | [`Peers`], any number of clients on one thread |
+//! | `peer.rs` | one client: what it sends, what it must get back |
+//! | `verdict.rs` | [`Verdict`], what became of them |
+//! | `random.rs` | a small generator, its seed printed by every run |
+//!
+//! Nothing here waits without a bound ([`BOUND`]) and nothing sleeps: a test waits for a log
+//! line, for the end of a process, or for what its clients have seen. Where a wait runs out
+//! the test panics, and each [`Server`] that is dropped then prints its log.
+
+// Each test binary uses a part of it.
+#![allow(dead_code, unused_imports, unreachable_pub)]
+
+mod log;
+mod peer;
+mod peers;
+mod random;
+mod server;
+mod verdict;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+pub use log::Log;
+pub use peer::Kind;
+pub use peers::Peers;
+pub use random::{Random, seed};
+pub use server::{Server, Stage};
+pub use verdict::Verdict;
+
+/// No single wait is longer. A machine with much else to do reaches a tenth of it.
+pub const BOUND: Duration = Duration::from_secs(60);
+
+/// Lets this process hold as many descriptors as its hard limit allows; thousands of clients
+/// need it. The servers inherit the limit.
+pub fn raise_nofile() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("RLIMIT_NOFILE exists");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("soft may be raised to hard");
+}
+
+/// Waits until `fd` is readable; false if `bound` has passed first.
+pub fn wait_readable(fd: impl AsFd, bound: Duration) -> io::Result<bool> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    let end = Instant::now() + bound;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX);
+        match epoll.wait(&mut [EpollEvent::empty()], timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A small generator. Every run prints its seed, and `SEED=…` in the environment repeats it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): any seed is a good one, and any point of its
+/// sequence can be had without the ones before it.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(STEP);
+        mix(self.0)
+    }
+
+    /// A number within `range`, which is not empty.
+    pub fn within(&mut self, range: Range<u64>) -> u64 {
+        range.start + self.bits() % (range.end - range.start)
+    }
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Writes the bytes of stream `key` from `position` on into `out`.
+pub fn fill(key: u64, position: u64, out: &mut [u8]) {
+    let mut at = position;
+    let mut rest = out;
+    while !rest.is_empty() {
+        let word = mix(key.wrapping_add((at / 8).wrapping_mul(STEP))).to_le_bytes();
+        let word = &word[(at % 8) as usize..];
+        let length = word.len().min(rest.len());
+        let (now, later) = rest.split_at_mut(length);
+        now.copy_from_slice(&word[..length]);
+        at += length as u64;
+        rest = later;
+    }
+}
+
+/// The seed of this run, printed: that of `SEED`, else a new one.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("SEED") {
+        Ok(text) => text.parse().expect("SEED is a number"),
+        Err(_) => RandomState::new().build_hasher().finish(),
+    };
+    println!("SEED={seed}");
+    seed
+}

@@ -1,0 +1,245 @@
+//! The service as a process of its own, and the folder in which it and its successors live.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use socket_takeover::sys::pidfd_open;
+
+use super::{BOUND, Log, wait_readable};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
+
+/// A folder with a PATH for the takeovers of one test.
+#[derive(Debug)]
+pub struct Stage {
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub fn new() -> Stage {
+        super::raise_nofile();
+        Stage {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// PATH.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("takeover")
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A cold start that offers takeovers at PATH; it serves when this returns.
+    pub fn serve(&self, more: &[&str]) -> Server {
+        let path = self.path();
+        let mut args = strings(["-G", "-a", "127.0.0.1", "-p", "0", "-t"]);
+        args.push(path.into());
+        args.extend(strings(more.iter().copied()));
+        let server = Server::start(&args);
+        server.wait_line("Starting Takeover channel on");
+        server
+    }
+
+    /// A successor, as soon as it is started.
+    pub fn take_over(&self, more: &[&str]) -> Server {
+        Server::take_over(&self.path(), more)
+    }
+
+    /// A whole takeover: the successor serves and `donor` has exited with 0.
+    pub fn replace(&self, donor: &mut Server, more: &[&str]) -> Server {
+        let taker = self.take_over(more);
+        taker.wait_line("Serving on ");
+        assert_eq!(donor.wait_exit(), 0, "the donor's exit code");
+        taker
+    }
+}
+
+/// One process of the service. Killed if it still runs when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    pidfd: OwnedFd,
+    log: Log,
+    exit: Option<i32>,
+}
+
+impl Server {
+    /// Runs the service with these arguments.
+    pub fn start<A: AsRef<OsStr>>(args: &[A]) -> Server {
+        Server::spawn(Command::new(BINARY).args(args))
+    }
+
+    /// Runs the service with at most `nofile` descriptors, which it cannot raise.
+    pub fn start_limited<A: AsRef<OsStr>>(nofile: usize, args: &[A]) -> Server {
+        let script = format!("ulimit -n {nofile} && exec \"$0\" \"$@\"");
+        Server::spawn(Command::new("sh").arg("-c").arg(script).arg(BINARY).args(args))
+    }
+
+    /// Runs a successor of whoever offers a takeover at `path`; it has only been started
+    /// when this returns.
+    pub fn take_over(path: &Path, more: &[&str]) -> Server {
+        let mut args = strings(["-G", "-T"]);
+        args.push(path.into());
+        args.extend(strings(more.iter().copied()));
+        Server::start(&args)
+    }
+
+    /// Runs `command`, whose stderr is the log.
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the service can be run");
+        let log = Log::of(child.stderr.take().expect("it is piped"));
+        let pidfd = pidfd_open(child.id()).expect("it is our child");
+        Server {
+            child,
+            pidfd,
+            log,
+            exit: None,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to its stderr.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The first line that contains `part`.
+    ///
+    /// # Panics
+    /// If it does not come within [`BOUND`] or before the process has ended.
+    pub fn wait_line(&self, part: &str) -> String {
+        self.wait_nth_line(part, 1)
+    }
+
+    /// The `nth` line (the first is 1) that contains `part`; panics like
+    /// [`Server::wait_line`].
+    pub fn wait_nth_line(&self, part: &str, nth: usize) -> String {
+        self.log
+            .wait(part, nth, BOUND)
+            .unwrap_or_else(|| panic!("pid {} has not logged {part:?} ({nth})", self.pid()))
+    }
+
+    /// Where it listens, as its log says; panics like [`Server::wait_line`].
+    pub fn address(&self) -> SocketAddr {
+        let line = self.wait_line(" on [");
+        // "Starting TCP server on [host]:port (fd:n)", "Serving on [host]:port (fd:n) …"
+        let shown = line.split(' ').find(|word| word.starts_with('[')).unwrap();
+        let (host, port) = shown[1..].split_once("]:").unwrap();
+        SocketAddr::new(host.parse().unwrap(), port.parse().unwrap())
+    }
+
+    /// Waits for its end and returns the exit code; 128 and the signal if one ended it.
+    ///
+    /// # Panics
+    /// If it still runs after [`BOUND`].
+    pub fn wait_exit(&mut self) -> i32 {
+        self.wait_exit_within(BOUND)
+            .unwrap_or_else(|| panic!("pid {} does not exit", self.pid()))
+    }
+
+    /// Like [`Server::wait_exit`]; `None` if it still runs after `bound`.
+    pub fn wait_exit_within(&mut self, bound: Duration) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        if self.exit.is_none() && wait_readable(&self.pidfd, bound).expect("a pidfd can be polled") {
+            let status = self.child.wait().expect("it is our child");
+            let signalled = || 128 + status.signal().unwrap_or(0);
+            self.exit = Some(status.code().unwrap_or_else(signalled));
+        }
+        self.exit
+    }
+
+    /// Whether it has not exited.
+    pub fn is_running(&mut self) -> bool {
+        self.wait_exit_within(Duration::ZERO).is_none()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        kill(pid, signal).expect("it is our child");
+    }
+
+    /// SIGSTOPs it, and returns when it has stopped.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let pid = Id::Pid(Pid::from_raw(self.pid().cast_signed()));
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let status = waitid(pid, flags).expect("it is our child");
+        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+    }
+
+    /// Lets it run on after [`Server::stop`].
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Its open descriptors: number and what `/proc/PID/fd` shows for each.
+    pub fn fds(&self) -> Vec<(i32, String)> {
+        let folder = format!("/proc/{}/fd", self.pid());
+        let mut fds = Vec::new();
+        for entry in fs::read_dir(folder).expect("it runs") {
+            let entry = entry.expect("it runs");
+            let number = entry.file_name().to_string_lossy().parse().unwrap();
+            // One that was closed meanwhile is none.
+            if let Ok(target) = fs::read_link(entry.path()) {
+                fds.push((number, target.to_string_lossy().into_owned()));
+            }
+        }
+        fds.sort_unstable();
+        fds
+    }
+
+    /// Descriptors above stderr that a program which it executes would inherit.
+    pub fn inheritable_fds(&self) -> Vec<(i32, String)> {
+        const CLOEXEC: u64 = 0o2_000_000;
+        let mut fds = self.fds();
+        fds.retain(|(number, _)| {
+            let info = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.pid()));
+            let Ok(info) = info else { return false };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u64::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            *number > 2 && flags & CLOEXEC == 0
+        });
+        fds
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            let exit = self.exit.map_or("killed".into(), |code| code.to_string());
+            eprintln!("--- log of pid {} (exit: {exit})", self.pid());
+            for line in self.log.lines() {
+                eprintln!("    {line}");
+            }
+        }
+    }
+}
+
+fn strings<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<OsString> {
+    words.into_iter().map(OsString::from).collect()
+}

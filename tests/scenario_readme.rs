@@ -8,7 +8,19 @@ use support::{Kind, Peers, Stage, seed};
 fn serving_replaced_goes_on() {
     let stage = Stage::new();
     let mut first = stage.serve(&[]);
-    let peers = Peers::connect(first.address(), seed(), &[(Kind::Talking, 10), (Kind::Idle, 10),(Kind::HalfSent, 5), (Kind::Unread, 2), (Kind::Pipelining, 5), (Kind::Churning, 5), (Kind::Resetting, 2)]);
+    let peers = Peers::connect(
+        first.address(),
+        seed(),
+        &[
+            (Kind::Talking, 10),
+            (Kind::Idle, 10),
+            (Kind::HalfSent, 5),
+            (Kind::Unread, 2),
+            (Kind::Pipelining, 5),
+            (Kind::Churning, 5),
+            (Kind::Resetting, 2),
+        ],
+    );
     peers.echoes(40);
     peers.say(2);
     peers.fill();

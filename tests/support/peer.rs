@@ -284,7 +284,9 @@ impl Peer {
                 self.longest = self.longest.max(self.moved - self.asked);
             }
             Kind::Pipelining if !self.finishing => {
-                self.target = self.target.max(self.received + self.random.within(1..BURST));
+                self.target = self
+                    .target
+                    .max(self.received + self.random.within(1..BURST));
             }
             _ => {}
         }

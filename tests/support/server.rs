@@ -85,7 +85,13 @@ impl Server {
     /// Runs the service with at most `nofile` descriptors, which it cannot raise.
     pub fn start_limited<A: AsRef<OsStr>>(nofile: usize, args: &[A]) -> Server {
         let script = format!("ulimit -n {nofile} && exec \"$0\" \"$@\"");
-        Server::spawn(Command::new("sh").arg("-c").arg(script).arg(BINARY).args(args))
+        Server::spawn(
+            Command::new("sh")
+                .arg("-c")
+                .arg(script)
+                .arg(BINARY)
+                .args(args),
+        )
     }
 
     /// Runs a successor of whoever offers a takeover at `path`; it has only been started
@@ -161,7 +167,8 @@ impl Server {
     /// Like [`Server::wait_exit`]; `None` if it still runs after `bound`.
     pub fn wait_exit_within(&mut self, bound: Duration) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
-        if self.exit.is_none() && wait_readable(&self.pidfd, bound).expect("a pidfd can be polled") {
+        if self.exit.is_none() && wait_readable(&self.pidfd, bound).expect("a pidfd can be polled")
+        {
             let status = self.child.wait().expect("it is our child");
             let signalled = || 128 + status.signal().unwrap_or(0);
             self.exit = Some(status.code().unwrap_or_else(signalled));

@@ -1,18 +1,19 @@
 //! What came back against what was sent: a pure classifier, one for each connection.
 //!
 //! The server echoes the counter that was sent, so the expected stream is known without
-//! storing it. What arrives is cut into words of four bytes. A word is the number nearest to the expected one (numbers
-//! wrap after 2³² messages), if that number was ever sent. Then:
+//! storing it. What arrives is cut into words of four bytes. A word is the number nearest
+//! to the expected one (numbers wrap after 2³² messages), if that number was ever sent:
 //!
-//! | the number is                    | finding                                             |
-//! |----------------------------------|-----------------------------------------------------|
-//! | the expected one                 | [`Finding::InOrder`]                                |
-//! | a later one                      | [`Finding::Skipped`]: those before it are *missing* |
-//! | a missing one                    | [`Finding::Late`]: answered after a larger number, which is RFC 4737's definition of reordered |
-//! | another smaller one              | [`Finding::Doubled`]: it was answered already       |
-//! | none: the bytes match nothing    | [`Finding::Corrupted`], once a run                  |
+//! | the number is                 | finding                                             |
+//! |-------------------------------|-----------------------------------------------------|
+//! | the expected one              | [`Finding::InOrder`]                                |
+//! | a later one                   | [`Finding::Skipped`]: those before it are *missing* |
+//! | a missing one                 | [`Finding::Late`]: it was reordered                 |
+//! | another smaller one           | [`Finding::Doubled`]: it was answered already       |
+//! | none: the bytes match nothing | [`Finding::Corrupted`], once a run                  |
 //!
-//! What is missing when the connection ends is *lost*; so is what was never answered.
+//! Reordered is what comes after a larger number (RFC 4737, section 3), so a message that
+//! is overtaken counts, not the one that overtakes. What is missing when the connection ends is *lost*; so is what was never answered.
 //!
 //! One fault must stay one finding, also when it shifts the stream by a byte and every word
 //! after it looks wrong. An unexpected word is therefore judged with the bytes after it, up

@@ -98,8 +98,10 @@ pub struct Conn {
     pace_at: Option<u64>,
     /// An event said that the stream ends or broke.
     hung_up: bool,
+    /// It needs another turn.
     again: bool,
-    /// The alarm that is set for this connection; kept here for its owner.
+    /// The alarm that is set for this connection; kept here for its owner. One that goes
+    /// off at another time means nothing.
     pub armed: Option<u64>,
 }
 
@@ -197,13 +199,23 @@ impl Conn {
         self.turn(event.is_readable() || self.hung_up, desk)
     }
 
-    /// Its time has come, or the turn that it wanted.
+    /// Its time has come.
     pub fn tick(&mut self, desk: &mut Desk) -> Fate {
         let now = desk.clock.now();
         match self.phase {
             Phase::Connecting { until } if until <= now => {
                 Fate::Gone(Gone::Unreachable(io::ErrorKind::TimedOut.into()))
             }
+            Phase::Connecting { .. } => Fate::Alive,
+            // An event would have said if there were anything to read.
+            Phase::Open | Phase::Ending { .. } | Phase::Drained => self.turn(false, desk),
+        }
+    }
+
+    /// The turn that it wanted.
+    pub fn resume(&mut self, desk: &mut Desk) -> Fate {
+        self.again = false;
+        match self.phase {
             Phase::Connecting { .. } => Fate::Alive,
             Phase::Open | Phase::Ending { .. } | Phase::Drained => self.turn(true, desk),
         }
@@ -217,17 +229,15 @@ impl Conn {
     }
 
     fn connected(&mut self) -> Fate {
-        if let Err(error) = self
-            .link
-            .stream
-            .take_error()
-            .and_then(|error| error.map_or(Ok(()), Err))
-        {
-            return Fate::Gone(Gone::Unreachable(error));
+        match self.link.stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Fate::Gone(Gone::Unreachable(error)),
         }
         match self.link.stream.peer_addr() {
             Ok(_) => {
                 self.phase = Phase::Open;
+                // The alarm for this is not to wake thousands of silent connections.
+                self.armed = None;
                 // The edge that told of this may have been that of an early end, too.
                 self.again = true;
                 Fate::Up

@@ -117,7 +117,7 @@ impl Roster {
         self.owing
     }
 
-    /// Takes those that did not finish their turn: each needs a [`Conn::tick`].
+    /// Takes those that did not finish their turn: each needs a [`Conn::resume`].
     pub fn take_unfinished(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.unfinished)
     }
@@ -237,7 +237,7 @@ impl Roster {
     pub fn close_all(&mut self) {
         for slot in 0..self.slots.len() {
             while let Some(conn) = &mut self.slots[slot] {
-                match conn.tick(&mut self.desk) {
+                match conn.resume(&mut self.desk) {
                     Fate::Gone(gone) => self.lose(slot, gone),
                     Fate::Alive | Fate::Up | Fate::Drained if conn.wants_turn() => {}
                     Fate::Alive | Fate::Up | Fate::Drained => self.remove(slot),
@@ -253,7 +253,7 @@ impl Roster {
             self.desk.console.note(format_args!("{conn}: up"));
         }
         match self.stance {
-            Stance::Gathering => self.with(slot, Conn::tick),
+            Stance::Gathering => self.with(slot, Conn::resume),
             Stance::Sending => self.with(slot, Conn::start),
             Stance::Leaving => {
                 self.remove(slot);

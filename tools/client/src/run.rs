@@ -3,7 +3,7 @@
 //! ```text
 //!   Opening ──all up──▶ Running ──duration, signal──▶ Ending ──all answered──▶ Over
 //!      │                   └───no connection left──────┘  second signal │        ▲
-//!      └── nobody there: NoServer                                       └────────┘
+//!      └── nobody there, signal: Failure                                └────────┘
 //! ```
 //!
 //! No message is sent before all connections are up, so that a storm of connects is not
@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
             self.alarmed(at, alarm, now)?;
         }
         for slot in unfinished {
-            self.roster.with(slot, Conn::tick)?;
+            self.roster.with(slot, Conn::resume)?;
         }
         self.advance()
     }
@@ -203,6 +203,7 @@ impl<'a> Run<'a> {
     fn finish(mut self) -> Summary {
         self.roster.close_all();
         self.roster.desk.console.clear_progress();
+        // It has: no run ends well without a start.
         let from = self.started_at.unwrap_or(self.stopped_at);
         Summary {
             seed: self.seed,
@@ -218,7 +219,11 @@ impl<'a> Run<'a> {
     fn signalled(&mut self) -> Result<(), Failure> {
         while let Ok(Some(_)) = self.signals.read_signal() {
             match self.phase {
-                Phase::Opening { .. } | Phase::Running => {
+                Phase::Opening { .. } => {
+                    let why = "ended by a signal before all connections were up";
+                    return Err(Failure::Failed(why.to_owned()));
+                }
+                Phase::Running => {
                     self.interrupted = true;
                     self.end()?;
                 }

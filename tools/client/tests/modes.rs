@@ -217,3 +217,21 @@ fn second_signal_does_not_wait_for_answers() {
     };
     assert!(status.code().is_some());
 }
+
+#[test]
+fn signal_before_all_are_up_is_no_verdict() {
+    let server = Server::start(Habit::Echo);
+    let mut command = client(server.address, "-c 2 --connect-rate 0.001");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Signals are taken before the seed is told.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    line.clear();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("before all connections were up"), "{line}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(1), vec![]));
+}

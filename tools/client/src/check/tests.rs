@@ -140,6 +140,18 @@ fn doubled_block_is_its_length_doubled() {
 }
 
 #[test]
+fn loss_and_double_side_by_side_are_one_of_each() {
+    let want = Totals {
+        doubled: 1,
+        ..all_but(1)
+    };
+    let double_first = [stream(0..9), words(&[8, 10]), stream(11..SENT)].concat();
+    assert_eq!(judge(&double_first), want);
+    let loss_first = [stream(0..9), words(&[10, 10]), stream(11..SENT)].concat();
+    assert_eq!(judge(&loss_first), want);
+}
+
+#[test]
 fn old_number_is_doubled() {
     let bytes = [stream(0..20), words(&[3]), stream(20..SENT)].concat();
     assert_eq!(

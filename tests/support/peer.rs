@@ -15,7 +15,7 @@
 //! | idle | nothing before the end | yes |
 //! | half-sent | as many bytes as it is told | yes |
 //! | unread | no end | when told |
-//! | pipelining | always a random burst more than was received, cut anywhere | yes |
+//! | pipelining | at a tick, a random burst more than was received, cut anywhere | yes |
 //! | churning | one to eight messages, then FIN, the end, and a new connection | yes |
 //! | resetting | the same, but RST | yes |
 
@@ -34,7 +34,9 @@ use super::random::{Random, fill};
 
 const MESSAGE: u64 = 4;
 /// The longest burst of a pipelining client, in bytes.
-const BURST: u64 = 48 * 1024;
+const BURST: u64 = 16 * 1024;
+/// Reads and writes in a row before the other clients have their turn.
+const BUDGET: usize = 4;
 /// Send and receive buffer that an unread client asks for, so that it is stuck soon.
 const SMALL: usize = 16 * 1024;
 
@@ -155,12 +157,21 @@ impl Peer {
         self.sent == self.target && self.owed() == 0
     }
 
-    /// A talking client's next message, if the last one is back.
-    pub(super) fn talk(&mut self) {
-        if self.kind == Kind::Talking && self.state == State::Open && self.is_even() {
-            self.asked = Instant::now();
-            self.target += MESSAGE;
+    /// At a tick: a talking client's next message if the last one is back, a pipelining
+    /// client's next burst. False if it has nothing new to say.
+    pub(super) fn talk(&mut self) -> bool {
+        if self.state != State::Open || self.finishing {
+            return false;
         }
+        let target = match self.kind {
+            Kind::Talking if self.is_even() => self.target + MESSAGE,
+            Kind::Pipelining => self.received + self.random.within(1..BURST),
+            _ => return false,
+        };
+        self.asked = Instant::now();
+        let more = target > self.target;
+        self.target = self.target.max(target);
+        more
     }
 
     /// That many bytes more, wherever they cut a message.
@@ -204,7 +215,7 @@ impl Peer {
 
     /// Writes and reads as much as it may.
     fn go_on(&mut self) -> io::Result<After> {
-        loop {
+        for _ in 0..BUDGET {
             let wrote = self.write()?;
             match self.read()? {
                 Some(0) => return Ok(After::Over),
@@ -279,16 +290,8 @@ impl Peer {
         }
         self.received += length as u64;
         self.moved = Instant::now();
-        match self.kind {
-            Kind::Talking if self.owed() == 0 => {
-                self.longest = self.longest.max(self.moved - self.asked);
-            }
-            Kind::Pipelining if !self.finishing => {
-                self.target = self
-                    .target
-                    .max(self.received + self.random.within(1..BURST));
-            }
-            _ => {}
+        if self.kind == Kind::Talking && self.owed() == 0 {
+            self.longest = self.longest.max(self.moved - self.asked);
         }
         Ok(Some(length))
     }

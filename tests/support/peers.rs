@@ -61,7 +61,9 @@ enum Order {
     Talk(bool),
     /// Each completes its message, gets everything and ends.
     Finish,
-    /// Each sees the server end it, all answers first.
+    /// The server may end any of them from now on, all answers first.
+    MayEnd,
+    /// Until the server has ended them all.
     Farewell,
     /// What there is to tell so far.
     Look,
@@ -140,8 +142,15 @@ impl Peers {
         self.order(Order::Finish)
     }
 
-    /// Waits until the server has ended every connection, all answers given.
+    /// It is no fault any more if the server ends a connection after it has given all
+    /// answers.
+    pub fn may_end(&self) {
+        self.order(Order::MayEnd);
+    }
+
+    /// Waits until the server has ended every connection, each after all its answers.
     pub fn farewell(self) -> Verdict {
+        self.may_end();
         self.order(Order::Farewell)
     }
 
@@ -335,17 +344,8 @@ impl Crowd {
             return;
         }
         for at in 0..self.peers.len() {
-            if self.peers[at]
-                .as_ref()
-                .is_some_and(|peer| peer.kind == Kind::Talking && peer.is_even())
-            {
-                self.serve(at, |peer| {
-                    peer.talk();
-                    match peer.state {
-                        State::Connecting => Ok(After::Wait),
-                        _ => peer.ready(),
-                    }
-                });
+            if self.peers[at].as_mut().is_some_and(Peer::talk) {
+                self.serve(at, Peer::ready);
             }
         }
     }
@@ -437,11 +437,12 @@ impl Crowd {
                 }
                 Goal::Gone(places)
             }
-            Order::Farewell => {
+            Order::MayEnd => {
                 self.farewell = true;
                 self.finishing = true;
-                Goal::Gone(self.places(|_| true))
+                Goal::Nothing
             }
+            Order::Farewell => Goal::Gone(self.places(|_| true)),
             Order::Look => Goal::Nothing,
         }
     }

@@ -35,16 +35,15 @@ fn mix(mut z: u64) -> u64 {
 
 /// Writes the bytes of stream `key` from `position` on into `out`.
 pub fn fill(key: u64, position: u64, out: &mut [u8]) {
-    let mut at = position;
-    let mut rest = out;
-    while !rest.is_empty() {
-        let word = mix(key.wrapping_add((at / 8).wrapping_mul(STEP))).to_le_bytes();
-        let word = &word[(at % 8) as usize..];
-        let length = word.len().min(rest.len());
-        let (now, later) = rest.split_at_mut(length);
-        now.copy_from_slice(&word[..length]);
-        at += length as u64;
-        rest = later;
+    let word = |number: u64| mix(key.wrapping_add(number.wrapping_mul(STEP))).to_le_bytes();
+    let (mut number, within) = (position / 8, (position % 8) as usize);
+    let (head, rest) = out.split_at_mut(out.len().min((8 - within) % 8));
+    if !head.is_empty() {
+        head.copy_from_slice(&word(number)[within..][..head.len()]);
+        number += 1;
+    }
+    for (part, number) in rest.chunks_mut(8).zip(number..) {
+        part.copy_from_slice(&word(number)[..part.len()]);
     }
 }
 

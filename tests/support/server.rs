@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -202,33 +203,45 @@ impl Server {
 
     /// Its open descriptors: number and what `/proc/PID/fd` shows for each.
     pub fn fds(&self) -> Vec<(i32, String)> {
-        let folder = format!("/proc/{}/fd", self.pid());
-        let mut fds = Vec::new();
-        for entry in fs::read_dir(folder).expect("it runs") {
-            let entry = entry.expect("it runs");
-            let number = entry.file_name().to_string_lossy().parse().unwrap();
-            // One that was closed meanwhile is none.
-            if let Ok(target) = fs::read_link(entry.path()) {
-                fds.push((number, target.to_string_lossy().into_owned()));
-            }
-        }
-        fds.sort_unstable();
-        fds
+        fds_of(self.pid())
     }
 
-    /// Descriptors above stderr that a program which it executes would inherit.
+    /// Descriptors that a program which it executes would inherit, without stdin, stdout and
+    /// stderr, and without those that it has itself inherited from whoever runs the tests.
     pub fn inheritable_fds(&self) -> Vec<(i32, String)> {
-        const CLOEXEC: u64 = 0o2_000_000;
-        let mut fds = self.fds();
-        fds.retain(|(number, _)| {
-            let info = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.pid()));
-            let Ok(info) = info else { return false };
-            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-            let flags = u64::from_str_radix(flags.unwrap().trim(), 8).unwrap();
-            *number > 2 && flags & CLOEXEC == 0
-        });
+        let mut fds = inheritable_fds_of(self.pid());
+        let ours = inheritable_fds_of(std::process::id());
+        fds.retain(|fd| !ours.contains(fd));
         fds
     }
+}
+
+fn fds_of(pid: u32) -> Vec<(i32, String)> {
+    let mut fds = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs") {
+        let entry = entry.expect("it runs");
+        let number = entry.file_name().to_string_lossy().parse().unwrap();
+        // One that was closed meanwhile is none.
+        if let Ok(target) = fs::read_link(entry.path()) {
+            fds.push((number, target.to_string_lossy().into_owned()));
+        }
+    }
+    fds.sort_unstable();
+    fds
+}
+
+fn inheritable_fds_of(pid: u32) -> Vec<(i32, String)> {
+    let cloexec = OFlag::O_CLOEXEC.bits().cast_unsigned();
+    let mut fds = fds_of(pid);
+    fds.retain(|(number, _)| {
+        let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else {
+            return false;
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        *number > 2 && flags & cloexec == 0
+    });
+    fds
 }
 
 impl Drop for Server {

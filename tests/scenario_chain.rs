@@ -1,0 +1,100 @@
+//! Many takeovers in a row, and many peers at once: nothing is lost, doubled or reordered,
+//! and nothing is left behind in the owner.
+
+mod support;
+
+use support::{Kind, Peers, Server, Stage, seed};
+
+const MIX: [(Kind, usize); 6] = [
+    (Kind::Talking, 140),
+    (Kind::Idle, 60),
+    (Kind::HalfSent, 60),
+    (Kind::Unread, 5),
+    (Kind::Pipelining, 20),
+    (Kind::Churning, 15),
+];
+
+/// What a server's descriptors are, without their numbers.
+fn kinds_of_fds(server: &Server) -> Vec<String> {
+    let kind = |(_, target): (i32, String)| {
+        let end = target.find(":[").unwrap_or(target.len());
+        target[..end].to_owned()
+    };
+    let mut kinds: Vec<String> = server.fds().into_iter().map(kind).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+#[test]
+fn mixed_peers_20_takeovers_notice_nothing() {
+    const TAKEOVERS: usize = 20;
+    let stage = Stage::new();
+    let mut server = stage.serve(&[]);
+    let fresh = kinds_of_fds(&server);
+    let address = server.address();
+    let seed = seed();
+    let peers = Peers::connect(address, seed, &MIX);
+    peers.say(2);
+    for generation in 1..=TAKEOVERS {
+        server = stage.replace(&mut server, &[]);
+        server.wait_line(&format!("generation={generation} "));
+        peers.say(3);
+        peers.echoes(8);
+    }
+    let verdict = peers.finish();
+    println!("{verdict}");
+    verdict.assert_flawless();
+
+    // The server has closed them all by the time that it answers another.
+    let last = Peers::connect(address, seed, &[(Kind::Talking, 1)]);
+    last.echoes(4);
+    last.reset(Kind::Talking, 1);
+    let last = Peers::connect(address, seed, &[(Kind::Talking, 1)]);
+    last.echoes(4);
+    let mut expected = fresh;
+    expected.push("socket".into());
+    expected.sort_unstable();
+    assert_eq!(kinds_of_fds(&server), expected);
+    assert_eq!(server.inheritable_fds(), []);
+    last.finish().assert_flawless();
+}
+
+#[test]
+fn any_number_of_peers_replaced_keeps_each() {
+    let stage = Stage::new();
+    let mut server = stage.serve(&[]);
+    let peers = Peers::connect(server.address(), seed(), &[]);
+    let mut connected = 0;
+    // Around the limits of one message (SCM_MAX_FD is 253) and of the original (251 peers).
+    for count in [0, 1, 249, 250, 251, 253, 500] {
+        peers.add(Kind::Talking, count - connected);
+        connected = count;
+        server = stage.replace(&mut server, &[]);
+        server.wait_line(&format!(" with {count} Peers"));
+        peers.echoes(8);
+    }
+    peers.finish().assert_flawless();
+}
+
+#[test]
+fn thousands_of_peers_replaced_keep_talking() {
+    let stage = Stage::new();
+    let mut server = stage.serve(&[]);
+    let kinds = [
+        (Kind::Idle, 4000),
+        (Kind::HalfSent, 800),
+        (Kind::Talking, 200),
+    ];
+    let peers = Peers::connect(server.address(), seed(), &kinds);
+    peers.say(3);
+    for _ in 0..3 {
+        server = stage.replace(&mut server, &[]);
+        server.wait_line(" with 5000 Peers");
+        peers.say(3);
+        peers.echoes(4);
+    }
+    let verdict = peers.finish();
+    println!("{verdict}");
+    verdict.assert_flawless();
+    assert_eq!(verdict.connections, 5000);
+}

@@ -151,6 +151,13 @@ fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<Sight> {
     }
 }
 
+/// Looks at a name without a call: what is in the way of a socket there, if anything is. The
+/// one who listens, if somebody does, feels nothing.
+fn glance(directory: &OwnedFd, name: &OsStr) -> nix::Result<Option<Probe>> {
+    let entry = Entry::open(directory, name)?;
+    Ok(entry.and_then(|entry| entry.obstacle()).map(Probe::from))
+}
+
 /// A file of any kind, opened with O_PATH.
 struct Entry {
     file: OwnedFd,
@@ -177,16 +184,21 @@ impl Entry {
     }
 
     fn call(&self) -> nix::Result<Sight> {
+        self.obstacle().map_or_else(|| self.call_socket(), Ok)
+    }
+
+    /// What keeps it from being a socket that may be called.
+    fn obstacle(&self) -> Option<Sight> {
         let kind = match self.kind {
-            SFlag::S_IFSOCK if identity::is_trusted(self.owner) => return self.call_socket(),
-            SFlag::S_IFSOCK => return Ok(Sight::Foreign { uid: self.owner }),
+            SFlag::S_IFSOCK if identity::is_trusted(self.owner) => return None,
+            SFlag::S_IFSOCK => return Some(Sight::Foreign { uid: self.owner }),
             SFlag::S_IFREG => "a regular file",
             SFlag::S_IFDIR => "a directory",
             SFlag::S_IFLNK => "a symbolic link",
             SFlag::S_IFIFO => "a FIFO",
             _ => "a device",
         };
-        Ok(Sight::NotASocket(kind))
+        Some(Sight::NotASocket(kind))
     }
 
     fn call_socket(&self) -> nix::Result<Sight> {

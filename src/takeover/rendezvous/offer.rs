@@ -35,7 +35,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAdd
 use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{Channel, Probe, Sight, TakeoverPath, look};
+use super::{Channel, Probe, Sight, TakeoverPath, glance, look};
 use crate::sys;
 
 /// A socket that takers connect to.
@@ -112,18 +112,23 @@ impl Offer {
             return Ok(());
         }
         let _lock = self.lock()?;
-        let found = Probe::from(look(&self.directory, &self.path.name)?);
-        match (found, replace) {
-            (Probe::Free | Probe::Stale, _) => {}
-            (Probe::Alive | Probe::Original, Replace::Live) => {}
-            (taken, _) => return Err(PublishError::Taken(taken)),
+        let (directory, name) = (&self.directory, &self.path.name);
+        let obstacle = match replace {
+            Replace::Stale => match Probe::from(look(directory, name)?) {
+                Probe::Free | Probe::Stale => None,
+                taken => Some(taken),
+            },
+            // Who listens there has just been taken over, and need not be called once more.
+            Replace::Live => glance(directory, name)?,
+        };
+        if let Some(taken) = obstacle {
+            return Err(PublishError::Taken(taken));
         }
-        let (directory, path) = (&self.directory, &self.path);
         renameat(
             directory,
             self.name.as_os_str(),
             directory,
-            path.name.as_os_str(),
+            name.as_os_str(),
         )?;
         self.name.clone_from(&self.path.name);
         self.published = true;

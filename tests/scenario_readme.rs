@@ -81,6 +81,7 @@ fn counting_client_replaced_server_goes_on_with_the_next_number() {
     assert_eq!(rest.as_slice(), [""; 0], "said after it had released");
     second.wait_line("Starting connection with Peer [127.0.0.1]:");
 
+    second.wait_line(&format!("seqnum:{}", client.next - 1));
     let (mut numbers, after) = (seqnums(&first), seqnums(&second));
     assert!(numbers.len() >= 20 && after.len() >= 20);
     numbers.extend(after);

@@ -61,6 +61,7 @@ fn counting_client_replaced_server_goes_on_with_the_next_number() {
         client.count();
     }
     assert_eq!(first.wait_exit(), 0);
+    assert!(first.log().wait_end(BOUND));
 
     let listener = fd_in(&first.wait_line("Starting TCP server on [127.0.0.1]:")).to_owned();
     let peer = fd_in(&first.wait_line("Accepting connection from Peer [127.0.0.1]:")).to_owned();

@@ -19,6 +19,9 @@ use super::{BOUND, Log, wait_readable};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 
+/// Most lines of a log that a failed test shows.
+const LAST: usize = 30;
+
 /// A folder with a PATH for the takeovers of one test.
 #[derive(Debug)]
 pub struct Stage {
@@ -253,7 +256,8 @@ impl Drop for Server {
         if thread::panicking() {
             let exit = self.exit.map_or("killed".into(), |code| code.to_string());
             eprintln!("--- log of pid {} (exit: {exit})", self.pid());
-            for line in self.log.lines() {
+            let lines = self.log.lines();
+            for line in &lines[lines.len().saturating_sub(LAST)..] {
                 eprintln!("    {line}");
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! | item | kind | state, version 1, little-endian |
 //! |---|---|---|
-//! | listener | listener | nothing |
+//! | listener | listener | nothing; *run* if peers may be waiting in its backlog |
 //! | peer | tcp peer | idle deadline (CLOCK_MONOTONIC ns, 0 none), then the session |
 //! | carried 0, "service" | state | accepted, messages, statistics due, idle timeout (ns) |
 //! | carried 1, "pid file" | opaque, the locked descriptor | its path |
@@ -24,7 +24,7 @@ use socket_takeover::takeover::{
     Application, Arrival, Description, Item, Moment, Rejection, SavedState, Takeover,
 };
 
-use super::listener::Listener;
+use super::listener::{Accepting, Listener};
 use super::peer::Peer;
 use super::{Counters, Server};
 use crate::daemon::pidfile::PidFile;
@@ -99,6 +99,8 @@ impl Application for Server {
                     peer.session.save(out);
                     return !peer.session.may_read();
                 }
+                // Who waits in the backlog has made its edge already.
+                return self.accepting != Accepting::Yes;
             }
         }
         false

@@ -106,5 +106,7 @@ fn counters_replaced_4_times_say_what_was_served_in_all() {
     }
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait_exit(), 0);
-    server.wait_line(&format!("0 peers, {connections} accepted, {messages} messages"));
+    server.wait_line(&format!(
+        "0 peers, {connections} accepted, {messages} messages"
+    ));
 }

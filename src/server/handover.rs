@@ -75,13 +75,9 @@ impl Application for Server {
                 }
             }
         };
-        Ok(Description {
-            kind,
-            name,
-            local,
-            peer,
-            state_version: STATE_VERSION,
-        })
+        Ok(Description::new(kind, name, STATE_VERSION)
+            .local(local)
+            .peer(peer))
     }
 
     fn save(&mut self, cx: &mut Cx<Server>, item: Item, out: &mut Vec<u8>) -> bool {

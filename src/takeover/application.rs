@@ -15,6 +15,7 @@
 //! the order between items is not defined. Until [`Moment::Active`] the taker must do no
 //! I/O on an item and change none of its socket options.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -66,13 +67,51 @@ pub struct Description {
     /// Kind of the descriptor; [`ItemKind::State`] for an item without one.
     pub kind: ItemKind,
     /// A name that the application on the other side knows; at most 255 bytes.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The address that a socket is bound to.
     pub local: Option<SocketAddr>,
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
+    /// Items that it cannot be served without, such as the other leg of a relay: a taker that
+    /// declines one of them declines all. At most 16; one side naming the other is enough.
+    pub links: Vec<Item>,
     /// Version of what `save` writes.
     pub state_version: u16,
+}
+
+impl Description {
+    /// An item with a descriptor or, of kind [`ItemKind::State`], without; no addresses, no
+    /// links.
+    #[must_use]
+    pub fn new(kind: ItemKind, name: impl Into<Cow<'static, str>>, state_version: u16) -> Self {
+        Description {
+            kind,
+            name: name.into(),
+            local: None,
+            peer: None,
+            links: Vec::new(),
+            state_version,
+        }
+    }
+
+    /// The address that a socket is bound to.
+    #[must_use]
+    pub fn local(self, local: Option<SocketAddr>) -> Self {
+        Description { local, ..self }
+    }
+
+    /// The address that a connection leads to.
+    #[must_use]
+    pub fn peer(self, peer: Option<SocketAddr>) -> Self {
+        Description { peer, ..self }
+    }
+
+    /// What it cannot be served without.
+    #[must_use]
+    pub fn links(self, links: impl IntoIterator<Item = Item>) -> Self {
+        let links = links.into_iter().collect();
+        Description { links, ..self }
+    }
 }
 
 /// An item that has arrived at the taker, validated as far as its kind allows.
@@ -86,6 +125,8 @@ pub struct Arrival<'a> {
     pub local: Option<SocketAddr>,
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
+    /// Items that it was linked to by the donor, as far as they have arrived before it.
+    pub links: Vec<Item>,
     /// The descriptor, if its kind has one.
     pub fd: Option<OwnedFd>,
     /// Its state.

@@ -17,6 +17,7 @@ pub mod channel;
 pub mod donor;
 mod drive;
 pub mod identity;
+pub mod kinds;
 pub mod lease;
 pub mod ledger;
 pub mod limits;

@@ -16,8 +16,8 @@ use crate::proto::records::{
 };
 use crate::proto::wire::MAX_STATE;
 use crate::takeover::application::{Application, Item};
+use crate::takeover::kinds;
 use crate::takeover::ledger::{Batch, ItemId};
-use crate::takeover::validate;
 
 /// The records of a batch, the first one leading.
 #[derive(Debug, Default)]
@@ -57,10 +57,7 @@ impl Records {
     ) -> Option<Vec<BorrowedFd<'a>>> {
         self.owners
             .iter()
-            .map(|owner| match owner {
-                Item::Source(id) => cx.fd(*id),
-                Item::Carried(number) => app.carried_fd(*number),
-            })
+            .map(|owner| fd_of(*owner, app, cx))
             .collect()
     }
 
@@ -98,21 +95,28 @@ impl Records {
             if has_fd {
                 self.owners.push(item);
             }
-            let cookie = match (about.kind, item) {
-                (ItemKind::Listener | ItemKind::TcpPeer, Item::Source(source)) => cx
-                    .fd(source)
-                    .ok_or("an item is gone")
-                    .and_then(|fd| validate::cookie(fd).map_err(|_| "a socket has no cookie"))?,
-                _ => 0,
+            let cookie = match fd_of(item, app, cx) {
+                Some(fd) if has_fd => {
+                    if !matches!(about.kind, ItemKind::Listener | ItemKind::TcpPeer) {
+                        kinds::can_travel(fd)?;
+                    }
+                    kinds::cookie(fd)
+                }
+                None if has_fd => return Err(format!("{} has no descriptor", about.name)),
+                Some(_) | None => 0,
             };
             let descriptor = Descriptor {
                 id: id.0,
                 kind: about.kind,
-                name: about.name,
+                name: &about.name,
                 cookie,
                 local: about.local,
                 peer: about.peer,
-                links: Vec::new(),
+                links: about
+                    .links
+                    .iter()
+                    .map(|link| ItemId::from(*link).0)
+                    .collect(),
                 state_version: about.state_version,
                 has_fd,
             };
@@ -155,5 +159,12 @@ impl Records {
         builder.finish(last);
         self.records.push(record);
         Ok(())
+    }
+}
+
+fn fd_of<'a, S: Application>(item: Item, app: &'a S, cx: &'a Cx<S>) -> Option<BorrowedFd<'a>> {
+    match item {
+        Item::Source(id) => cx.fd(id),
+        Item::Carried(number) => app.carried_fd(number),
     }
 }

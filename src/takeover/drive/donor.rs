@@ -159,14 +159,18 @@ impl DonorSide {
             .collect()
     }
 
+    /// Whether the taker would decline it. It must not be asked in the final array, when its
+    /// answer would come too late.
     fn is_unwanted<S: Application>(&self, app: &mut S, cx: &mut Cx<S>, item: Item) -> bool {
-        let Some(attempt) = self.attempt.as_ref().filter(|one| !one.unwanted.is_empty()) else {
+        let Some(attempt) = self.attempt.as_ref().filter(|one| !one.declined.is_empty()) else {
             return false;
         };
         app.describe(cx, item).is_ok_and(|about| {
+            let is_linked = |link: &Item| attempt.declined.contains(&ItemId::from(*link));
             attempt
                 .unwanted
                 .contains(&(about.kind, about.state_version))
+                || about.links.iter().any(is_linked)
         })
     }
 

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants: an id and a socket are in here once; a batch leaves nothing staged behind;
-//! nothing is declined in the final array, since the donor would not hear of it in time.
+//! nothing is declined in the final array, since the donor would not hear of it in time; what
+//! is linked is declined as a whole.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -19,11 +20,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::event::{Cx, SourceId};
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
-use crate::proto::records::{Decline, Descriptor, End, FailCode, ItemKind, Part, Record};
+use crate::proto::records::{
+    Decline, DeclineCode, Descriptor, End, FailCode, ItemKind, Part, Record,
+};
 use crate::takeover::application::{Application, Arrival, Item, Rejection, SavedState};
+use crate::takeover::kinds::{self, Claimed};
 use crate::takeover::ledger::ItemId;
 use crate::takeover::report::Tally;
-use crate::takeover::validate::{self, PeerState};
+use crate::takeover::validate::PeerState;
 
 /// Why the takeover cannot go on.
 #[derive(Debug)]
@@ -79,6 +83,7 @@ struct Staged {
 #[derive(Debug)]
 struct Held {
     item: Item,
+    kind: ItemKind,
     version: u16,
     cookie: u64,
     dead: bool,
@@ -93,6 +98,8 @@ pub(super) struct Intake {
     held: HashMap<u64, Held>,
     cookies: HashSet<u64>,
     declined: HashSet<u64>,
+    /// Which items cannot be served without which, in both directions.
+    partners: HashMap<u64, Vec<u64>>,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -220,8 +227,24 @@ impl Intake {
                 "the same socket twice",
             ));
         }
-        let dead = check(&descriptor, fd.as_ref())
-            .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+        let dead = match &fd {
+            Some(fd) => {
+                let claimed = Claimed {
+                    kind: descriptor.kind,
+                    local: descriptor.local,
+                    peer: descriptor.peer,
+                    cookie: descriptor.cookie,
+                };
+                let state = kinds::check(fd.as_fd(), &claimed)
+                    .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+                state == PeerState::Dead
+            }
+            None => false,
+        };
+        for &link in &descriptor.links {
+            self.partners.entry(id).or_default().push(link);
+            self.partners.entry(link).or_default().push(id);
+        }
         let staged = Staged {
             kind: descriptor.kind,
             name: descriptor.name.to_owned(),
@@ -303,13 +326,23 @@ impl Intake {
             name: &staged.name,
             local: staged.local,
             peer: staged.peer,
+            links: self
+                .partners(id)
+                .filter_map(|id| Some(self.held.get(&id)?.item))
+                .collect(),
             fd: staged.fd,
             state: SavedState { version, bytes },
         };
-        match app.restore(cx, arrival) {
+        let restored = if self.partners(id).any(|id| self.declined.contains(&id)) {
+            Err(Rejection::Declined(DeclineCode::Linked))
+        } else {
+            app.restore(cx, arrival)
+        };
+        match restored {
             Ok(item) => {
                 let held = Held {
                     item,
+                    kind,
                     version,
                     cookie,
                     dead,
@@ -323,12 +356,43 @@ impl Intake {
             }
             Err(Rejection::Declined(code)) => {
                 self.cookies.remove(&cookie);
-                self.declined.insert(id);
-                self.declines.push(Decline { id, code });
-                Ok(())
+                self.decline(app, cx, id, code)
             }
             Err(Rejection::Invalid(what)) => Err(Problem::of(FailCode::Invalid, id, what)),
         }
+    }
+
+    /// Declines an item, and with it all that cannot be served without it.
+    fn decline<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        id: u64,
+        code: DeclineCode,
+    ) -> Result<(), Problem> {
+        self.declined.insert(id);
+        self.declines.push(Decline { id, code });
+        let mut left: Vec<u64> = self.partners(id).collect();
+        while let Some(id) = left.pop() {
+            let Some(held) = self.held.remove(&id) else {
+                // Not here yet, and declined when it comes; or it is declined already.
+                continue;
+            };
+            let code = DeclineCode::Linked;
+            if held.kind == ItemKind::Listener {
+                return Err(Problem::of(FailCode::Declined, id, code));
+            }
+            self.cookies.remove(&held.cookie);
+            app.forget(cx, held.item);
+            self.declined.insert(id);
+            self.declines.push(Decline { id, code });
+            left.extend(self.partners(id));
+        }
+        Ok(())
+    }
+
+    fn partners(&self, id: u64) -> impl Iterator<Item = u64> + '_ {
+        self.partners.get(&id).into_iter().flatten().copied()
     }
 
     fn close<S: Application>(
@@ -337,6 +401,7 @@ impl Intake {
         cx: &mut Cx<S>,
         id: u64,
     ) -> Result<(), Problem> {
+        self.partners.remove(&id);
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
             app.forget(cx, held.item);
@@ -350,27 +415,5 @@ impl Intake {
             id,
             "an unknown item was closed",
         ))
-    }
-}
-
-/// Whether the descriptor is what it is said to be; true if it is a connection that has
-/// been reset.
-fn check(item: &Descriptor<'_>, fd: Option<&OwnedFd>) -> Result<bool, String> {
-    let (Some(fd), Some(local)) = (fd, item.local) else {
-        return match item.kind {
-            ItemKind::Listener => Err("a listener has no address".into()),
-            ItemKind::TcpPeer | ItemKind::Other(_) => Ok(false),
-            _ => Ok(false),
-        };
-    };
-    match (item.kind, item.peer) {
-        (ItemKind::Listener, _) => validate::tcp_listener(fd.as_fd(), local, item.cookie)
-            .map(|()| false)
-            .map_err(|error| error.to_string()),
-        (ItemKind::TcpPeer, Some(peer)) => validate::tcp_peer(fd.as_fd(), local, peer, item.cookie)
-            .map(|state| state == PeerState::Dead)
-            .map_err(|error| error.to_string()),
-        (ItemKind::TcpPeer, None) => Err("a peer has no address".into()),
-        _ => Ok(false),
     }
 }

@@ -10,7 +10,7 @@ use crate::proto::records::{self, ItemKind, Record};
 use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
-use crate::takeover::ledger::Batch;
+use crate::takeover::ledger::{Batch, ItemId};
 use crate::takeover::report::{Report, Tally};
 
 /// One caller, from its connect to the outcome.
@@ -25,6 +25,8 @@ pub(super) struct Attempt {
     pub(super) unacknowledged: VecDeque<u32>,
     /// What the taker has declined: nothing alike is sent again.
     pub(super) unwanted: HashSet<(ItemKind, u16)>,
+    /// The items that it has declined: what is linked to one stays with it.
+    pub(super) declined: HashSet<ItemId>,
     /// From the hold on.
     pub(super) final_array: bool,
     pub(super) digest: Digest,

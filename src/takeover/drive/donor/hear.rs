@@ -12,7 +12,7 @@ use super::attempt::Attempt;
 use super::{DonorSide, with};
 use crate::event::{Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, Hello, Record, Refuse, RefuseCode};
+use crate::proto::records::{self, DeclineCode, Hello, Record, Refuse, RefuseCode};
 use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
@@ -88,6 +88,7 @@ impl DonorSide {
             lease: None,
             unacknowledged: VecDeque::new(),
             unwanted: HashSet::new(),
+            declined: HashSet::new(),
             final_array: false,
             digest: Digest::default(),
             report,
@@ -155,10 +156,15 @@ impl DonorSide {
                 let mut declined = Vec::with_capacity(ack.declined.len());
                 for decline in ack.declined.iter() {
                     let id = ItemId(decline.id);
-                    if let Ok(about) = app.describe(cx, Item::from(id)) {
+                    let is_kind_matter =
+                        matches!(decline.code, DeclineCode::Kind | DeclineCode::StateVersion);
+                    if let Ok(about) = app.describe(cx, Item::from(id))
+                        && is_kind_matter
+                        && attempt.unwanted.insert((about.kind, about.state_version))
+                    {
                         log::info!("the taker declines {}: {}", about.name, decline.code);
-                        attempt.unwanted.insert((about.kind, about.state_version));
                     }
+                    attempt.declined.insert(id);
                     declined.push(id);
                 }
                 Event::Ack { declined }

@@ -1,0 +1,148 @@
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{SockFlag, SockProtocol, socket};
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+
+use super::*;
+
+fn claimed(kind: ItemKind, fd: &impl AsFd) -> Claimed {
+    Claimed {
+        kind,
+        local: None,
+        peer: None,
+        cookie: cookie(fd.as_fd()),
+    }
+}
+
+fn verdict(kind: ItemKind, fd: &impl AsFd) -> Result<PeerState, String> {
+    check(fd.as_fd(), &claimed(kind, fd))
+}
+
+fn udp() -> (UdpSocket, Claimed) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let local = socket.local_addr().ok();
+    let claimed = Claimed {
+        local,
+        ..claimed(ItemKind::Udp, &socket)
+    };
+    (socket, claimed)
+}
+
+fn eventfd() -> EventFd {
+    EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap()
+}
+
+fn memfd() -> OwnedFd {
+    memfd_create("table", MFdFlags::MFD_CLOEXEC).unwrap()
+}
+
+#[test]
+fn udp_socket_as_recorded_is_taken() {
+    let (socket, claimed) = udp();
+    assert_eq!(check(socket.as_fd(), &claimed), Ok(PeerState::Alive));
+}
+
+#[test]
+fn udp_socket_with_another_address_is_refused() {
+    let (socket, mut claimed) = udp();
+    claimed.local = Some("127.0.0.1:9".parse().unwrap());
+    assert!(
+        check(socket.as_fd(), &claimed)
+            .unwrap_err()
+            .contains("recorded")
+    );
+    claimed.local = None;
+    assert!(check(socket.as_fd(), &claimed).is_err());
+}
+
+#[test]
+fn udp_socket_for_another_is_refused() {
+    let ((one, _), (_, other)) = (udp(), udp());
+    assert!(check(one.as_fd(), &other).unwrap_err().contains("cookie"));
+}
+
+#[test]
+fn blocking_udp_socket_is_refused() {
+    let (socket, claimed) = udp();
+    socket.set_nonblocking(false).unwrap();
+    assert!(
+        check(socket.as_fd(), &claimed)
+            .unwrap_err()
+            .contains("O_NONBLOCK")
+    );
+}
+
+#[test]
+fn files_are_told_apart() {
+    let timer = TimerFd::new(
+        ClockId::CLOCK_MONOTONIC,
+        TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+    )
+    .unwrap();
+    let event = eventfd();
+    let memory = memfd();
+    assert_eq!(verdict(ItemKind::Timerfd, &timer), Ok(PeerState::Alive));
+    assert_eq!(verdict(ItemKind::Eventfd, &event), Ok(PeerState::Alive));
+    assert_eq!(verdict(ItemKind::Memfd, &memory), Ok(PeerState::Alive));
+    for wrong in [
+        ItemKind::Eventfd,
+        ItemKind::Memfd,
+        ItemKind::Tun,
+        ItemKind::Udp,
+        ItemKind::Packet,
+        ItemKind::BpfMap,
+        ItemKind::BpfLink,
+        ItemKind::Listener,
+    ] {
+        assert!(verdict(wrong, &timer).is_err(), "{wrong}");
+    }
+    assert!(verdict(ItemKind::Timerfd, &event).is_err());
+}
+
+#[test]
+fn netlink_socket_is_told_from_udp() {
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkRoute,
+    )
+    .unwrap();
+    assert_eq!(verdict(ItemKind::Netlink, &netlink), Ok(PeerState::Alive));
+    assert!(verdict(ItemKind::Udp, &netlink).is_err());
+    assert!(verdict(ItemKind::Raw, &netlink).is_err());
+}
+
+#[test]
+fn opaque_is_anything_that_can_travel() {
+    assert_eq!(
+        verdict(ItemKind::Opaque, &File::open("/dev/null").unwrap()),
+        Ok(PeerState::Alive)
+    );
+    assert_eq!(verdict(ItemKind::Opaque, &memfd()), Ok(PeerState::Alive));
+}
+
+#[test]
+fn what_cannot_travel_is_refused_with_the_reason() {
+    let (unix, _other) = UnixStream::pair().unwrap();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    let signals = SignalFd::new(&SigSet::empty()).unwrap();
+    assert!(can_travel(unix.as_fd()).unwrap_err().contains("in flight"));
+    assert!(
+        can_travel(epoll.0.as_fd())
+            .unwrap_err()
+            .contains("descriptors")
+    );
+    assert!(can_travel(signals.as_fd()).unwrap_err().contains("signals"));
+    assert!(verdict(ItemKind::Opaque, &unix).is_err());
+    assert_eq!(can_travel(eventfd().as_fd()), Ok(()));
+}

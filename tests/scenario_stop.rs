@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use support::{Kind, Peers, Server, Stage, seed};
 
@@ -118,16 +116,15 @@ fn donor_told_to_stop_while_frozen_passes_it_on() {
         peers.may_end();
         donor.signal(Signal::SIGTERM);
         assert_eq!(donor.wait_exit(), 0);
-        let code = if donor.log().count("stopping") == 0 {
-            // It had handed over before it learnt of the signal.
+        let heard = donor.log().count(": stopping") == 1;
+        if !heard {
+            // It had handed over before the signal came, and that is for the owner then.
             taker.signal(Signal::SIGTERM);
-            taker.wait_exit()
-        } else {
-            taker.wait_exit()
-        };
+        }
+        let code = taker.wait_exit();
         let served = taker.log().count("Serving on ") == 1;
-        passed_on += usize::from(served && donor.log().count("stopping") == 1);
         assert_eq!(code, if served { 0 } else { 75 });
+        passed_on += usize::from(served && heard);
         let verdict = peers.farewell();
         verdict.assert_flawless();
         assert!(!stage.path().exists());
@@ -196,7 +193,6 @@ fn at_the_limit_of_descriptors_is_taken_over_all_the_same() {
     let taker = Server::start_limited(100, &["-G", "-v", "-T", path]);
     taker.wait_line("Serving on ");
     assert_eq!(donor.wait_exit(), 0);
-    assert_eq!(donor.wait_exit_within(Duration::ZERO), Some(0));
     for _ in 0..10 {
         peers.leave(Kind::Idle, 1);
     }

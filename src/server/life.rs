@@ -102,11 +102,12 @@ fn serve(
             format!("cannot listen on {}: {error}", Shown(listen)),
         )
     })?;
-    let offer = path.map(offer_at).transpose()?;
-    server.idle_timeout = idle_timeout;
     let mut reactor = Reactor::new(Config::default())?;
     let cx = reactor.cx();
+    // Before PATH is made: from then on we are to end in a way that removes it.
     watch_signals(cx)?;
+    let offer = path.map(offer_at).transpose()?;
+    server.idle_timeout = idle_timeout;
     let bound = listener.socket.local_addr()?;
     let number = listener.number();
     server.listener = Some(listener.add(cx)?);
@@ -156,6 +157,10 @@ fn offer_at(path: &TakeoverPath) -> Result<Offer, Failed> {
 
 /// A start as successor.
 fn take_over(server: &mut Server, options: &Options, path: &TakeoverPath) -> Result<(), Failed> {
+    let mut reactor = Reactor::new_held(Config::default())?;
+    let cx = reactor.cx();
+    // Before the donor hears of us: it may pass on a SIGTERM.
+    watch_signals(cx)?;
     let (channel, donor) = rendezvous::connect(path).map_err(|error| {
         let (code, remedy) = match &error {
             ConnectError::Nobody(_) => (NOBODY, "; start the service without -T"),
@@ -175,9 +180,6 @@ fn take_over(server: &mut Server, options: &Options, path: &TakeoverPath) -> Res
             format!("the next takeover cannot be offered at {path}: {error}"),
         )
     })?;
-    let mut reactor = Reactor::new_held(Config::default())?;
-    let cx = reactor.cx();
-    watch_signals(cx)?;
     Takeover::take_over(server, cx, channel, donor, offer, options.deadlines)?;
     Ok(reactor.run(server)?)
 }

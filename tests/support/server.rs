@@ -159,13 +159,16 @@ impl Server {
         SocketAddr::new(host.parse().unwrap(), port.parse().unwrap())
     }
 
-    /// Waits for its end and returns the exit code; 128 and the signal if one ended it.
+    /// Waits for its end and returns the exit code; 128 and the signal if one ended it. Its
+    /// log is complete then.
     ///
     /// # Panics
-    /// If it still runs after [`BOUND`].
+    /// If it still runs after [`BOUND`], or has left its stderr to a process that does.
     pub fn wait_exit(&mut self) -> i32 {
-        self.wait_exit_within(BOUND)
-            .unwrap_or_else(|| panic!("pid {} does not exit", self.pid()))
+        let code = self.wait_exit_within(BOUND);
+        let code = code.unwrap_or_else(|| panic!("pid {} does not exit", self.pid()));
+        assert!(self.log.wait_end(BOUND), "its stderr is still open");
+        code
     }
 
     /// Like [`Server::wait_exit`]; `None` if it still runs after `bound`.

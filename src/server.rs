@@ -72,7 +72,7 @@ impl Server {
     fn new(logging: &'static Logging, nofile: usize) -> Server {
         Server {
             listener: None,
-            accepting: Accepting::Yes,
+            accepting: Accepting::default(),
             peers: 0,
             most_peers: listener::most_peers(nofile),
             idle_timeout: None,
@@ -94,7 +94,7 @@ impl Server {
         peer.end();
         self.peers -= 1;
         log::debug!("{peer} ended: {why}");
-        if self.accepting == Accepting::AtLimit
+        if self.accepting.wants_room()
             && let Some(listener) = self.listener
         {
             cx.resume_later(listener);

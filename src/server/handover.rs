@@ -24,7 +24,7 @@ use socket_takeover::takeover::{
     Application, Arrival, Description, Item, Moment, Rejection, SavedState, Takeover,
 };
 
-use super::listener::{Accepting, Listener};
+use super::listener::Listener;
 use super::peer::Peer;
 use super::{Counters, Server};
 use crate::daemon::pidfile::PidFile;
@@ -96,7 +96,7 @@ impl Application for Server {
                     return !peer.session.may_read();
                 }
                 // Who waits in the backlog has made its edge already.
-                return self.accepting != Accepting::Yes;
+                return self.accepting.is_paused();
             }
         }
         false

@@ -3,18 +3,24 @@
 //! [`RESERVE`] descriptors stay free for a takeover, logs and files. At the limit the
 //! listener is left alone, one line says so, and connections wait in its backlog: with edge
 //! triggering nothing would ever wake it again, so the end of a peer does. Where the limit
-//! is the system's (`ENFILE`, or no memory), its own deadline tries again.
+//! is the system's (`ENFILE`, or no memory), its own deadline tries again. A service whose
+//! peers come and go at the limit pauses all the time, and says so once in [`QUIET`].
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::sys::socket::sockopt;
-use socket_takeover::event::{AcceptFailure, Backoff, Cx, Event, Handle, Next, Spec};
+use socket_takeover::event::{AcceptFailure, Backoff, Cx, Event, Handle, Next, Spec, Time};
 use socket_takeover::takeover::limits::RESERVE;
 
 use super::peer::Peer;
 use super::{Server, Shown};
+
+/// The shortest time between two lines that say that no peers are accepted.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -38,15 +44,53 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// Whether connections are accepted.
+/// Whether connections are accepted, and what the log says about it.
+#[derive(Debug, Default)]
+pub(crate) struct Accepting {
+    /// None while they are accepted as they come.
+    pause: Option<Pause>,
+    /// When the log was last told of a pause.
+    told: Option<Time>,
+    /// It was told of this one.
+    telling: bool,
+}
+
+/// Until when no connection is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepting {
-    /// As they come.
-    Yes,
-    /// Not before a peer has gone.
+enum Pause {
+    /// A peer has gone.
     AtLimit,
-    /// Not before the back-off is over.
+    /// The back-off is over.
     BackOff,
+}
+
+impl Accepting {
+    /// Connections may be waiting that no event will tell of.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// The end of a peer makes room for one that waits.
+    pub(crate) fn wants_room(&self) -> bool {
+        self.pause == Some(Pause::AtLimit)
+    }
+
+    fn pause(&mut self, pause: Pause, now: Time, why: impl fmt::Display) {
+        let lately = self.told.is_some_and(|told| now.since(told) < QUIET);
+        if self.pause.replace(pause).is_none() && !lately {
+            self.told = Some(now);
+            self.telling = true;
+            log::warn!("no more peers are accepted: {why}");
+        }
+    }
+
+    /// Nobody waits any more.
+    fn resume(&mut self) {
+        self.pause = None;
+        if std::mem::take(&mut self.telling) {
+            log::info!("peers are accepted again");
+        }
+    }
 }
 
 impl Listener {
@@ -97,36 +141,30 @@ fn accept(
 ) -> io::Result<Next> {
     for _ in 0..cx.budget() {
         if server.peers >= server.most_peers {
-            if server.accepting != Accepting::AtLimit {
-                server.accepting = Accepting::AtLimit;
-                log::warn!(
-                    "no more peers are accepted: {} are connected and {RESERVE} descriptors \
-                     are kept in reserve; raise the limit of open files (ulimit -n)",
-                    server.peers,
-                );
-            }
+            let why = format_args!(
+                "{} are connected and {RESERVE} descriptors are kept in reserve; raise the \
+                 limit of open files (ulimit -n)",
+                server.peers,
+            );
+            server.accepting.pause(Pause::AtLimit, cx.now(), why);
             return Ok(Next::Keep);
         }
         let error = match listener.socket.accept() {
             Ok((stream, address)) => {
                 listener.backoff.reset();
-                if server.accepting != Accepting::Yes {
-                    server.accepting = Accepting::Yes;
-                    log::info!("peers are accepted again");
-                }
                 welcome(stream, address, server, cx);
                 continue;
             }
             Err(error) => error,
         };
         match AcceptFailure::of(&error) {
-            AcceptFailure::Drained => return Ok(Next::Keep),
+            AcceptFailure::Drained => {
+                server.accepting.resume();
+                return Ok(Next::Keep);
+            }
             AcceptFailure::PeerGone => {}
             AcceptFailure::Exhausted => {
-                if server.accepting == Accepting::Yes {
-                    log::warn!("no more peers are accepted for now: {error}");
-                }
-                server.accepting = Accepting::BackOff;
+                server.accepting.pause(Pause::BackOff, cx.now(), error);
                 cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
                 return Ok(Next::Keep);
             }

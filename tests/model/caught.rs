@@ -1,0 +1,185 @@
+//! Every mutant is caught by the rule that it offends, and only because it is a mutant: the
+//! same scenario without it breaks nothing.
+
+use crate::explore::explore;
+use crate::mutants::Mutant;
+use crate::scenario::{Budget, Scenario};
+
+/// A little of what usually happens.
+const TRAFFIC: Budget = Budget {
+    bytes: 2,
+    cuts: 1,
+    ..Budget::NONE
+};
+
+fn assert_caught(mutant: Mutant, budget: Budget, rule: &str) {
+    let sound = Scenario {
+        budget,
+        ..Scenario::quiet("sound")
+    };
+    if let Err(found) = explore(&sound) {
+        panic!("not the mutant's fault:\n{found}");
+    }
+    let found = explore(&Scenario { mutant, ..sound }).expect_err("the mutant survives");
+    println!("{mutant:?}:\n{found}");
+    assert!(found.broken.contains(rule), "caught by another rule");
+}
+
+#[test]
+fn resume_without_revoke_makes_two_owners() {
+    let budget = Budget {
+        deadlines: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::ResumeWithoutRevoke, budget, "two processes serve");
+}
+
+#[test]
+fn claim_without_one_serves_what_was_revoked() {
+    let budget = Budget {
+        deadlines: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::ClaimWithoutOne, budget, "without having claimed");
+}
+
+#[test]
+fn claim_without_end_serves_stale_state() {
+    assert_caught(
+        Mutant::ClaimWithoutEnd,
+        TRAFFIC,
+        "the taker serves item 0 from byte 0",
+    );
+}
+
+#[test]
+fn grant_after_end_loses_all_with_the_donor() {
+    let budget = Budget {
+        donor_kills: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::GrantAfterEnd, budget, "the taker did not go on");
+}
+
+#[test]
+fn changed_told_late_hands_over_stale_state() {
+    assert_caught(
+        Mutant::ChangedToldLate,
+        TRAFFIC,
+        "the taker serves item 0 from byte 0",
+    );
+}
+
+#[test]
+fn untracked_dirty_hands_over_stale_state() {
+    assert_caught(
+        Mutant::UntrackedDirty,
+        TRAFFIC,
+        "the taker serves item 0 from byte 0",
+    );
+}
+
+#[test]
+fn eof_taken_as_death_by_the_taker_serves_unclaimed() {
+    let budget = Budget {
+        donor_kills: 1,
+        ..TRAFFIC
+    };
+    assert_caught(
+        Mutant::TakerTakesEofForDeath,
+        budget,
+        "without having claimed",
+    );
+}
+
+#[test]
+fn eof_taken_as_death_by_the_donor_makes_two_owners() {
+    let budget = Budget {
+        glitches: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::DonorTakesEofForDeath, budget, "two processes serve");
+}
+
+#[test]
+fn peers_released_before_claim_are_lost_in_a_rollback() {
+    assert_caught(Mutant::ReleasedBeforeClaim, TRAFFIC, "peers that it owns");
+}
+
+#[test]
+fn commit_by_message_makes_two_owners() {
+    let budget = Budget {
+        deadlines: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::CommitByMessage, budget, "two processes serve");
+}
+
+#[test]
+fn no_final_sweep_loses_readiness() {
+    assert_caught(Mutant::NoFinalSweep, TRAFFIC, "nobody wakes for it");
+}
+
+#[test]
+fn no_run_bit_loses_readiness() {
+    assert_caught(Mutant::NoRunBit, TRAFFIC, "nobody wakes for it");
+}
+
+#[test]
+fn settle_after_drained_loses_readiness() {
+    assert_caught(Mutant::SettleAfterDrained, TRAFFIC, "nobody wakes for it");
+}
+
+/// Stale readiness that is not drained is only served in vain. What settling saves is the
+/// time to walk through it at the first wait after the claim, when clients wait as well.
+#[test]
+fn settle_skipped_loses_nothing_but_time() {
+    let scenario = Scenario {
+        mutant: Mutant::SettleSkipped,
+        budget: TRAFFIC,
+        ..Scenario::quiet("settle skipped")
+    };
+    assert!(explore(&scenario).is_ok());
+}
+
+#[test]
+fn closed_not_told_leaves_the_taker_an_ended_peer() {
+    let budget = Budget {
+        closes: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::ClosedNotTold, budget, "which has ended");
+}
+
+#[test]
+fn copies_kept_on_leave_outlive_the_attempt() {
+    let budget = Budget {
+        deadlines: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::CopiesKeptOnLeave, budget, "has copies still");
+}
+
+#[test]
+fn deadline_before_readiness_overlooks_end() {
+    let budget = Budget {
+        deadlines: 1,
+        donor_kills: 1,
+        ..TRAFFIC
+    };
+    assert_caught(
+        Mutant::DeadlineBeforeReadiness,
+        budget,
+        "the taker did not go on",
+    );
+}
+
+#[test]
+fn deadline_before_pidfd_overlooks_a_death() {
+    let budget = Budget {
+        deadlines: 1,
+        taker_kills: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::DeadlineBeforePidfd, budget, "the new owner is dead");
+}

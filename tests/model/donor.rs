@@ -1,0 +1,203 @@
+//! The donor's process: the real machine, and around it what its driver does, one action at
+//! a time.
+
+mod actions;
+mod moves;
+
+pub(crate) use moves::Move;
+
+use std::collections::VecDeque;
+
+use socket_takeover::takeover::donor::{Action, Donor, Event, State, Step};
+use socket_takeover::takeover::ledger::Presence;
+
+use crate::kernel::{Connection, Holding, Holdings, ITEMS, Kernel, Saved, id};
+use crate::mutants::Mutant;
+
+/// A process that serves and is taken over from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DonorProcess {
+    mutant: Mutant,
+    machine: Donor,
+    actions: VecDeque<Action>,
+    outcomes: VecDeque<Event>,
+    items: Holdings,
+    /// The items' epoll set is polled.
+    polls: bool,
+    /// Between WELCOME and the end of the attempt.
+    tracks: bool,
+    /// What was opened, dispatched or closed and not told the machine yet.
+    changed: [Option<Presence>; ITEMS],
+    /// The last turn is under way and has this item before it.
+    sweep: Option<usize>,
+    /// The channel was accepted.
+    attached: bool,
+    armed: Option<Step>,
+    /// What the present taker is known to have declined. All items here are of one kind.
+    declined: [bool; ITEMS],
+    /// A record did not fit; the channel is watched for room.
+    blocked: bool,
+    told_eof: bool,
+    told_died: bool,
+    /// It knows, or need only look, that the taker owned and is dead.
+    bereft: bool,
+    /// SIGTERM has been handled.
+    termed: bool,
+    has_left: bool,
+}
+
+impl DonorProcess {
+    /// An idle donor that serves this many connections.
+    pub(crate) fn serving(count: usize, mutant: Mutant) -> DonorProcess {
+        let fresh = Holding::registered(Saved::FRESH, Connection::NEW);
+        DonorProcess {
+            mutant,
+            machine: Donor::default(),
+            actions: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            items: std::array::from_fn(|item| (item < count).then_some(fresh)),
+            polls: true,
+            tracks: false,
+            changed: [None; ITEMS],
+            sweep: None,
+            attached: false,
+            armed: None,
+            declined: [false; ITEMS],
+            blocked: false,
+            told_eof: false,
+            told_died: false,
+            bereft: false,
+            termed: false,
+            has_left: false,
+        }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        self.machine.state()
+    }
+
+    pub(crate) fn items(&self) -> &Holdings {
+        &self.items
+    }
+
+    pub(crate) fn items_mut(&mut self) -> &mut Holdings {
+        &mut self.items
+    }
+
+    pub(crate) fn polls(&self) -> bool {
+        self.polls
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    pub(crate) fn was_termed(&self) -> bool {
+        self.termed
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// SIGTERM reaches the donor between two of its turns.
+    pub(crate) fn term(&mut self) {
+        self.termed = true;
+        let (machine, actions) = std::mem::take(&mut self.machine).term();
+        self.machine = machine;
+        self.actions.extend(actions);
+        self.go_on();
+    }
+
+    /// All actions are performed; the reactor may go to the next event.
+    pub(crate) fn is_free(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// The application accepts a new connection.
+    pub(crate) fn open(&mut self, item: usize, kernel: &mut Kernel) {
+        kernel.unwanted[item] = self.tracks && self.declined.contains(&true);
+        kernel.connections[item] = Connection::NEW;
+        self.items[item] = Some(Holding::registered(Saved::FRESH, Connection::NEW));
+        self.note_held(item, kernel);
+    }
+
+    /// The application ends a connection.
+    pub(crate) fn close(&mut self, item: usize, kernel: &mut Kernel) {
+        kernel.connections[item] = Connection::Ended;
+        self.items[item] = None;
+        self.changed[item] = None;
+        if self.mutant != Mutant::ClosedNotTold {
+            self.note(item, Presence::Gone);
+        }
+    }
+
+    /// Whether it was opened or used last: a taker that has declined one of its kind does
+    /// not want it.
+    fn note_held(&mut self, item: usize, kernel: &Kernel) {
+        let unwanted = kernel.unwanted[item];
+        self.note(
+            item,
+            if unwanted {
+                Presence::Unwanted
+            } else {
+                Presence::Held
+            },
+        );
+    }
+
+    fn note(&mut self, item: usize, presence: Presence) {
+        if self.tracks {
+            self.changed[item] = Some(presence);
+        }
+    }
+
+    /// Outcomes are for the machine only when the whole list is performed.
+    fn report(&mut self, outcome: Event) {
+        self.outcomes.push_back(outcome);
+    }
+
+    /// Neither a deadline armed nor an outcome told the machine is visible to anybody else,
+    /// so they need no step of their own.
+    fn go_on(&mut self) {
+        loop {
+            match self.actions.front() {
+                Some(Action::Arm(step)) => self.armed = Some(*step),
+                Some(Action::Disarm) => self.armed = None,
+                Some(_) => return,
+                None => {
+                    let Some(outcome) = self.outcomes.pop_front() else {
+                        return;
+                    };
+                    self.feed(outcome);
+                    continue;
+                }
+            }
+            self.actions.pop_front();
+        }
+    }
+
+    /// What changed is always told before what happened.
+    fn feed(&mut self, event: Event) {
+        let changed: Vec<_> = (0..ITEMS)
+            .filter_map(|item| Some((id(item), self.changed[item].take()?)))
+            .collect();
+        let news = (!changed.is_empty()).then_some(Event::Changed(changed));
+        let mut events: Vec<_> = news.into_iter().chain([event]).collect();
+        if self.mutant == Mutant::ChangedToldLate {
+            events.reverse();
+        }
+        events.into_iter().for_each(|event| self.step(event));
+    }
+
+    fn step(&mut self, event: Event) {
+        let (machine, actions) = std::mem::take(&mut self.machine).step(event);
+        self.actions
+            .extend(self.mutant.donor_actions(actions, &machine));
+        self.machine = machine;
+    }
+}

@@ -1,0 +1,109 @@
+//! Wrong protocols and wrong drivers: each wraps the real machines and lies to them, or
+//! about them, in one way. The exploration must find where each one hurts.
+
+use socket_takeover::takeover::donor::{Action, Cause, Donor, State};
+use socket_takeover::takeover::taker::{self, Event};
+
+use crate::kernel::Saved;
+use crate::taker::Op;
+
+/// How a world deviates from the real thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Mutant {
+    /// Not at all.
+    None,
+    /// The donor takes itself for the winner without reading the lease.
+    ResumeWithoutRevoke,
+    /// The taker serves whatever its read of the lease said.
+    ClaimWithoutOne,
+    /// The taker claims when the lease turns 1 instead of when END has arrived.
+    ClaimWithoutEnd,
+    /// The donor sends END first and writes the lease then.
+    GrantAfterEnd,
+    /// The donor's driver tells what changed after what happened.
+    ChangedToldLate,
+    /// A dispatched item does not count as changed.
+    UntrackedDirty,
+    /// The taker serves once the channel has ended.
+    TakerTakesEofForDeath,
+    /// The donor serves on once the channel has ended, without asking the lease.
+    DonorTakesEofForDeath,
+    /// The donor lets go of its peers when END is sent.
+    ReleasedBeforeClaim,
+    /// ACTIVE alone releases, and silence alone resumes.
+    CommitByMessage,
+    /// The donor holds at once, without one more turn.
+    NoFinalSweep,
+    /// The taker does not empty its set before DRAINED.
+    SettleSkipped,
+    /// The taker empties its set after it has said DRAINED.
+    SettleAfterDrained,
+    /// Unfinished work is not told with an item's state.
+    NoRunBit,
+    /// A closed item is not told.
+    ClosedNotTold,
+    /// A taker that leaves closes the channel before its copies.
+    CopiesKeptOnLeave,
+    /// The taker judges its deadline before it reads what has arrived.
+    DeadlineBeforeReadiness,
+    /// The donor lets its last deadline pass without a look at the pidfd.
+    DeadlineBeforePidfd,
+}
+
+impl Mutant {
+    /// What the driver tells the donor of its read of the lease, if it makes that up.
+    pub(crate) fn verdict(self, state: &State) -> Option<bool> {
+        let State::Judge(_, cause) = state else {
+            return None;
+        };
+        match (self, cause) {
+            (Mutant::ResumeWithoutRevoke, _)
+            | (Mutant::DonorTakesEofForDeath, Cause::Eof)
+            | (Mutant::CommitByMessage, Cause::Deadline) => Some(true),
+            (Mutant::CommitByMessage, Cause::Liar) => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn donor_actions(self, mut actions: Vec<Action>, after: &Donor) -> Vec<Action> {
+        match (self, after.state()) {
+            (Mutant::GrantAfterEnd, State::Grant(_)) if actions.contains(&Action::End) => {
+                actions.push(Action::Grant);
+            }
+            (Mutant::ReleasedBeforeClaim, State::AwaitClaim(_)) => {
+                actions.push(Action::Release(Vec::new()));
+            }
+            _ => {}
+        }
+        actions
+    }
+
+    pub(crate) fn taker_events(self, state: taker::State, event: Event) -> Vec<Event> {
+        match (self, state, &event) {
+            (Mutant::TakerTakesEofForDeath, taker::State::Settle, Event::Eof) => {
+                vec![Event::End, Event::Valid, Event::Won]
+            }
+            _ => vec![event],
+        }
+    }
+
+    pub(crate) fn settling(self) -> Vec<Op> {
+        match self {
+            Mutant::SettleSkipped => vec![Op::SayDrained],
+            Mutant::SettleAfterDrained => vec![Op::SayDrained, Op::DiscardEdges],
+            _ => vec![Op::DiscardEdges, Op::SayDrained],
+        }
+    }
+
+    pub(crate) fn leaving(self) -> [Op; 2] {
+        match self {
+            Mutant::CopiesKeptOnLeave => [Op::CloseChannel, Op::CloseCopies],
+            _ => [Op::CloseCopies, Op::CloseChannel],
+        }
+    }
+
+    pub(crate) fn restored(self, saved: Saved) -> Saved {
+        let run = saved.run && self != Mutant::NoRunBit;
+        Saved { run, ..saved }
+    }
+}

@@ -43,6 +43,8 @@ pub(crate) struct DonorProcess {
     bereft: bool,
     /// SIGTERM has been handled.
     termed: bool,
+    /// The SIGTERM waits for the outcome and has not been passed on to a new owner yet.
+    owes_term: bool,
     has_left: bool,
 }
 
@@ -68,6 +70,7 @@ impl DonorProcess {
             told_died: false,
             bereft: false,
             termed: false,
+            owes_term: false,
             has_left: false,
         }
     }
@@ -109,6 +112,7 @@ impl DonorProcess {
         self.termed = true;
         let (machine, actions) = std::mem::take(&mut self.machine).term();
         self.machine = machine;
+        self.owes_term = actions.is_empty();
         self.actions.extend(actions);
         self.go_on();
     }
@@ -136,18 +140,14 @@ impl DonorProcess {
         }
     }
 
-    /// Whether it was opened or used last: a taker that has declined one of its kind does
-    /// not want it.
+    /// It was opened or used. If the taker has declined one of its kind before it came, that
+    /// is told however often it is used.
     fn note_held(&mut self, item: usize, kernel: &Kernel) {
-        let unwanted = kernel.unwanted[item];
-        self.note(
-            item,
-            if unwanted {
-                Presence::Unwanted
-            } else {
-                Presence::Held
-            },
-        );
+        let presence = match kernel.unwanted[item] {
+            true => Presence::Unwanted,
+            false => Presence::Held,
+        };
+        self.note(item, presence);
     }
 
     fn note(&mut self, item: usize, presence: Presence) {

@@ -83,8 +83,7 @@ impl Holding {
         }
     }
 
-    /// Whether a turn of the reactor would dispatch it.
-    pub(crate) fn is_due(self) -> bool {
+    fn is_due(self) -> bool {
         self.edge || self.saved.run
     }
 
@@ -117,6 +116,11 @@ impl Holding {
 }
 
 pub(crate) type Holdings = [Option<Holding>; ITEMS];
+
+/// What a turn over this set would dispatch.
+pub(crate) fn due(items: &Holdings) -> impl Iterator<Item = usize> {
+    (0..ITEMS).filter(|item| items[*item].is_some_and(Holding::is_due))
+}
 
 /// Donor to taker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -107,30 +107,20 @@ impl World {
             if donor.is_attached() && self.kernel.pidfd == Pidfd::Dead {
                 steps.push(Step::PidfdShows);
             }
-            let moves = donor.unlucky_moves(&self.kernel);
-            unlucky.extend(
-                moves
-                    .into_iter()
-                    .map(|choice| (Step::Donor(choice), choice.luck())),
-            );
+            let moves = donor.unlucky_moves(&self.kernel).into_iter();
+            unlucky.extend(moves.map(|choice| (Step::Donor(choice), choice.luck())));
         }
         if let Some(taker) = self.running_taker() {
             steps.extend(taker.moves(&self.kernel).into_iter().map(Step::Taker));
-            let moves = taker.unlucky_moves(&self.kernel);
-            unlucky.extend(
-                moves
-                    .into_iter()
-                    .map(|choice| (Step::Taker(choice), choice.luck())),
-            );
+            let moves = taker.unlucky_moves(&self.kernel).into_iter();
+            unlucky.extend(moves.map(|choice| (Step::Taker(choice), choice.luck())));
         }
         let quiescent = steps.is_empty();
-        for (step, luck) in unlucky {
-            let possible = budget.of(luck).is_none_or(|left| *left > 0);
+        steps.extend(possible(unlucky.into_iter().map(|(step, luck)| {
+            let affordable = budget.of(luck).is_none_or(|left| *left > 0);
             // Time passes when nothing else does.
-            if possible || (quiescent && luck == Luck::Deadline) {
-                steps.push(step);
-            }
-        }
+            (step, affordable || (quiescent && luck == Luck::Deadline))
+        })));
         self.outside_choices(&mut steps);
         Choices { steps, quiescent }
     }
@@ -166,37 +156,21 @@ impl World {
                 steps.extend(open.map(Step::Close));
             }
             let next = *donor.state() == State::Idle && !self.kernel.channel.is_pending();
-            let possible = [
+            let term = budget.donor_terms > 0 && donor.is_free();
+            let gone = self.taker.alive().is_none();
+            steps.extend(possible([
                 (Step::Kill(Side::Donor), budget.donor_kills > 0),
                 (Step::Stop(Side::Donor), budget.donor_stops > 0),
-                (
-                    Step::Term(Side::Donor),
-                    budget.donor_terms > 0 && donor.is_free(),
-                ),
-                (
-                    Step::NextTaker,
-                    budget.takers > 0 && next && self.taker.alive().is_none(),
-                ),
-            ];
-            steps.extend(
-                possible
-                    .iter()
-                    .filter(|(_, possible)| *possible)
-                    .map(|(step, _)| *step),
-            );
+                (Step::Term(Side::Donor), term),
+                (Step::NextTaker, budget.takers > 0 && next && gone),
+            ]));
         }
         if self.running_taker().is_some() {
-            let possible = [
+            steps.extend(possible([
                 (Step::Kill(Side::Taker), budget.taker_kills > 0),
                 (Step::Stop(Side::Taker), budget.taker_stops > 0),
                 (Step::Term(Side::Taker), budget.taker_terms > 0),
-            ];
-            steps.extend(
-                possible
-                    .iter()
-                    .filter(|(_, possible)| *possible)
-                    .map(|(step, _)| *step),
-            );
+            ]));
         }
     }
 
@@ -213,10 +187,11 @@ impl World {
         match step {
             Step::Donor(choice) => {
                 spend(budget, choice.luck());
+                let was_sent = self.kernel.end_in_time;
                 if let Some(donor) = self.donor.alive_mut() {
                     donor.make(choice, &mut self.kernel)?;
                 }
-                self.kernel.end_in_time &= self.taker_has_not_given_up();
+                self.kernel.end_in_time &= was_sent || self.taker_has_not_given_up();
                 self.deliver_signal();
             }
             Step::Taker(choice) => {
@@ -329,6 +304,12 @@ impl World {
             }
         }
     }
+}
+
+/// Those that the condition next to them holds for.
+pub(crate) fn possible<T>(choices: impl IntoIterator<Item = (T, bool)>) -> impl Iterator<Item = T> {
+    let choices = choices.into_iter();
+    choices.filter_map(|(choice, possible)| possible.then_some(choice))
 }
 
 fn spend(budget: &mut Budget, luck: Luck) {

@@ -71,11 +71,15 @@ impl DonorProcess {
             Action::HangUp => self.hang_up(kernel),
             Action::Orphan(declined) => self.orphan(&declined, kernel)?,
             Action::Release(declined) => self.release(&declined, kernel)?,
-            Action::PassTerm => kernel.signal = Some(Signal::Term),
+            Action::PassTerm => {
+                self.owes_term = false;
+                kernel.signal = Some(Signal::Term);
+            }
             Action::Stop if !self.termed => return Err("the donor stops unasked".into()),
             Action::Exit if kernel.lease.winner() != Some(Side::Taker) => {
                 return Err("the donor leaves its peers to nobody".into());
             }
+            Action::Exit if self.owes_term => return Err("a SIGTERM is lost".into()),
             Action::Stop | Action::Exit => self.has_left = true,
         }
         Ok(())

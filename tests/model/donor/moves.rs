@@ -4,8 +4,9 @@ use socket_takeover::takeover::donor::{Action, Cause, Event, Outcome, State};
 use socket_takeover::takeover::ledger::ItemId;
 
 use super::DonorProcess;
-use crate::kernel::{Broken, Holding, ITEMS, Kernel, Luck, Pidfd, Side, Up, id};
+use crate::kernel::{Broken, ITEMS, Kernel, Luck, Pidfd, Side, Up, due, id};
 use crate::mutants::Mutant;
+use crate::world::possible;
 
 /// What the donor's process may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,20 +67,15 @@ impl DonorProcess {
             moves.push(Move::Accept);
         }
         if self.attached {
-            let candidates = [
+            let at_end = channel.is_at_end_for_donor() && !self.told_eof;
+            let dead = kernel.pidfd == Pidfd::Readable && !self.told_died;
+            let writable = self.blocked && channel.is_open() && channel.has_room();
+            moves.extend(possible([
                 (Move::Receive, !channel.up.is_empty()),
-                (Move::Eof, channel.is_at_end_for_donor() && !self.told_eof),
-                (
-                    Move::Died,
-                    kernel.pidfd == Pidfd::Readable && !self.told_died,
-                ),
-                (
-                    Move::Writable,
-                    self.blocked && channel.is_open() && channel.has_room(),
-                ),
-            ];
-            let possible = candidates.into_iter().filter(|(_, possible)| *possible);
-            moves.extend(possible.map(|(choice, _)| choice));
+                (Move::Eof, at_end),
+                (Move::Died, dead),
+                (Move::Writable, writable),
+            ]));
         }
         moves.extend(self.due().map(|item| Move::Serve {
             item,
@@ -119,10 +115,9 @@ impl DonorProcess {
         moves
     }
 
-    /// Items that a turn of the reactor would dispatch.
+    /// Items that the reactor may get to now.
     fn due(&self) -> impl Iterator<Item = usize> {
-        let due = |item: &usize| self.polls && self.items[*item].is_some_and(Holding::is_due);
-        (0..ITEMS).filter(due)
+        due(&self.items).filter(|_| self.polls)
     }
 
     /// The driver looks at the pidfd before it lets this one deadline pass: a death must not

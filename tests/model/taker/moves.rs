@@ -3,7 +3,7 @@
 use socket_takeover::takeover::taker::{Event, State};
 
 use super::{Op, TakerProcess};
-use crate::kernel::{Broken, Down, Holding, ITEMS, Kernel, Luck, id};
+use crate::kernel::{Broken, Down, Holding, Kernel, Luck, due, id};
 use crate::mutants::Mutant;
 
 /// What the taker's process may do next.
@@ -53,8 +53,7 @@ impl TakerProcess {
             moves.push(Move::Term);
         }
         if self.polls {
-            let due = |item: &usize| self.items[*item].is_some_and(Holding::is_due);
-            moves.extend((0..ITEMS).filter(due).map(|item| Move::Serve {
+            moves.extend(due(&self.items).map(|item| Move::Serve {
                 item,
                 cut_short: false,
             }));
@@ -75,15 +74,12 @@ impl TakerProcess {
             Some(Op::SayDrained | Op::Validate | Op::SayActive) => vec![Move::Glitch],
             Some(_) => Vec::new(),
             None if self.polls => {
-                let long = |item: &usize| {
-                    let due = self.items[*item].is_some_and(Holding::is_due);
-                    due && kernel.connections[*item].unread() > 1
-                };
+                let long = |item: &usize| kernel.connections[*item].unread() > 1;
                 let serve = |item| Move::Serve {
                     item,
                     cut_short: true,
                 };
-                (0..ITEMS).filter(long).map(serve).collect()
+                due(&self.items).filter(long).map(serve).collect()
             }
             None => self.unlucky_moves_on_channel(kernel),
         }

@@ -21,6 +21,7 @@
 //! - never more copies are out than the taker has descriptor slots.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// Identity of an item for the whole takeover: the donor's slot and generation, never a
 /// descriptor number (those differ between the two processes and are reused).
@@ -61,6 +62,35 @@ pub enum Due {
     Nothing,
     /// New items are owed, and the taker has no slot for them.
     NoSlots,
+}
+
+/// The ids that a round has still to pass: each once, in their order, so that what changes
+/// all the time is not sent again and again while the rest waits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ahead {
+    new: (Bound<ItemId>, Bound<ItemId>),
+    changed: (Bound<ItemId>, Bound<ItemId>),
+}
+
+impl Ahead {
+    /// No item is passed over.
+    pub const EVERYTHING: Ahead = Ahead {
+        new: (Bound::Unbounded, Bound::Unbounded),
+        changed: (Bound::Unbounded, Bound::Unbounded),
+    };
+
+    /// The round does not come back to what this batch has passed.
+    pub fn pass(&mut self, batch: &Batch) {
+        let Batch::Items { new, changed } = batch else {
+            return;
+        };
+        if let Some(last) = new.last() {
+            self.new.0 = Bound::Excluded(*last);
+        }
+        if let Some(last) = changed.last() {
+            self.changed.0 = Bound::Excluded(*last);
+        }
+    }
 }
 
 /// See the file's own description.
@@ -122,31 +152,54 @@ impl Ledger {
         }
     }
 
-    /// The next message for the taker, of at most `most` ids. Closed ids come first, so that
-    /// the taker's slots are free before new items arrive; then new items, so that busy ones
-    /// cannot keep others from being sent at all.
+    /// The next message for the taker when nothing changes any more, of at most `most` ids.
+    /// Closed ids come first, so that the taker's slots are free before new items arrive.
     ///
     /// Nothing is marked as sent: see [`Ledger::sent`].
     #[must_use]
     pub fn next_batch(&self, most: usize) -> Due {
-        if !self.closed.is_empty() {
-            return Due::Batch(Batch::Closed(
-                self.closed.iter().take(most).copied().collect(),
-            ));
-        }
-        let new: Vec<_> = self.new.iter().take(most).copied().collect();
+        self.next_closed(most)
+            .map_or_else(|| self.next_items(&Ahead::EVERYTHING, most), Due::Batch)
+    }
+
+    /// At most `most` ids that the taker has to be told are closed, if there are any.
+    #[must_use]
+    pub fn next_closed(&self, most: usize) -> Option<Batch> {
+        let ids: Vec<_> = self.closed.iter().take(most).copied().collect();
+        (!ids.is_empty()).then_some(Batch::Closed(ids))
+    }
+
+    /// At most `most` owed items of those that are ahead: new ones first, so that busy ones
+    /// cannot keep others from being sent at all. A closed item that the taker has not been
+    /// told of takes up its slot still.
+    #[must_use]
+    pub fn next_items(&self, ahead: &Ahead, most: usize) -> Due {
+        let new: Vec<_> = self.new.range(ahead.new).take(most).copied().collect();
         let changed: Vec<_> = self
             .changed
-            .iter()
+            .range(ahead.changed)
             .take(most - new.len())
             .copied()
             .collect();
         if new.is_empty() && changed.is_empty() {
             Due::Nothing
-        } else if self.copies.len() + new.len() > self.slots {
+        } else if self.copies.len() + self.closed.len() + new.len() > self.slots {
             Due::NoSlots
         } else {
             Due::Batch(Batch::Items { new, changed })
+        }
+    }
+
+    /// What one round has before it: ids up to the highest that are owed now.
+    #[must_use]
+    pub fn ahead(&self) -> Ahead {
+        let up_to = |ids: &BTreeSet<ItemId>| {
+            let last = ids.last().copied().unwrap_or(ItemId(0));
+            (Bound::Unbounded, Bound::Included(last))
+        };
+        Ahead {
+            new: up_to(&self.new),
+            changed: up_to(&self.changed),
         }
     }
 
@@ -298,6 +351,29 @@ mod tests {
             panic!("no items")
         };
         assert_eq!((new, changed), (vec![B], vec![]));
+    }
+
+    #[test]
+    fn round_passes_each_item_once() {
+        let mut ledger = ledger_with_copies(&[A, B]);
+        [A, B]
+            .iter()
+            .for_each(|id| ledger.note(*id, Presence::Held));
+        let mut ahead = ledger.ahead();
+        for expected in [A, B] {
+            let Due::Batch(batch) = ledger.next_items(&ahead, 1) else {
+                panic!("no items")
+            };
+            let (new, changed) = (vec![], vec![expected]);
+            assert_eq!(batch, Batch::Items { new, changed });
+            ledger.sent(&batch);
+            ahead.pass(&batch);
+            // Busy items, and one that comes while the round is on.
+            ledger.note(A, Presence::Held);
+            ledger.note(ItemId(3), Presence::Held);
+        }
+        assert_eq!(ledger.next_items(&ahead, 1), Due::Nothing);
+        assert_eq!(ledger.owed(), 2);
     }
 
     #[test]

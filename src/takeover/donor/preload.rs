@@ -1,14 +1,16 @@
 //! Preload: copies go out in rounds while the donor serves on.
 //!
-//! A round sends what was owed at its beginning, closed ids first; what changes meanwhile is
-//! owed to the next one. The first batch goes alone until its ACK, so that a taker which does
+//! A round tells the closed ids, then passes once over what was owed when it began; what
+//! changes behind it is owed to the next. Otherwise a few items that change all the time
+//! would be sent again and again and leave the others for the freeze, and so would closed
+//! ids if they led every batch. The first batch goes alone until its ACK, so that a taker which does
 //! not take is found out at the price of one batch; then at most [`WINDOW`] batches are
 //! unacknowledged. Rounds end when little is left ([`FEW`]), when they do not converge, or
 //! at [`ROUNDS`]; the preload's deadline ends them too. Then the taker is told to PREPARE,
 //! and what is left goes in the freeze.
 
 use super::{Action, Cause, Event, Outcome, State, Step, give_up};
-use crate::takeover::ledger::{Due, Ledger};
+use crate::takeover::ledger::{Ahead, Due, Ledger};
 
 /// Items in one batch. Passing 64 at a time costs as little per fd as 250 do, and keeps the
 /// turn of a serving donor short.
@@ -29,8 +31,10 @@ pub struct Preload {
     begun: bool,
     /// Rounds that are complete.
     rounds: u32,
-    /// Batches that the round may still send before it counts as complete.
-    left: usize,
+    /// The round has closed ids to tell before it sends items.
+    leading: bool,
+    /// The items that the round has still to pass.
+    ahead: Ahead,
     /// Items owed when the round began.
     size: usize,
     unacknowledged: u32,
@@ -48,7 +52,8 @@ impl Preload {
             ledger: Ledger::new(slots),
             begun: false,
             rounds: 0,
-            left: 0,
+            leading: false,
+            ahead: Ahead::EVERYTHING,
             size: 0,
             unacknowledged: 0,
             flowing: false,
@@ -80,7 +85,7 @@ impl Preload {
                 self.ledger.sent(&batch);
                 self.sending = false;
                 self.unacknowledged += 1;
-                self.left = self.left.saturating_sub(1);
+                self.ahead.pass(&batch);
                 self.go_on(actions)
             }
             Event::Did(Outcome::Blocked) => {
@@ -123,7 +128,22 @@ impl Preload {
 
     fn begin_round(&mut self) {
         self.size = self.ledger.owed();
-        self.left = self.size.div_ceil(BATCH);
+        self.leading = true;
+        self.ahead = self.ledger.ahead();
+    }
+
+    /// What the round sends next.
+    fn next_of_round(&mut self) -> Due {
+        let closed = self.ledger.next_closed(BATCH);
+        if let (true, Some(batch)) = (self.leading, &closed) {
+            return Due::Batch(batch.clone());
+        }
+        self.leading = false;
+        match (self.ledger.next_items(&self.ahead, BATCH), closed) {
+            // The closed ones may be those that take the slots up.
+            (Due::NoSlots, Some(batch)) => Due::Batch(batch),
+            (due, _) => due,
+        }
     }
 
     /// Sends what the window allows, or ends the round, or asks the taker to settle.
@@ -131,7 +151,8 @@ impl Preload {
         if self.sending || self.blocked || !self.begun {
             return State::Preload(self);
         }
-        if self.left == 0 || self.ledger.owed() == 0 {
+        let mut due = self.next_of_round();
+        if due == Due::Nothing {
             if self.unacknowledged > 0 {
                 return State::Preload(self);
             }
@@ -143,18 +164,16 @@ impl Preload {
                 return self.prepare(actions);
             }
             self.begin_round();
+            due = self.next_of_round();
         }
         let window = if self.flowing { WINDOW } else { 1 };
-        if self.unacknowledged >= window {
-            return State::Preload(self);
-        }
-        match self.ledger.next_batch(BATCH) {
-            Due::Batch(batch) => {
+        match due {
+            Due::Batch(batch) if self.unacknowledged < window => {
                 self.sending = true;
                 actions.push(Action::Send(batch));
                 State::Preload(self)
             }
-            Due::Nothing => State::Preload(self),
+            Due::Batch(_) | Due::Nothing => State::Preload(self),
             Due::NoSlots => give_up(Cause::Slots, actions),
         }
     }

@@ -13,6 +13,7 @@
 //!   rules      what must hold always, and what must have come about in the end
 //!   explore    breadth first, so that a counterexample is as short as can be
 //!   mutants    wrong machines and wrong drivers: `caught` shows that the rules bite
+//!   crowd      a preload of more items than this can hold, walked at random
 //! ```
 //!
 //! What the drivers here do is what a driver has to do, and the mutants show which of it
@@ -30,6 +31,7 @@
 //! holds some hundred.
 
 mod caught;
+mod crowd;
 mod donor;
 mod explore;
 mod kernel;

@@ -238,13 +238,26 @@ impl DonorSide {
         let at = Time::now() + after;
         self.timer = Some(
             cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                with(app, cx, |side, app, cx| {
-                    side.timer = None;
-                    side.feed(app, cx, Event::Failure(Cause::Deadline));
-                });
+                with(app, cx, DonorSide::time_is_up);
                 None
             }),
         );
+    }
+
+    /// Timers run before I/O, and a process that was stopped may find both: what the taker
+    /// has said, and its death, come first.
+    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        self.timer = None;
+        self.receive(app, cx);
+        if self.timer.is_none() {
+            let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
+            let cause = if is_dead {
+                Cause::Died
+            } else {
+                Cause::Deadline
+            };
+            self.feed(app, cx, Event::Failure(cause));
+        }
     }
 
     fn disarm<S>(&mut self, cx: &mut Cx<S>) {

@@ -205,13 +205,20 @@ impl TakerSide {
         let at = Time::now() + after * 2 + Duration::from_secs(1);
         self.timer = Some(
             cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                with(app, cx, |side, app, cx| {
-                    side.timer = None;
-                    side.feed(app, cx, Event::Deadline);
-                });
+                with(app, cx, TakerSide::time_is_up);
                 None
             }),
         );
+    }
+
+    /// Timers run before I/O, and a process that was stopped may find both: what the donor
+    /// has said comes first, END above all.
+    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        self.timer = None;
+        self.receive(app, cx);
+        if self.timer.is_none() && !matches!(self.machine.state(), State::Active | State::Gone) {
+            self.feed(app, cx, Event::Deadline);
+        }
     }
 
     fn disarm<S>(&mut self, cx: &mut Cx<S>) {

@@ -98,3 +98,19 @@ fn thousands_of_peers_replaced_keep_talking() {
     verdict.assert_flawless();
     assert_eq!(verdict.connections, 5000);
 }
+
+#[test]
+fn successor_started_as_the_donor_exits_finds_the_new_owner() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let peers = Peers::connect(donor.address(), seed(), &[(Kind::Talking, 100)]);
+    let mut owner = stage.take_over(&[]);
+    for _ in 0..20 {
+        assert_eq!(donor.wait_exit(), 0);
+        donor = owner;
+        owner = stage.take_over(&[]);
+    }
+    assert_eq!(donor.wait_exit(), 0);
+    peers.echoes(8);
+    peers.finish().assert_flawless();
+}

@@ -78,9 +78,8 @@ fn silent_peer_replaced_half_way_is_ended_when_it_was_to_be() {
     late.listen_until(IDLE * 3 / 5);
     let third = stage.replace(&mut second, &["-v"]);
     late.assert_ended_after(IDLE);
-    let ends: Vec<_> = [&first, &second, &third]
-        .map(|server| server.log().count("idle for too long"))
-        .into();
+    third.wait_line("idle for too long");
+    let ends = [&first, &second, &third].map(|server| server.log().count("idle for too long"));
     assert_eq!(ends, [0, 1, 1]);
     peers.echoes(8);
     peers.finish().assert_flawless();

@@ -48,13 +48,17 @@ impl Stage {
 
     /// A cold start that offers takeovers at PATH; it serves when this returns.
     pub fn serve(&self, more: &[&str]) -> Server {
-        let path = self.path();
-        let mut args = strings(["-G", "-a", "127.0.0.1", "-p", "0", "-t"]);
-        args.push(path.into());
-        args.extend(strings(more.iter().copied()));
-        let server = Server::start(&args);
+        let server = self.start(more);
         server.wait_line("Starting Takeover channel on");
         server
+    }
+
+    /// The same, but it has only been started when this returns.
+    pub fn start(&self, more: &[&str]) -> Server {
+        let mut args = strings(["-G", "-a", "127.0.0.1", "-p", "0", "-t"]);
+        args.push(self.path().into());
+        args.extend(strings(more.iter().copied()));
+        Server::start(&args)
     }
 
     /// A successor, as soon as it is started.

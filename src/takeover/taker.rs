@@ -107,7 +107,8 @@ pub enum Action {
     Validate,
     /// Read the lease; reports [`Event::Won`] or [`Event::Lost`].
     Claim,
-    /// Serve. Then tell the donor ACTIVE, publish PATH, write the pid file: best effort.
+    /// Serve. Then publish PATH, write the pid file and, last, tell the donor ACTIVE, upon
+    /// which it leaves: best effort.
     Activate,
     /// Tell the donor FAIL, best effort.
     Fail,

@@ -447,11 +447,6 @@ impl TakerSide {
             cx.resume_later(id);
         }
         self.disarm(cx);
-        let mut record = Vec::new();
-        if records::encode(&Record::Active, false, &mut record).is_ok() {
-            // The donor learns it from the lease in any case.
-            let _ = self.post.post(record, |_| ());
-        }
         cx.defer_handover(succeed);
     }
 
@@ -525,7 +520,8 @@ impl TakerSide {
     }
 }
 
-/// We own, and the peers had their first turn: become the donor of the next takeover.
+/// We own, and the peers had their first turn: become the donor of the next takeover. Ours
+/// hears of it last, since it leaves then: by that time PATH and pid file lead to us.
 fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
@@ -543,6 +539,11 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
         }
     }
     app.moment(cx, Moment::Active(side.report.clone()));
+    let mut record = Vec::new();
+    if records::encode(&Record::Active, false, &mut record).is_ok() {
+        // The donor learns it from the lease in any case.
+        let _ = side.post.post(record, |_| ());
+    }
 }
 
 fn channel_event<S: Application>(

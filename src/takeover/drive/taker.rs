@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::intake::{Intake, Problem};
 use super::post::{Incoming, Post};
-use super::{Deadlines, Role, donor};
+use super::{Deadlines, Role, Takeover, donor};
 use crate::event::{Class, Cx, Event as Ready, Handle, Interest, Next, Spec, Time, TimerId};
 use crate::proto::records::{
     self, AckBuilder, End, Fail, FailCode, Fit, Hello, Record, RefuseCode, Welcome,
@@ -28,6 +28,8 @@ use crate::takeover::taker::{Action, Event, Leaving, State, Step, Taker};
 /// How long the taker may keep its CPU busy waiting for END: a sleeping one is woken some
 /// 30 µs later, which would be a third of the freeze.
 const SPIN: Duration = Duration::from_micros(200);
+/// Records taken in one turn: some batches, and in the freeze nearly always all there are.
+const RECORDS: usize = 64;
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;
 
@@ -62,6 +64,8 @@ pub(super) struct TakerSide {
     refused: Option<RefuseCode>,
     problem: Option<Problem>,
     report: Report,
+    /// SIGTERM came when it was too late to leave the service to the donor.
+    told_to_stop: bool,
 }
 
 /// Runs `work` on the taker's side, if this is a taker.
@@ -129,12 +133,14 @@ impl TakerSide {
             refused: None,
             problem: None,
             report,
+            told_to_stop: false,
         })
     }
 
     pub(super) fn term<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         let (machine, actions) = self.machine.clone().term();
         self.machine = machine;
+        self.told_to_stop = self.machine.state() != State::Gone;
         self.perform_all(app, cx, actions);
     }
 
@@ -227,9 +233,13 @@ impl TakerSide {
         }
     }
 
-    /// Everything that has arrived.
+    /// What has arrived; the rest in the next turn, so that a donor which is faster than we
+    /// are cannot keep signals and deadlines from us.
     fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        while !matches!(self.machine.state(), State::Active | State::Gone) {
+        for _ in 0..RECORDS {
+            if matches!(self.machine.state(), State::Active | State::Gone) {
+                return;
+            }
             let event = match self.post.receive() {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
                     Ok(Some(event)) => event,
@@ -242,6 +252,7 @@ impl TakerSide {
             };
             self.feed(app, cx, event);
         }
+        cx.defer_handover(|app, cx| with(app, cx, TakerSide::receive));
     }
 
     fn understand<S: Application>(
@@ -543,6 +554,9 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     if records::encode(&Record::Active, false, &mut record).is_ok() {
         // The donor learns it from the lease in any case.
         let _ = side.post.post(record, |_| ());
+    }
+    if side.told_to_stop {
+        Takeover::term(app, cx);
     }
 }
 

@@ -101,6 +101,16 @@ impl Server {
         }
     }
 
+    fn log_statistics(&self) {
+        log::info!(
+            "{} peers, {} accepted, {} messages; log lines dropped: {:?}",
+            self.peers,
+            self.counters.accepted,
+            self.counters.messages,
+            self.logging.lost(),
+        );
+    }
+
     /// Logs the counters now and then; the timer travels.
     fn start_statistics(&mut self, cx: &mut Cx<Server>) {
         let at = self
@@ -108,13 +118,7 @@ impl Server {
             .take()
             .unwrap_or_else(|| cx.now() + STATISTICS);
         let timer = cx.timer(Class::Item, "statistics", at, |server: &mut Server, cx| {
-            log::info!(
-                "{} peers, {} accepted, {} messages; log lines dropped: {:?}",
-                server.peers,
-                server.counters.accepted,
-                server.counters.messages,
-                server.logging.lost(),
-            );
+            server.log_statistics();
             Some(cx.now() + STATISTICS)
         });
         self.statistics = Some(timer);

@@ -322,6 +322,7 @@ impl Server {
                     peer.end();
                 }
             }
+            server.log_statistics();
             server.listener = None;
             cx.stop();
         });

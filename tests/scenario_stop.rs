@@ -102,16 +102,16 @@ fn donor_told_to_stop_in_preload_stops_and_so_does_its_taker() {
 
 #[test]
 fn donor_told_to_stop_while_frozen_passes_it_on() {
+    // The freeze is too short for a test to choose it: it tries until it has met both what
+    // comes before and the freeze itself.
+    const TRIES: usize = 500;
     let stage = Stage::new();
-    let patient = ["--deadline", "freeze=60000", "--deadline", "claim=60000"];
-    let mut passed_on = 0;
-    // The moment is not for the test to choose; it tries until each outcome has been seen
-    // often enough to say that no other exists.
-    for _ in 0..20 {
-        let mut donor = stage.serve(&patient);
+    let (mut given_up, mut passed_on) = (0, 0);
+    for _ in 0..TRIES {
+        let mut donor = stage.serve(&[]);
         let kinds = [(Kind::Talking, 20), (Kind::Idle, 20)];
         let peers = Peers::connect(donor.address(), seed(), &kinds);
-        let mut taker = stage.take_over(&patient);
+        let mut taker = stage.take_over(&[]);
         donor.wait_line("Current fd_array:=");
         peers.may_end();
         donor.signal(Signal::SIGTERM);
@@ -124,12 +124,15 @@ fn donor_told_to_stop_while_frozen_passes_it_on() {
         let code = taker.wait_exit();
         let served = taker.log().count("Serving on ") == 1;
         assert_eq!(code, if served { 0 } else { 75 });
-        passed_on += usize::from(served && heard);
-        let verdict = peers.farewell();
-        verdict.assert_flawless();
+        peers.farewell().assert_flawless();
         assert!(!stage.path().exists());
+        given_up += usize::from(heard && !served);
+        passed_on += usize::from(heard && served);
+        if given_up > 0 && passed_on > 0 {
+            return;
+        }
     }
-    println!("passed on in {passed_on} of 20");
+    panic!("of {TRIES} takeovers {given_up} were given up and {passed_on} passed on");
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! | `peer.rs` | one client: what it sends, what it must get back |
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
+//! | `side.rs` | one side of a takeover, played by the test |
+//! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
 //! Nothing here waits without a bound ([`BOUND`]) and nothing sleeps: a test waits for a log
 //! line, for the end of a process, or for what its clients have seen. Where a wait runs out
@@ -23,6 +25,9 @@ mod peers;
 mod random;
 mod server;
 mod verdict;
+
+pub mod pinned;
+pub mod side;
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,0 +1,267 @@
+//! A taker played by the test.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process;
+
+use socket_takeover::event::Time;
+use socket_takeover::proto::records::{
+    AckBuilder, Decline, DeclineCode, End, Fail, FailCode, Fit, Hello, ItemKind, Kind, Record,
+    RefuseCode,
+};
+use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION};
+use socket_takeover::takeover::identity::Identity;
+use socket_takeover::takeover::lease::{Lease, Verdict};
+use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
+
+use super::{Received, Side};
+
+/// See the file's own description.
+#[derive(Debug)]
+pub struct FakeTaker {
+    pub side: Side,
+    pub donor: Identity,
+    lease: Option<Lease>,
+    /// By id.
+    pub copies: BTreeMap<u64, Copy>,
+}
+
+/// What the taker got of one item.
+#[derive(Debug)]
+pub struct Copy {
+    pub kind: ItemKind,
+    pub peer: Option<SocketAddr>,
+    pub fd: Option<OwnedFd>,
+}
+
+/// A batch that wants its ACK.
+#[derive(Debug)]
+pub struct Batch {
+    pub sequence: u32,
+    /// The items that came with it.
+    pub new: Vec<u64>,
+}
+
+/// The donor's state in which a taker can keep it waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum At {
+    /// Connected; no HELLO.
+    AcceptChannel,
+    /// The first batch has come and is not acknowledged.
+    FirstBatch,
+    /// The first batch is acknowledged, those behind it are not.
+    Window,
+    /// PREPARE has come, DRAINED was not sent.
+    HoldPeers,
+    /// END has come; the lease was not claimed.
+    AwaitClaim,
+}
+
+impl At {
+    pub const ALL: [At; 5] = [
+        At::AcceptChannel,
+        At::FirstBatch,
+        At::Window,
+        At::HoldPeers,
+        At::AwaitClaim,
+    ];
+}
+
+impl FakeTaker {
+    /// Connects and is silent.
+    pub fn connect(path: &Path) -> FakeTaker {
+        let path = TakeoverPath::new(path).expect("a good PATH");
+        let (channel, donor) = rendezvous::connect(&path).expect("a donor at PATH");
+        FakeTaker {
+            side: Side::new(channel),
+            donor,
+            lease: None,
+            copies: BTreeMap::new(),
+        }
+    }
+
+    /// Connects and goes on until the donor is where it shall be. For [`At::Window`] there
+    /// must be more than one batch of items.
+    pub fn at(path: &Path, at: At) -> FakeTaker {
+        let mut taker = FakeTaker::connect(path);
+        if at == At::AcceptChannel {
+            return taker;
+        }
+        taker.begin();
+        if at == At::FirstBatch {
+            taker.batch().expect("a first batch");
+            return taker;
+        }
+        if at == At::Window {
+            let first = taker.batch().expect("a first batch");
+            taker.ack(&first);
+            taker.batch().expect("a second batch");
+            return taker;
+        }
+        taker.preload();
+        if at == At::HoldPeers {
+            return taker;
+        }
+        taker.side.say(&Record::Drained);
+        taker.final_array();
+        taker
+    }
+
+    /// HELLO as it should be.
+    pub fn hello() -> Hello {
+        Hello {
+            min: MIN_VERSION,
+            max: MAX_VERSION,
+            features: 0,
+            free_slots: 100_000,
+            now_ns: Time::now().as_ns(),
+            pid: process::id(),
+        }
+    }
+
+    /// HELLO and WELCOME.
+    pub fn begin(&mut self) {
+        self.side.say(&Record::Hello(FakeTaker::hello()));
+        let mut welcome = self.side.expect(Kind::Welcome);
+        let lease = welcome.fds.pop().expect("WELCOME has the lease");
+        self.lease = Some(Lease::from_fd(lease).expect("it is a lease"));
+    }
+
+    /// The next batch, its copies kept; `None` if PREPARE came in its place.
+    pub fn batch(&mut self) -> Option<Batch> {
+        let mut new = Vec::new();
+        loop {
+            let received = self.side.hear().expect("the channel is open");
+            if received.record() == Record::Prepare {
+                assert!(new.is_empty(), "PREPARE within a batch");
+                return None;
+            }
+            let header = received.header();
+            new.extend(self.keep(received));
+            if header.is_last() {
+                return Some(Batch {
+                    sequence: header.sequence,
+                    new,
+                });
+            }
+        }
+    }
+
+    pub fn ack(&mut self, batch: &Batch) {
+        self.ack_without(batch, &[]);
+    }
+
+    /// ACKs a batch and declines these items of it; their copies are closed.
+    pub fn ack_without(&mut self, batch: &Batch, declined: &[u64]) {
+        let mut record = Vec::new();
+        let mut builder = AckBuilder::new(batch.sequence, &mut record);
+        for id in declined {
+            self.copies.remove(id);
+            let code = DeclineCode::Application;
+            assert_eq!(builder.push(Decline { id: *id, code }), Fit::Taken);
+        }
+        builder.finish();
+        self.side.say_encoded(record, &[]);
+    }
+
+    /// ACKs every batch until PREPARE.
+    pub fn preload(&mut self) {
+        while let Some(batch) = self.batch() {
+            self.ack(&batch);
+        }
+    }
+
+    /// The same, but declines every peer.
+    pub fn preload_without_peers(&mut self) {
+        while let Some(batch) = self.batch() {
+            let peers: Vec<u64> = batch
+                .new
+                .iter()
+                .copied()
+                .filter(|id| self.copies[id].kind == ItemKind::TcpPeer)
+                .collect();
+            self.ack_without(&batch, &peers);
+        }
+    }
+
+    /// The final array, its copies kept, and END.
+    pub fn final_array(&mut self) -> End {
+        loop {
+            let received = self.side.hear().expect("the channel is open");
+            if let Record::End(end) = received.record() {
+                return end;
+            }
+            self.keep(received);
+        }
+    }
+
+    pub fn claim(&self) -> Verdict {
+        let lease = self.lease.as_ref().expect("WELCOME has come");
+        lease.claim().expect("a lease can be read")
+    }
+
+    pub fn fail(&mut self) {
+        self.side.say(&Record::Fail(Fail {
+            code: FailCode::Internal,
+            item: None,
+            reason: "a test",
+        }));
+    }
+
+    /// Everything up to REFUSE, which must be the donor's last word.
+    pub fn refusal(&mut self) -> RefuseCode {
+        let last = self.side.last_word().expect("a last word");
+        match last.record() {
+            Record::Refuse(refuse) => refuse.code,
+            other => panic!("{other:?} instead of REFUSE"),
+        }
+    }
+
+    /// The copy of the listener, moved out.
+    pub fn listener(&mut self) -> TcpListener {
+        let mut copies = self.copies.values_mut();
+        let listener = copies.find(|copy| copy.kind == ItemKind::Listener);
+        let fd = listener.and_then(|copy| copy.fd.take());
+        TcpListener::from(fd.expect("a listener has come"))
+    }
+
+    /// The peers of which there are copies.
+    pub fn peers(&self) -> usize {
+        let peers = self.copies.values().filter(|copy| copy.kind == ItemKind::TcpPeer);
+        peers.count()
+    }
+
+    /// Keeps what a record brought, closes what it says is closed; the ids of new items.
+    fn keep(&mut self, received: Received) -> Vec<u64> {
+        let mut new = Vec::new();
+        let Received { bytes, fds } = received;
+        let count = fds.len();
+        let mut fds = fds.into_iter();
+        let (_, record) =
+            socket_takeover::proto::records::decode(&bytes, count).expect("it was decoded before");
+        match record {
+            Record::Items(items) => {
+                for item in items.iter() {
+                    let fd = if item.has_fd { fds.next() } else { None };
+                    let copy = Copy {
+                        kind: item.kind,
+                        peer: item.peer,
+                        fd,
+                    };
+                    new.push(item.id);
+                    assert!(self.copies.insert(item.id, copy).is_none(), "an item came twice");
+                }
+            }
+            Record::Closed(ids) => {
+                for id in ids.iter() {
+                    self.copies.remove(&id);
+                }
+            }
+            Record::State(_) => {}
+            other => panic!("{other:?} among the items"),
+        }
+        new
+    }
+}

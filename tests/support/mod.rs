@@ -10,6 +10,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `side.rs` | one side of a takeover, played by the test |
+//! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
 //! Nothing here waits without a bound ([`BOUND`]) and nothing sleeps: a test waits for a log
@@ -28,6 +29,7 @@ mod verdict;
 
 pub mod pinned;
 pub mod side;
+mod waiting;
 
 use std::io;
 use std::os::fd::AsFd;

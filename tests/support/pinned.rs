@@ -3,8 +3,9 @@
 //! The test traces it (ptrace(2)) and lets it run from system call to system call. On the way
 //! out of sendmsg(2) and recvmsg(2), which the service uses for the channel alone, it reads the
 //! record's header in the other process's memory. Held there, the process has the record and
-//! has done nothing about it yet; to everybody else it is stopped. Unlike a proxy between the
-//! two, this leaves the channel, and with it the identity of both ends, as they are.
+//! has done nothing about it yet; to everybody else it is stopped. On the way into sendmsg(2)
+//! it is about to send: killed there, it never has. Unlike a proxy between the two, all this
+//! leaves the channel, and with it the identity of both ends, as they are.
 //!
 //! Tracing belongs to a thread: use and drop a [`Pinned`] on the thread that made it.
 
@@ -27,6 +28,7 @@ use super::Server;
 /// A record that went through the held process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    Sending(Kind),
     Sent(Kind),
     Received(Kind),
 }
@@ -50,7 +52,13 @@ impl Pinned {
         let script = "kill -STOP $$; exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
         command
-            .args(["-c", script, env!("CARGO_BIN_EXE_socket-takeover"), "-G", "-T"])
+            .args([
+                "-c",
+                script,
+                env!("CARGO_BIN_EXE_socket-takeover"),
+                "-G",
+                "-T",
+            ])
             .arg(path)
             .args(more.iter().map(OsStr::new));
         Pinned::hold(Server::spawn(&mut command))
@@ -136,22 +144,23 @@ impl Pinned {
         }
     }
 
-    /// On the way in: remembers the call. On the way out: the record, if it was one.
+    /// What the system call means at whose entry or exit it is held.
     fn system_call(&mut self) -> Option<Step> {
         let info = ptrace::syscall_info(self.pid()).expect("it is held");
-        if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+        let enters = info.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
+        if enters {
             self.call = self.arguments();
-            return None;
         }
-        let (number, message) = self.call.take()?;
+        let (number, message) = self.call?;
         let header = self.header(message)?;
         let kind = Kind::from_code(header.kind)?;
-        match number {
-            libc::SYS_sendmsg if header.sequence == self.sent => {
+        match (number, enters) {
+            (libc::SYS_sendmsg, true) if header.sequence == self.sent => Some(Step::Sending(kind)),
+            (libc::SYS_sendmsg, false) if header.sequence == self.sent => {
                 self.sent += 1;
                 Some(Step::Sent(kind))
             }
-            libc::SYS_recvmsg if header.sequence == self.received => {
+            (libc::SYS_recvmsg, false) if header.sequence == self.received => {
                 self.received += 1;
                 Some(Step::Received(kind))
             }

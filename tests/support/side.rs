@@ -9,6 +9,9 @@
 //! Both own a [`Side`]: the channel, and the number of the next record. Their methods are the
 //! steps of a correct attempt, each returns when it is done. What is wrong on purpose is said
 //! through the [`Side`] itself.
+//!
+//! A donor kills a taker that has heard ABORT and does not go away within a second: that would
+//! be the test itself. So a [`FakeTaker`] is dropped as soon as ABORT was heard.
 
 mod donor;
 mod taker;
@@ -121,6 +124,21 @@ impl Side {
             last = Some(received);
         }
         last
+    }
+
+    /// Hears everything up to ABORT; false if the channel ends without it.
+    pub fn await_abort(&mut self) -> bool {
+        while let Some(received) = self.hear() {
+            if received.record().kind() == Kind::Abort {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The number of the record that is to be said next.
+    pub fn next_number(&self) -> u32 {
+        self.next
     }
 
     /// Whether something has arrived that was not heard yet, or the channel's end.

@@ -18,8 +18,8 @@ use socket_takeover::takeover::lease::{Lease, Verdict};
 use socket_takeover::takeover::rendezvous::{Offer, Replace, TakeoverPath};
 use socket_takeover::takeover::validate;
 
-use super::{Received, Side};
 use super::super::{BOUND, wait_readable};
+use super::{Received, Side};
 
 /// State version of every item of the service.
 const STATE: u16 = 1;
@@ -179,7 +179,12 @@ impl FakeDonor {
         push_state(&mut builder, SERVICE, false, &[0; 32]);
         push_state(&mut builder, LISTENER, false, &[]);
         for at in 0..self.peers.len() {
-            push_state(&mut builder, FIRST_PEER + at as u64, false, &untouched_peer());
+            push_state(
+                &mut builder,
+                FIRST_PEER + at as u64,
+                false,
+                &untouched_peer(),
+            );
         }
         builder.finish(true);
         Stuffing { items, fds, states }
@@ -211,11 +216,21 @@ impl FakeDonor {
         let mut states = Vec::new();
         let mut builder = StateBuilder::new(&mut states);
         for at in 0..self.peers.len() {
-            push_state(&mut builder, FIRST_PEER + at as u64, true, &untouched_peer());
+            push_state(
+                &mut builder,
+                FIRST_PEER + at as u64,
+                true,
+                &untouched_peer(),
+            );
         }
         builder.finish(false);
         let changed = self.peers.len() as u64;
-        let Attempt { side, digest, changed: said, .. } = self.attempt();
+        let Attempt {
+            side,
+            digest,
+            changed: said,
+            ..
+        } = self.attempt();
         socket_takeover::proto::wire::patch_sequence(&mut states, side.next);
         digest.update(&states);
         *said = changed;
@@ -225,7 +240,9 @@ impl FakeDonor {
     /// END as it should be.
     pub fn ending(&mut self) -> End {
         let items = self.peers.len() as u64 + 2;
-        let Attempt { digest, changed, .. } = self.attempt();
+        let Attempt {
+            digest, changed, ..
+        } = self.attempt();
         End {
             items,
             closed: 0,
@@ -237,7 +254,10 @@ impl FakeDonor {
     }
 
     pub fn grant(&mut self) {
-        self.attempt().lease.grant().expect("a lease can be granted");
+        self.attempt()
+            .lease
+            .grant()
+            .expect("a lease can be granted");
     }
 
     pub fn revoke(&mut self) -> Verdict {

@@ -229,7 +229,10 @@ impl FakeTaker {
 
     /// The peers of which there are copies.
     pub fn peers(&self) -> usize {
-        let peers = self.copies.values().filter(|copy| copy.kind == ItemKind::TcpPeer);
+        let peers = self
+            .copies
+            .values()
+            .filter(|copy| copy.kind == ItemKind::TcpPeer);
         peers.count()
     }
 
@@ -251,7 +254,10 @@ impl FakeTaker {
                         fd,
                     };
                     new.push(item.id);
-                    assert!(self.copies.insert(item.id, copy).is_none(), "an item came twice");
+                    assert!(
+                        self.copies.insert(item.id, copy).is_none(),
+                        "an item came twice"
+                    );
                 }
             }
             Record::Closed(ids) => {

@@ -120,7 +120,14 @@ impl Pinned {
 
     /// Lets it go on as if nothing had been.
     pub fn release(self) -> Server {
+        // It may be that it stopped before it was traced: a stop that tracing only hides.
+        self.server.go_on();
         ptrace::detach(self.pid(), None).expect("it is held");
+        self.server
+    }
+
+    /// Leaves it held for ever; only a kill ends it.
+    pub fn into_server(self) -> Server {
         self.server
     }
 

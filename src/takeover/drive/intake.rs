@@ -12,7 +12,7 @@
 //! nothing is declined in the final array, since the donor would not hear of it in time; what
 //! is linked is declined as a whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,8 +87,6 @@ struct Held {
     version: u16,
     cookie: u64,
     dead: bool,
-    /// To be run once when we own.
-    run: bool,
 }
 
 /// See the file's own description.
@@ -100,6 +98,9 @@ pub(super) struct Intake {
     declined: HashSet<u64>,
     /// Which items cannot be served without which, in both directions.
     partners: HashMap<u64, Vec<u64>>,
+    /// Of those held, the ones to be run once when we own: looking for them among all would
+    /// make the freeze depend on how many items there are.
+    to_run: BTreeSet<u64>,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -195,10 +196,18 @@ impl Intake {
 
     /// The sources that have work no event will announce.
     pub(super) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
-        self.held.values().filter_map(|held| match held.item {
-            Item::Source(id) if held.run || held.dead => Some(id),
-            Item::Source(_) | Item::Carried(_) => None,
+        let held = self.to_run.iter().filter_map(|id| self.held.get(id));
+        held.filter_map(|held| match held.item {
+            Item::Source(id) => Some(id),
+            Item::Carried(_) => None,
         })
+    }
+
+    /// Makes room for so many items at once: a table that grows copies all it has, which
+    /// should not happen in the freeze.
+    pub(super) fn expect(&mut self, items: usize) {
+        self.held.reserve(items);
+        self.cookies.reserve(items);
     }
 
     fn complete(&self) -> Result<(), Problem> {
@@ -293,7 +302,11 @@ impl Intake {
             if last_words {
                 self.tally.changed += 1;
             }
-            held.run = run;
+            if run || held.dead {
+                self.to_run.insert(id);
+            } else {
+                self.to_run.remove(&id);
+            }
             let version = held.version;
             let state = SavedState { version, bytes };
             app.update(cx, held.item, state)
@@ -346,9 +359,11 @@ impl Intake {
                     version,
                     cookie,
                     dead,
-                    run,
                 };
                 self.held.insert(id, held);
+                if run || dead {
+                    self.to_run.insert(id);
+                }
                 Ok(())
             }
             Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
@@ -383,6 +398,7 @@ impl Intake {
                 return Err(Problem::of(FailCode::Declined, id, code));
             }
             self.cookies.remove(&held.cookie);
+            self.to_run.remove(&id);
             app.forget(cx, held.item);
             self.declined.insert(id);
             self.declines.push(Decline { id, code });
@@ -404,6 +420,7 @@ impl Intake {
         self.partners.remove(&id);
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
+            self.to_run.remove(&id);
             app.forget(cx, held.item);
             return Ok(());
         }

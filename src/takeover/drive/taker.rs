@@ -378,6 +378,8 @@ impl TakerSide {
         let slots = usize::try_from(welcome.items).unwrap_or(usize::MAX);
         limits::size_table(slots.saturating_add(limits::RESERVE))
             .map_err(|error| Problem::new(FailCode::Resources, format!("slots: {error}")))?;
+        // No more than there are slots for; what comes beyond that is refused elsewhere.
+        self.intake.expect(slots.min(limits::free_slots().unwrap_or(0)));
         self.report.id = welcome.id;
         self.report.generation = welcome.generation;
         self.report.times.welcome = Some(now);

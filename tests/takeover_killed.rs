@@ -15,7 +15,10 @@ use support::{Kind as Client, Peers, Server, Stage, seed};
 /// has to happen.
 const MOMENTS: [(&str, &[(Step, usize)]); 10] = [
     ("Hello", &[(Step::Sent(Kind::Hello), 1)]),
-    ("Receive, nothing yet", &[(Step::Received(Kind::Welcome), 1)]),
+    (
+        "Receive, nothing yet",
+        &[(Step::Received(Kind::Welcome), 1)],
+    ),
     ("Receive, items", &[(Step::Received(Kind::Items), 1)]),
     ("Receive, first batch", &[(Step::Received(Kind::State), 1)]),
     ("Receive, first ACK", &[(Step::Sent(Kind::Ack), 1)]),
@@ -114,7 +117,11 @@ fn stop(moments: &[(&str, &[(Step, usize)])], deadlines: &[&str]) {
             scene.peers.echoes(4);
             if time % 2 == 0 {
                 let mut taker = taker.release();
-                assert_eq!(taker.wait_exit(), 75, "{name}: given up while it was stopped");
+                assert_eq!(
+                    taker.wait_exit(),
+                    75,
+                    "{name}: given up while it was stopped"
+                );
             } else {
                 let mut taker = taker.into_server();
                 assert_eq!(taker.wait_exit(), 128 + libc::SIGKILL, "{name}");

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! Ordering: on the taker an item's `restore` comes before its `update`s and its `forget`;
-//! the order between items is not defined. Until [`Moment::Active`] the taker must do no
-//! I/O on an item and change none of its socket options.
+//! the order between items is not defined. Until its reactor calls an item back the taker must
+//! do no I/O on it and change none of its socket options: it is called once we own, in the
+//! turn that ends with [`Moment::Active`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -179,7 +180,7 @@ pub enum Moment {
     Orphaned(Report, Vec<SourceId>),
     /// Donor: we own, and were told to stop when that was not possible yet.
     Stop,
-    /// Taker: we own. Items are polled from the next turn on.
+    /// Taker: we own, and the items have had their first turn.
     Active(Report),
     /// Taker: we own nothing, every copy is closed.
     Left(Report, Ending),

@@ -56,7 +56,8 @@ pub struct Times {
     pub held: Option<Time>,
     /// END.
     pub end: Option<Time>,
-    /// Taker: the lease was claimed. Donor: it learned who owns.
+    /// Taker: the lease was claimed, and all that is left to do before the first turn is
+    /// done. Donor: it learned who owns.
     pub decided: Option<Time>,
 }
 

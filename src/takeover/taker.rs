@@ -107,8 +107,8 @@ pub enum Action {
     Validate,
     /// Read the lease; reports [`Event::Won`] or [`Event::Lost`].
     Claim,
-    /// Serve. Then publish PATH, write the pid file and, last, tell the donor ACTIVE, upon
-    /// which it leaves: best effort.
+    /// Serve. After the first turn publish PATH, write the pid file and, last, tell the donor
+    /// ACTIVE, upon which it leaves: best effort.
     Activate,
     /// Tell the donor FAIL, best effort.
     Fail,

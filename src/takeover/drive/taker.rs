@@ -63,6 +63,9 @@ pub(super) struct TakerSide {
     end: Option<End>,
     refused: Option<RefuseCode>,
     problem: Option<Problem>,
+    /// How long to stay awake for END; asked of the system beforehand, which takes some
+    /// twenty system calls.
+    spin: Duration,
     report: Report,
     /// SIGTERM came when it was too late to leave the service to the donor.
     told_to_stop: bool,
@@ -111,6 +114,7 @@ impl TakerSide {
                 channel_event,
             )
             .map_err(|refused| refused.error)?;
+        let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         let report = Report {
             other: donor.pid(),
             times: Times {
@@ -132,6 +136,7 @@ impl TakerSide {
             end: None,
             refused: None,
             problem: None,
+            spin: if alone { Duration::ZERO } else { SPIN },
             report,
             told_to_stop: false,
         })
@@ -379,7 +384,8 @@ impl TakerSide {
         limits::size_table(slots.saturating_add(limits::RESERVE))
             .map_err(|error| Problem::new(FailCode::Resources, format!("slots: {error}")))?;
         // No more than there are slots for; what comes beyond that is refused elsewhere.
-        self.intake.expect(slots.min(limits::free_slots().unwrap_or(0)));
+        self.intake
+            .expect(slots.min(limits::free_slots().unwrap_or(0)));
         self.report.id = welcome.id;
         self.report.generation = welcome.generation;
         self.report.times.welcome = Some(now);
@@ -410,9 +416,7 @@ impl TakerSide {
         debug_assert!(encoded.is_ok());
         let failed = self.post_now(cx, record);
         self.report.times.held = Some(Time::now());
-        if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) {
-            cx.spin_for(SPIN);
-        }
+        cx.spin_for(self.spin);
         failed
     }
 
@@ -453,14 +457,16 @@ impl TakerSide {
         }
     }
 
+    /// The peers have waited long enough: the next thing is their turn, and everything else
+    /// comes at the end of that.
     fn activate<S: Application>(&mut self, cx: &mut Cx<S>) {
-        self.report.times.decided = Some(Time::now());
         cx.resume();
         for id in self.intake.runs() {
             cx.resume_later(id);
         }
         self.disarm(cx);
-        cx.defer_handover(succeed);
+        cx.defer(succeed);
+        self.report.times.decided = Some(Time::now());
     }
 
     fn fail(&mut self) {
@@ -539,6 +545,7 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
     };
+    side.say_active();
     side.finish_report();
     cx.remove(side.watch.id());
     if let Some(offer) = side.offer.take() {

@@ -545,7 +545,6 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
     };
-    side.say_active();
     side.finish_report();
     cx.remove(side.watch.id());
     if let Some(offer) = side.offer.take() {

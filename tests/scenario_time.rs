@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use support::{BOUND, Kind, Peers, Server, Stage, seed};
+use support::{BOUND, Kind, Peers, Server, Stage, figure, seed};
 
 /// What a busy machine may add to a deadline.
 const LATE: Duration = Duration::from_millis(900);
@@ -83,6 +83,32 @@ fn silent_peer_replaced_half_way_is_ended_when_it_was_to_be() {
     assert_eq!(ends, [0, 1, 1]);
     peers.echoes(8);
     peers.finish().assert_flawless();
+}
+
+#[test]
+fn peer_that_spoke_in_the_preload_is_ended_counted_from_then() {
+    const IDLE: Duration = Duration::from_secs(2);
+    let stage = Stage::new();
+    // So few items that all are sent at once: what is said then is said after that.
+    for _ in 0..50 {
+        let donor = stage.serve(&["-i", "2"]);
+        let mut silent = Silent::connect(&donor);
+        let mut taker = stage.take_over(&[]);
+        donor.wait_line("Current fd_array:=");
+        taker.stop();
+        silent.listen_until(IDLE * 3 / 5);
+        silent.speak();
+        taker.go_on();
+        if !taker.serves() {
+            // It was stopped in the freeze, and the donor gave up waiting for it.
+            assert_eq!(taker.wait_exit(), 75);
+        } else if figure(&donor.wait_line("Releasing "), "preload_ms") >= 1e3 {
+            silent.assert_ended_after(IDLE);
+            return;
+        }
+        // Otherwise it was stopped too late; the next one may be stopped in time.
+    }
+    panic!("no taker was stopped in time");
 }
 
 #[test]

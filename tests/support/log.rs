@@ -82,6 +82,17 @@ impl Log {
     }
 }
 
+/// The number behind `name=` in a line.
+///
+/// # Panics
+/// If there is none.
+pub fn figure(line: &str, name: &str) -> f64 {
+    let mut words = line.split(' ');
+    let number = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let number = number.and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {line:?}"))
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Text> {
         self.text.lock().expect("no thread panics with it")

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub use log::Log;
+pub use log::{Log, figure};
 pub use peer::Kind;
 pub use peers::Peers;
 pub use random::{Random, seed};

@@ -154,6 +154,11 @@ impl Server {
             .unwrap_or_else(|| panic!("pid {} has not logged {part:?} ({nth})", self.pid()))
     }
 
+    /// Waits until a taker serves; false if it has given up.
+    pub fn serves(&self) -> bool {
+        self.log.wait("Serving on ", 1, BOUND).is_some()
+    }
+
     /// Where it listens, as its log says; panics like [`Server::wait_line`].
     pub fn address(&self) -> SocketAddr {
         let line = self.wait_line(" on [");

@@ -12,7 +12,7 @@ use super::attempt::Attempt;
 use super::{DonorSide, with};
 use crate::event::{Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, DeclineCode, Hello, Record, Refuse, RefuseCode};
+use crate::proto::records::{self, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
 use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
@@ -158,11 +158,16 @@ impl DonorSide {
                     let id = ItemId(decline.id);
                     let is_kind_matter =
                         matches!(decline.code, DeclineCode::Kind | DeclineCode::StateVersion);
-                    if let Ok(about) = app.describe(cx, Item::from(id))
-                        && is_kind_matter
-                        && attempt.unwanted.insert((about.kind, about.state_version))
-                    {
-                        log::info!("the taker declines {}: {}", about.name, decline.code);
+                    if let Ok(about) = app.describe(cx, Item::from(id)) {
+                        if about.kind == ItemKind::Listener {
+                            let what = "a listener was declined: nobody would accept".to_owned();
+                            return Some(self.trouble(Cause::Strange, what));
+                        }
+                        if is_kind_matter
+                            && attempt.unwanted.insert((about.kind, about.state_version))
+                        {
+                            log::info!("the taker declines {}: {}", about.name, decline.code);
+                        }
                     }
                     attempt.declined.insert(id);
                     declined.push(id);

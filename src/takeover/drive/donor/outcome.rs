@@ -112,25 +112,29 @@ impl DonorSide {
         cx: &mut Cx<S>,
         declined: &[ItemId],
     ) {
-        // The taker may have put its own socket at PATH; nobody listens on that any more.
-        if let Some(old) = cx.take(self.offer) {
-            let again = Offer::bind(old.path()).and_then(|mut offer| {
-                offer.publish(Replace::Stale).map_err(io::Error::other)?;
-                Ok(offer)
-            });
-            drop(old);
-            let added = again.and_then(|offer| {
-                cx.add(Spec::handover("takeover offer"), offer, callers)
-                    .map_err(|refused| refused.error)
-            });
-            match added {
-                Ok(handle) => self.offer = handle,
-                Err(error) => log::error!("no further takeover is possible: {error}"),
-            }
+        if let Err(error) = self.offer_again(cx) {
+            log::error!("no further takeover is possible: {error}");
         }
         cx.resume();
         cx.track(false);
         app.moment(cx, Moment::Orphaned(self.last.clone(), sources(declined)));
+    }
+
+    /// PATH still leads to our offer, or to that of a dead taker, which refuses everybody.
+    fn offer_again<S: Application>(&mut self, cx: &mut Cx<S>) -> io::Result<()> {
+        let Some(offer) = cx.get(self.offer) else {
+            return Ok(());
+        };
+        if offer.is_at_path()? {
+            return Ok(());
+        }
+        let mut again = Offer::bind(offer.path())?;
+        again.publish(Replace::Stale).map_err(io::Error::other)?;
+        cx.remove(self.offer.id());
+        self.offer = cx
+            .add(Spec::handover("takeover offer"), again, callers)
+            .map_err(|refused| refused.error)?;
+        Ok(())
     }
 
     pub(super) fn release<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, keep: &[ItemId]) {

@@ -15,47 +15,8 @@ use socket_takeover::proto::wire::{
     HEADER, MAX_RECORD, MAX_VERSION, MUST_UNDERSTAND, patch_sequence,
 };
 use socket_takeover::takeover::lease::Verdict;
+use support::Scene;
 use support::side::{At, FakeTaker, encoded};
-use support::{Kind as Client, Peers, Server, Stage, seed};
-
-/// A donor with more than one batch of items, and clients that watch it.
-struct Scene {
-    stage: Stage,
-    donor: Server,
-    peers: Peers,
-    fds: Vec<(i32, String)>,
-}
-
-impl Scene {
-    fn new() -> Scene {
-        let stage = Stage::new();
-        let donor = stage.serve(&[]);
-        let kinds = [(Client::Talking, 70), (Client::Idle, 3)];
-        let peers = Peers::connect(donor.address(), seed(), &kinds);
-        peers.echoes(4);
-        let fds = donor.fds();
-        Scene {
-            stage,
-            donor,
-            peers,
-            fds,
-        }
-    }
-
-    /// The donor serves, and holds what it held at first.
-    fn is_as_before(&self) {
-        self.donor.wait_fds(|fds| fds == self.fds);
-        self.peers.echoes(4);
-    }
-
-    /// All that came over the clients was right, and a takeover is possible.
-    fn end(mut self) {
-        let mut next = self.stage.replace(&mut self.donor, &[]);
-        self.peers.echoes(4);
-        self.peers.finish().assert_flawless();
-        assert!(next.is_running());
-    }
-}
 
 /// The donor's answer to a HELLO.
 fn answer(scene: &Scene, hello: Hello) -> RefuseCode {
@@ -66,7 +27,7 @@ fn answer(scene: &Scene, hello: Hello) -> RefuseCode {
 
 #[test]
 fn accept_channel_hello_that_does_not_fit_is_refused() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let good = FakeTaker::hello;
     let now = Time::now();
     let unfit = [
@@ -132,7 +93,7 @@ fn accept_channel_hello_that_does_not_fit_is_refused() {
 
 #[test]
 fn accept_channel_hello_of_a_later_release_is_welcomed() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let mut taker = FakeTaker::connect(&scene.stage.path());
     let hello = Hello {
         min: 0,
@@ -151,7 +112,7 @@ fn accept_channel_hello_of_a_later_release_is_welcomed() {
 
 #[test]
 fn accept_channel_descriptors_with_hello_do_not_stay() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let file = File::open("/dev/null").unwrap();
     for _ in 0..20 {
         let mut taker = FakeTaker::connect(&scene.stage.path());
@@ -244,7 +205,7 @@ fn donors_words() -> Vec<Record<'static>> {
 
 #[test]
 fn accept_channel_anything_but_hello_is_hung_up_on() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let mut wrong = garbage(0);
     let valid = donors_words();
     let takers = [Record::Drained, Record::Active, fail()];
@@ -268,7 +229,7 @@ fn accept_channel_anything_but_hello_is_hung_up_on() {
 /// last word is ABORT, and the donor serves on with what it had.
 #[test]
 fn any_state_wrong_record_rolls_back() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     for at in [At::FirstBatch, At::Window, At::HoldPeers, At::AwaitClaim] {
         let number = FakeTaker::at(&scene.stage.path(), at).side.next_number();
         scene.is_as_before();
@@ -301,7 +262,7 @@ fn any_state_wrong_record_rolls_back() {
 
 #[test]
 fn first_batch_acknowledged_twice_rolls_back() {
-    let scene = Scene::new();
+    let scene = Scene::new(&[]);
     let mut taker = FakeTaker::connect(&scene.stage.path());
     taker.begin();
     let batch = taker.batch().unwrap();

@@ -9,6 +9,8 @@
 //! | `peer.rs` | one client: what it sends, what it must get back |
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
+//! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
@@ -27,7 +29,9 @@ mod random;
 mod server;
 mod verdict;
 
+mod client;
 pub mod pinned;
+mod scene;
 pub mod side;
 mod waiting;
 
@@ -38,10 +42,12 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub use client::Client;
 pub use log::{Log, figure};
 pub use peer::Kind;
 pub use peers::Peers;
 pub use random::{Random, seed};
+pub use scene::Scene;
 pub use server::{Server, Stage};
 pub use verdict::Verdict;
 

@@ -1,0 +1,49 @@
+//! A donor, and clients that check every byte it echoes: what most takeovers start from.
+
+use super::{Kind, Peers, Server, Stage, seed};
+
+/// See the file's own description.
+#[derive(Debug)]
+pub struct Scene {
+    pub stage: Stage,
+    pub donor: Server,
+    pub peers: Peers,
+    /// The donor's descriptors at first.
+    pub fds: Vec<(i32, String)>,
+}
+
+impl Scene {
+    /// Clients for more than one batch of items.
+    pub const PEERS: usize = 73;
+
+    pub fn new(options: &[&str]) -> Scene {
+        let stage = Stage::new();
+        let donor = stage.serve(options);
+        let kinds = [(Kind::Talking, Scene::PEERS - 3), (Kind::Idle, 3)];
+        let peers = Peers::connect(donor.address(), seed(), &kinds);
+        peers.echoes(4);
+        let fds = donor.fds();
+        Scene {
+            stage,
+            donor,
+            peers,
+            fds,
+        }
+    }
+
+    /// The donor serves, and holds what it held at first: nothing of an attempt has stayed.
+    #[track_caller]
+    pub fn is_as_before(&self) {
+        self.donor.wait_fds(|fds| fds == self.fds);
+        self.peers.echoes(4);
+    }
+
+    /// A takeover is still possible, and all that came over the clients was right.
+    #[track_caller]
+    pub fn end(mut self) {
+        let mut next = self.stage.replace(&mut self.donor, &[]);
+        self.peers.echoes(4);
+        self.peers.finish().assert_flawless();
+        assert!(next.is_running());
+    }
+}

@@ -29,7 +29,8 @@
 //!   nobody here from [`Outcome::Held`] until [`Action::Resume`];
 //! - from [`Outcome::Granted`] on, only the outcome of [`Action::Revoke`] leads on:
 //!   no message, silence or death of the taker decides who owns;
-//! - END is sent at most once a lease, and only after the grant.
+//! - END is sent at most once a lease, and only after the grant;
+//! - a taker that has said ACTIVE is never survived: nobody is orphaned by it.
 
 mod freeze;
 mod preload;

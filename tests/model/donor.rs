@@ -39,6 +39,8 @@ pub(crate) struct DonorProcess {
     blocked: bool,
     told_eof: bool,
     told_died: bool,
+    /// The taker has said ACTIVE: what became of it after that is not the donor's business.
+    told_active: bool,
     /// It knows, or need only look, that the taker owned and is dead.
     bereft: bool,
     /// SIGTERM has been handled.
@@ -68,6 +70,7 @@ impl DonorProcess {
             blocked: false,
             told_eof: false,
             told_died: false,
+            told_active: false,
             bereft: false,
             termed: false,
             owes_term: false,

@@ -23,6 +23,7 @@
 //!   event;
 //! - a broken channel is read to its end, and the end is what is reported, not the `EPIPE`;
 //! - the taker reads what has arrived before it judges its deadline;
+//! - the donor reads what the taker has said before it hears of its death;
 //! - the donor looks at the taker's pidfd before it judges the deadline of Bereaved;
 //! - a taker that leaves closes its copies before the channel.
 //!

@@ -157,6 +157,9 @@ pub(super) fn judge(
 ) -> State {
     match event {
         Event::Did(Outcome::Won) => give_up(cause, actions),
+        // It has said ACTIVE, so it owned PATH and may have been taken over from in its turn
+        // while we slept; the peers can be somebody else's by now. They were never ours again.
+        Event::Did(Outcome::Lost { .. }) if cause == Cause::Liar => release(&ledger, actions),
         Event::Did(Outcome::Lost { dead: true }) => orphaned(&ledger, actions),
         Event::Did(Outcome::Lost { dead: false }) if cause == Cause::Eof => {
             actions.push(Action::Arm(Step::Gone));

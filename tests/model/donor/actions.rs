@@ -57,7 +57,7 @@ impl DonorProcess {
                 let verdict = self.mutant.verdict(self.state());
                 let won = verdict.unwrap_or_else(|| kernel.lease.read(Side::Donor));
                 let dead = kernel.pidfd == Pidfd::Readable;
-                self.bereft |= !won && dead;
+                self.bereft |= !won && dead && !self.told_active;
                 let lost = Outcome::Lost { dead };
                 self.report(Event::Did(if won { Outcome::Won } else { lost }));
             }
@@ -125,6 +125,9 @@ impl DonorProcess {
     }
 
     fn orphan(&mut self, declined: &[ItemId], kernel: &mut Kernel) -> Result<(), Broken> {
+        if self.told_active {
+            return Err("peers are ended that the new owner may have handed over".into());
+        }
         for item in 0..ITEMS {
             let stays = self.declined[item] || kernel.unwanted[item];
             if stays && self.items[item].is_some() && !declined.contains(&id(item)) {

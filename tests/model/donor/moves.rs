@@ -68,7 +68,9 @@ impl DonorProcess {
         }
         if self.attached {
             let at_end = channel.is_at_end_for_donor() && !self.told_eof;
-            let dead = kernel.pidfd == Pidfd::Readable && !self.told_died;
+            // What the taker has said before is read first.
+            let silent = channel.up.is_empty();
+            let dead = kernel.pidfd == Pidfd::Readable && !self.told_died && silent;
             let writable = self.blocked && channel.is_open() && channel.has_room();
             moves.extend(possible([
                 (Move::Receive, !channel.up.is_empty()),
@@ -137,6 +139,7 @@ impl DonorProcess {
             }
             Move::Accept => {
                 self.attached = true;
+                self.told_active = false;
                 self.feed(Event::Caller);
             }
             Move::Receive => {
@@ -146,7 +149,10 @@ impl DonorProcess {
                         declined: self.hear_of_declined(declined),
                     },
                     Some(Up::Drained) => Event::Drained,
-                    Some(Up::Active) => Event::Active,
+                    Some(Up::Active) => {
+                        self.told_active = true;
+                        Event::Active
+                    }
                     Some(Up::Fail) => Event::Failure(Cause::Failed),
                     None => return Err("receive from an empty channel".into()),
                 };
@@ -158,7 +164,8 @@ impl DonorProcess {
             }
             Move::Died => {
                 self.told_died = true;
-                self.bereft |= kernel.lease.winner() == Some(Side::Taker);
+                let taken = kernel.lease.winner() == Some(Side::Taker);
+                self.bereft |= taken && !self.told_active;
                 self.feed(Event::Failure(Cause::Died));
             }
             Move::Deadline => {

@@ -60,6 +60,8 @@ impl DonorSide {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
                     with(app, cx, |side, app, cx| {
+                        // Its last words come first: ACTIVE makes a difference.
+                        side.receive(app, cx);
                         side.feed(app, cx, Event::Failure(Cause::Died));
                     });
                     Ok(Next::End)

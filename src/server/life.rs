@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Config, Cx, Event, Next, Reactor, Signals, SourceId, Spec};
 use socket_takeover::proto::records::RefuseCode;
 use socket_takeover::takeover::limits::raise_nofile;
@@ -185,6 +186,9 @@ fn take_over(server: &mut Server, options: &Options, path: &TakeoverPath) -> Res
 }
 
 fn watch_signals(cx: &mut Cx<Server>) -> io::Result<()> {
+    // The source unblocks what it has blocked when it goes, and one that comes after that
+    // would end us with its own exit code in place of ours. What is blocked here stays so.
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_block()?;
     let signals = Signals::new(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
     cx.add(Spec::handover("signals"), signals, on_signals)
         .map_err(|refused| refused.error)?;

@@ -95,8 +95,9 @@ fn donor_told_to_stop_in_preload_stops_and_so_does_its_taker() {
     let verdict = peers.farewell();
     verdict.assert_flawless();
     taker.go_on();
-    assert_eq!(taker.wait_exit(), 75);
-    assert_eq!(taker.log().count("Serving on "), 0);
+    // Not 75, which says that somebody serves.
+    assert_eq!(taker.wait_exit(), 1);
+    taker.wait_line("the donor stops; the donor has died or was stopped");
     assert!(!pid_file.exists() && !stage.path().exists());
 }
 
@@ -123,7 +124,9 @@ fn donor_told_to_stop_while_frozen_passes_it_on() {
         }
         let code = taker.wait_exit();
         let served = taker.log().count("Serving on ") == 1;
-        assert_eq!(code, if served { 0 } else { 75 });
+        // Whether the donor has gone is for the taker to find out, and it does not wait long.
+        let honest: &[i32] = if served { &[0] } else { &[1, 75] };
+        assert!(honest.contains(&code), "{code} and served: {served}");
         peers.farewell().assert_flawless();
         assert!(!stage.path().exists());
         given_up += usize::from(heard && !served);

@@ -243,7 +243,9 @@ impl Server {
                     Ending::DonorDied => FAILURE,
                 };
                 let remedy = match ending {
-                    Ending::DonorDied => "the donor has died; start the service without -T",
+                    Ending::DonorDied => {
+                        "the donor has died or was stopped; start the service without -T"
+                    }
                     Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
                         "the donor serves on"
                     }

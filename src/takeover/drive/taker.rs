@@ -41,7 +41,7 @@ pub enum Ending {
     /// The donor serves on: it ended the attempt, was too slow for us or took back the
     /// grant; or we could not use what it sent.
     DonorServes,
-    /// The donor died before it had handed over. Nobody serves.
+    /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
     /// We were told to stop.
     Stopped,
@@ -496,8 +496,13 @@ impl TakerSide {
         self.offer = None;
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
-            // Death is seen on the channel some milliseconds before its pidfd tells.
-            Leaving::Eof if self.donor.dies_within(Duration::from_millis(100)) => Ending::DonorDied,
+            // Its end is seen on the channel some milliseconds before its pidfd tells; one
+            // that was told to stop says ABORT first.
+            Leaving::Eof | Leaving::Aborted
+                if self.donor.dies_within(Duration::from_millis(100)) =>
+            {
+                Ending::DonorDied
+            }
             Leaving::Aborted
             | Leaving::Eof
             | Leaving::Deadline

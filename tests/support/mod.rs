@@ -6,6 +6,7 @@
 //! | `server.rs` | [`Server`], one process; [`Stage`], the folder it lives in |
 //! | `log.rs` | [`Log`], the lines that a process has written, and waiting for the next |
 //! | `peers.rs` | [`Peers`], any number of clients on one thread |
+//! | `crowd.rs` | their thread |
 //! | `peer.rs` | one client: what it sends, what it must get back |
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
@@ -22,6 +23,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
+mod crowd;
 mod log;
 mod peer;
 mod peers;

@@ -71,7 +71,7 @@ fn half_message_then_fin_over_a_takeover_ends_without_an_answer() {
 
 #[test]
 fn unread_output_replaced_twice_is_all_there() {
-    const PEERS: usize = 6;
+    const PEERS: usize = 4;
     let stage = Stage::new();
     let mut first = stage.serve(&[]);
     let kinds = [(Kind::Unread, PEERS), (Kind::Talking, 20)];

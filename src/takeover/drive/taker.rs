@@ -470,7 +470,10 @@ impl TakerSide {
     }
 
     fn fail(&mut self) {
-        let Some(problem) = &self.problem else { return };
+        // Without a problem of our own it was a good record at the wrong time.
+        let problem = self.problem.get_or_insert_with(|| {
+            Problem::new(FailCode::Malformed, "a record came out of its turn".into())
+        });
         log::error!("cannot take over: {problem}");
         self.report.failure = problem.to_string();
         let fail = Record::Fail(Fail {

@@ -142,6 +142,11 @@ impl FakeDonor {
         }
     }
 
+    /// A copy of the lease.
+    pub fn lease(&mut self) -> OwnedFd {
+        copy(self.attempt().lease.as_fd())
+    }
+
     pub fn welcome(&mut self) {
         let greeting = super::encoded(&Record::Welcome(self.greeting()));
         let Attempt { side, lease, .. } = self.attempt();
@@ -190,12 +195,18 @@ impl FakeDonor {
         Stuffing { items, fds, states }
     }
 
-    /// Sends a batch and waits for its ACK.
-    pub fn send(&mut self, stuffing: &Stuffing) {
+    /// Sends a batch; returns what its ACK will name.
+    pub fn throw(&mut self, stuffing: &Stuffing) -> u32 {
         let side = self.side();
         let fds: Vec<BorrowedFd<'_>> = stuffing.fds.iter().map(AsFd::as_fd).collect();
         side.say_encoded(stuffing.items.clone(), &fds);
-        let last = side.say_encoded(stuffing.states.clone(), &[]);
+        side.say_encoded(stuffing.states.clone(), &[])
+    }
+
+    /// Sends a batch and waits for its ACK.
+    pub fn send(&mut self, stuffing: &Stuffing) {
+        let last = self.throw(stuffing);
+        let side = self.side();
         match side.expect(Kind::Ack).record() {
             Record::Ack(ack) => assert_eq!((ack.sequence, ack.declined.len()), (last, 0)),
             other => panic!("{other:?} instead of ACK"),

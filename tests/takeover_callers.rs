@@ -1,0 +1,113 @@
+//! Callers at PATH that are too many, too small, or no takers at all: one takeover at a time,
+//! and no client hears of the rest.
+
+mod support;
+
+use socket_takeover::proto::records::{Kind, RefuseCode};
+use support::pinned::{Pinned, Step};
+use support::side::FakeTaker;
+use support::{Scene, Server};
+
+const CALLERS: usize = 10;
+
+#[test]
+fn preload_ten_more_takers_are_told_busy() {
+    let mut scene = Scene::new(&[]);
+    let mut first = Pinned::take_over(&scene.stage.path(), &[]);
+    first.run_to(Step::Received(Kind::Welcome), 1);
+    let mut others: Vec<Server> = (0..CALLERS).map(|_| scene.stage.take_over(&[])).collect();
+    for other in &mut others {
+        assert_eq!(other.wait_exit(), 75);
+        other.wait_line("another takeover is under way");
+    }
+    let first = first.release();
+    first.wait_line("Serving on ");
+    assert_eq!(scene.donor.wait_exit(), 0);
+    scene.donor = first;
+    scene.end();
+}
+
+/// All at once: some are told BUSY, some come early enough to take over from the one before
+/// them. Whoever owned hands over or serves, whoever did not leaves with 75, and one is left.
+#[test]
+fn ten_takers_race() {
+    let mut scene = Scene::new(&[]);
+    let mut takers: Vec<Server> = (0..CALLERS).map(|_| scene.stage.take_over(&[])).collect();
+    assert_eq!(scene.donor.wait_exit(), 0);
+    let mut owners = Vec::new();
+    for mut taker in takers.drain(..) {
+        // It comes to this, or the process ends without it.
+        match taker.log().wait("generation=", 1, support::BOUND) {
+            Some(line) if line.contains("taken over from pid") && !line.contains("not taken") => {
+                owners.push((generation(&line), taker));
+            }
+            _ => assert_eq!(taker.wait_exit(), 75, "pid {}", taker.pid()),
+        }
+    }
+    owners.sort_by_key(|(generation, _)| *generation);
+    println!("{} of {CALLERS} owned in turn", owners.len());
+    let (last, owner) = owners.pop().expect("one wins");
+    assert_eq!(last as usize, owners.len() + 1, "each took over from the one before");
+    for (_, mut before) in owners {
+        assert_eq!(before.wait_exit(), 0);
+    }
+    scene.donor = owner;
+    scene.peers.echoes(4);
+    scene.end();
+}
+
+fn generation(line: &str) -> u64 {
+    let mut words = line.split_whitespace();
+    let number = words.find_map(|word| word.strip_prefix("generation="));
+    number.and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn accept_channel_hundred_more_silent_callers() {
+    let scene = Scene::new(&["--deadline", "hello=1000"]);
+    let mut first = FakeTaker::connect(&scene.stage.path());
+    for _ in 0..100 {
+        let mut other = FakeTaker::connect(&scene.stage.path());
+        assert_eq!(other.refusal(), RefuseCode::Busy);
+    }
+    scene.peers.echoes(4);
+    assert!(first.side.hear().is_none(), "the deadline is its end");
+    scene.is_as_before();
+    quiet(&scene.donor);
+    scene.end();
+}
+
+#[test]
+fn idle_hundred_callers_hang_up_at_once() {
+    let scene = Scene::new(&[]);
+    for _ in 0..100 {
+        drop(FakeTaker::connect(&scene.stage.path()));
+        scene.donor.wait_fds(|fds| fds == scene.fds);
+    }
+    scene.is_as_before();
+    quiet(&scene.donor);
+    scene.end();
+}
+
+/// Callers cannot fill the log: one line a second about all of them.
+#[track_caller]
+fn quiet(donor: &Server) {
+    let lines = donor.log().lines();
+    let callers = lines.iter().filter(|line| line.contains("pid ")).count();
+    assert!((1..=10).contains(&callers), "{lines:#?}");
+}
+
+#[test]
+fn hello_taker_with_few_descriptors_is_refused() {
+    let scene = Scene::new(&[]);
+    let mut args: Vec<std::ffi::OsString> = vec!["-G".into(), "-T".into()];
+    args.push(scene.stage.path().into());
+    let mut taker = Server::start_limited(90, &args);
+    assert_eq!(taker.wait_exit(), 75);
+    taker.wait_line("raise its limit of open files");
+    scene.donor.wait_line("refused: 74 items need a descriptor each");
+    // Before anything was sent, let alone held.
+    assert_eq!(scene.donor.log().count("Current fd_array"), 0);
+    scene.is_as_before();
+    scene.end();
+}

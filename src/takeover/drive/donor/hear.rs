@@ -1,7 +1,8 @@
 //! What the donor hears: callers at PATH, and the records of the one it talks to.
 //!
-//! A caller whose identity is not trusted is hung up on without a word, and complained about
-//! at most once a second; one that comes while another is served is told BUSY.
+//! A caller whose identity is not trusted is hung up on without a word; one that comes while
+//! another is served is told BUSY. It is a taker once its HELLO fits, and only takers get a
+//! line of the log each: about all other callers there is at most one a second.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -78,10 +79,6 @@ impl DonorSide {
             },
             ..Default::default()
         };
-        log::info!(
-            "Accepting connection from Takeover channel (pid {})",
-            taker.pid()
-        );
         self.attempt = Some(Attempt {
             post,
             watch,
@@ -241,12 +238,21 @@ impl DonorSide {
             min: MIN_VERSION,
             max: MAX_VERSION,
         }));
-        log::warn!("takeover by pid {} refused: {reason}", attempt.taker.pid());
+        attempt.note = format!("refused: {reason}");
         let cause = match code {
             RefuseCode::Slots => Cause::Slots,
             _ => Cause::Strange,
         };
         Some(Event::Failure(cause))
+    }
+
+    /// The caller has gone, or was hung up on, before it became a taker.
+    pub(super) fn dismiss(&mut self, attempt: &Attempt) {
+        let why = match attempt.note.as_str() {
+            "" => "it said nothing",
+            note => note,
+        };
+        self.complain(&format!("takeover by pid {} {why}", attempt.taker.pid()));
     }
 
     pub(super) fn complain(&mut self, what: &str) {

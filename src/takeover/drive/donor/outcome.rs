@@ -98,6 +98,9 @@ impl DonorSide {
     pub(super) fn hang_up<S>(&mut self, cx: &mut Cx<S>) {
         if let Some(mut attempt) = self.attempt.take() {
             self.last = attempt.final_report();
+            if attempt.report.times.welcome.is_none() {
+                self.dismiss(&attempt);
+            }
             cx.remove(attempt.watch.id());
             if let Some(death) = attempt.death {
                 cx.remove(death.id());

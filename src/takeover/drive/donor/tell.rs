@@ -27,6 +27,10 @@ impl DonorSide {
         let Some(attempt) = self.attempt.as_mut() else {
             return Event::Failure(Cause::Strange);
         };
+        log::info!(
+            "Accepting connection from Takeover channel (pid {})",
+            attempt.taker.pid()
+        );
         let lease = match Lease::new() {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),

@@ -47,7 +47,11 @@ fn ten_takers_race() {
     owners.sort_by_key(|(generation, _)| *generation);
     println!("{} of {CALLERS} owned in turn", owners.len());
     let (last, owner) = owners.pop().expect("one wins");
-    assert_eq!(last as usize, owners.len() + 1, "each took over from the one before");
+    assert_eq!(
+        last as usize,
+        owners.len() + 1,
+        "each took over from the one before"
+    );
     for (_, mut before) in owners {
         assert_eq!(before.wait_exit(), 0);
     }
@@ -79,7 +83,9 @@ fn hello_donor_hands_over_to_another_and_leaves() {
 fn generation(line: &str) -> u64 {
     let mut words = line.split_whitespace();
     let number = words.find_map(|word| word.strip_prefix("generation="));
-    number.and_then(|number| number.parse().ok()).expect("a number")
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 #[test]
@@ -126,7 +132,9 @@ fn hello_taker_with_few_descriptors_is_refused() {
     let mut taker = Server::start_limited(90, &args);
     assert_eq!(taker.wait_exit(), 75);
     taker.wait_line("raise its limit of open files");
-    scene.donor.wait_line("refused: 74 items need a descriptor each");
+    scene
+        .donor
+        .wait_line("refused: 74 items need a descriptor each");
     // Before anything was sent, let alone held.
     assert_eq!(scene.donor.log().count("Current fd_array"), 0);
     scene.is_as_before();

@@ -25,7 +25,6 @@ fn held_at(stage: &Stage, donor: Server, step: Step) -> (Pinned, Server) {
 #[test]
 fn donor_killed_before_end_leaves_nobody() {
     for step in [
-        Step::Sending(Kind::Welcome),
         Step::Sent(Kind::Welcome),
         Step::Sent(Kind::Items),
         Step::Sent(Kind::State),
@@ -56,6 +55,17 @@ fn donor_killed_before_end_leaves_nobody() {
         let mut again = stage.serve(&[]);
         assert!(again.is_running());
     }
+}
+
+/// It may just as well have handed over to somebody else: the answer is to ask again.
+#[test]
+fn donor_killed_before_welcome_is_to_be_asked_again() {
+    let Scene { stage, donor, .. } = Scene::new(&[]);
+    let (donor, mut taker) = held_at(&stage, donor, Step::Sending(Kind::Welcome));
+    donor.kill().wait_exit();
+    assert_eq!(taker.wait_exit(), 75);
+    taker.wait_line("try again");
+    assert_eq!(stage.take_over(&[]).wait_exit(), 69);
 }
 
 #[test]

@@ -34,7 +34,15 @@ fn plain_start_at_a_live_port_is_refused() {
     let scene = Scene::new(&[]);
     let port = scene.donor.address().port().to_string();
     let path = scene.stage.path();
-    let args = ["-G", "-a", "127.0.0.1", "-p", &port, "-t", path.to_str().unwrap()];
+    let args = [
+        "-G",
+        "-a",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-t",
+        path.to_str().unwrap(),
+    ];
     let mut second = Server::start(&args);
     assert_eq!(second.wait_exit(), 1);
     second.wait_line("cannot listen on");
@@ -49,7 +57,12 @@ fn plain_start_at_a_stale_path_replaces_it() {
         let mut donor = stage.serve(&[]);
         donor.signal(Signal::SIGKILL);
         donor.wait_exit();
-        assert!(fs::symlink_metadata(stage.path()).unwrap().file_type().is_socket());
+        assert!(
+            fs::symlink_metadata(stage.path())
+                .unwrap()
+                .file_type()
+                .is_socket()
+        );
     }
     let donor = stage.serve(&[]);
     Client::connect(donor.address()).talk();

@@ -239,13 +239,17 @@ impl Server {
                 self.peers = 0;
                 self.exit = match ending {
                     Ending::Refused(RefuseCode::Version | RefuseCode::Features) => VERSION,
-                    Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => RETRY,
+                    Ending::Refused(_)
+                    | Ending::DonorServes
+                    | Ending::Unanswered
+                    | Ending::Stopped => RETRY,
                     Ending::DonorDied => FAILURE,
                 };
                 let remedy = match ending {
                     Ending::DonorDied => {
                         "the donor has died or was stopped; start the service without -T"
                     }
+                    Ending::Unanswered => "another taker was faster, or it has died; try again",
                     Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
                         "the donor serves on"
                     }

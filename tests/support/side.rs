@@ -70,13 +70,26 @@ impl Side {
 
     /// The same for one that is encoded but for its number, with descriptors. Returns its
     /// number.
-    pub fn say_encoded(&mut self, mut bytes: Vec<u8>, fds: &[BorrowedFd<'_>]) -> u32 {
+    pub fn say_encoded(&mut self, bytes: Vec<u8>, fds: &[BorrowedFd<'_>]) -> u32 {
+        let (number, sent) = self.try_say(bytes, fds);
+        assert_eq!(
+            sent.expect("the channel is open"),
+            Sent::Done,
+            "it has room"
+        );
+        number
+    }
+
+    /// The same, to another side that may have hung up.
+    pub fn try_say(
+        &mut self,
+        mut bytes: Vec<u8>,
+        fds: &[BorrowedFd<'_>],
+    ) -> (u32, io::Result<Sent>) {
         let number = self.next;
         patch_sequence(&mut bytes, number);
         self.next += 1;
-        let sent = self.throw(&bytes, fds).expect("the channel is open");
-        assert_eq!(sent, Sent::Done, "the channel has room");
-        number
+        (number, self.throw(&bytes, fds))
     }
 
     /// Sends any bytes as they are.

@@ -43,6 +43,9 @@ pub enum Ending {
     DonorServes,
     /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
+    /// The donor left before it had answered: it has handed over to somebody else, or died.
+    /// A retry tells.
+    Unanswered,
     /// We were told to stop.
     Stopped,
 }
@@ -499,6 +502,7 @@ impl TakerSide {
         self.offer = None;
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
+            Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
             // Its end is seen on the channel some milliseconds before its pidfd tells; one
             // that was told to stop says ABORT first.
             Leaving::Eof | Leaving::Aborted

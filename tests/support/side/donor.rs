@@ -195,12 +195,13 @@ impl FakeDonor {
         Stuffing { items, fds, states }
     }
 
-    /// Sends a batch; returns what its ACK will name.
+    /// Sends a batch; returns what its ACK will name. A taker that does not like the items
+    /// may have hung up before the states.
     pub fn throw(&mut self, stuffing: &Stuffing) -> u32 {
         let side = self.side();
         let fds: Vec<BorrowedFd<'_>> = stuffing.fds.iter().map(AsFd::as_fd).collect();
         side.say_encoded(stuffing.items.clone(), &fds);
-        side.say_encoded(stuffing.states.clone(), &[])
+        side.try_say(stuffing.states.clone(), &[]).0
     }
 
     /// Sends a batch and waits for its ACK.

@@ -62,7 +62,7 @@ impl Leaving {
 impl Left {
     /// Whoever serves now has answered what was said, and ended what was ended.
     #[track_caller]
-    fn is_over(mut self) {
+    fn see_the_end(mut self) {
         assert!(self.silent.ended(), "FIN is answered by FIN");
         self.parting.hear();
         assert!(self.parting.ended(), "FIN is answered by FIN");
@@ -77,7 +77,7 @@ fn any_state_clients_leave_and_taker_hangs_up() {
         let taker = FakeTaker::at(&scene.stage.path(), at);
         let left = leaving.leave();
         drop(taker);
-        left.is_over();
+        left.see_the_end();
         scene.is_as_before();
     }
     scene.end();
@@ -111,7 +111,7 @@ fn any_state_clients_leave_and_taker_goes_on() {
         let left = leaving.leave();
         let taker = taker.release();
         taker.wait_line("Serving on ");
-        left.is_over();
+        left.see_the_end();
         assert_eq!(scene.donor.wait_exit(), 0, "{step:?}");
         scene.donor = taker;
         scene.donor.wait_fds(|fds| fds.len() == scene.fds.len());

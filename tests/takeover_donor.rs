@@ -166,7 +166,7 @@ impl Played {
 
     /// The taker has given up, said why, and can never own.
     #[track_caller]
-    fn is_refused(mut self, what: &str) {
+    fn gives_up(mut self, what: &str) {
         let last = self.donor.last_word();
         let last = last.unwrap_or_else(|| panic!("{what}: no last word"));
         assert_eq!(last.record().kind(), Kind::Fail, "{what}");
@@ -213,14 +213,14 @@ fn hello_answered_by_a_wrong_welcome() {
         let record = encoded(&Record::Welcome(welcome));
         played.donor.side().say_encoded(record, &[lease.as_fd()]);
         played.donor.grant();
-        played.is_refused(what);
+        played.gives_up(what);
     }
     let mut played = Played::new();
     let welcome = encoded(&Record::Welcome(played.donor.greeting()));
     let (socket, _other) = UnixStream::pair().unwrap();
     played.donor.side().say_encoded(welcome, &[socket.as_fd()]);
     played.donor.grant();
-    played.is_refused("lease that is none");
+    played.gives_up("lease that is none");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn receive_wrong_items() {
         spoil(&mut stuffing);
         played.donor.throw(&stuffing);
         played.donor.grant();
-        played.is_refused(what);
+        played.gives_up(what);
     }
     let mut played = Played::new();
     played.donor.welcome();
@@ -261,7 +261,7 @@ fn receive_wrong_items() {
     played.donor.send(&stuffing);
     played.donor.throw(&stuffing);
     played.donor.grant();
-    played.is_refused("the same items twice");
+    played.gives_up("the same items twice");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn settle_end_that_does_not_fit() {
         let mut end = played.donor.ending();
         spoil(&mut end);
         played.donor.side().say(&Record::End(end));
-        played.is_refused(what);
+        played.gives_up(what);
     }
 }
 
@@ -308,7 +308,8 @@ fn any_state_words_that_are_not_for_now() {
         held_ns: 0,
         digest: 0,
     });
-    let states: [(&str, fn(&mut FakeDonor)); 3] = [
+    type Reach = fn(&mut FakeDonor);
+    let states: [(&str, Reach); 3] = [
         ("Hello", |_| ()),
         ("Receive", FakeDonor::welcome),
         ("Settle", FakeDonor::preload),
@@ -325,7 +326,7 @@ fn any_state_words_that_are_not_for_now() {
             reach(&mut played.donor);
             played.donor.grant();
             played.donor.side().say(&record);
-            played.is_refused(&format!("{record:?} in {state}"));
+            played.gives_up(&format!("{record:?} in {state}"));
         }
         let mut played = Played::new();
         reach(&mut played.donor);
@@ -333,12 +334,12 @@ fn any_state_words_that_are_not_for_now() {
         let mut skipped = encoded(&Record::Prepare);
         patch_sequence(&mut skipped, played.donor.side().next_number() + 1);
         let _ = played.donor.side().throw(&skipped, &[]).unwrap();
-        played.is_refused(&format!("a number skipped in {state}"));
+        played.gives_up(&format!("a number skipped in {state}"));
 
         let mut played = Played::new();
         reach(&mut played.donor);
         played.donor.grant();
         let _ = played.donor.side().throw(b"HTTP/1.1 400", &[]).unwrap();
-        played.is_refused(&format!("text in {state}"));
+        played.gives_up(&format!("text in {state}"));
     }
 }

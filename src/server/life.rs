@@ -374,7 +374,7 @@ fn for_each_peer(cx: &mut Cx<Server>, line: impl Fn(&Peer)) {
 fn fd_array(cx: &mut Cx<Server>) -> String {
     use std::fmt::Write;
     use std::os::fd::AsRawFd;
-    let mut ids = Vec::new();
+    let mut ids = Vec::with_capacity(cx.items_len());
     cx.items(&mut ids);
     let mut out = String::from("{");
     for fd in ids.iter().take(SHOWN).filter_map(|id| cx.fd(*id)) {

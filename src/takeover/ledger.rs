@@ -123,6 +123,23 @@ impl Ledger {
         }
     }
 
+    /// Notes what has become of several items, in the order given.
+    pub fn note_all(&mut self, items: Vec<(ItemId, Presence)>) {
+        let held = items
+            .iter()
+            .all(|(_, presence)| *presence == Presence::Held);
+        let blank = self.copies.is_empty() && self.new.is_empty() && self.declined.is_empty();
+        if held && blank {
+            // The start of a preload brings all that the donor has, and holds up its peers:
+            // a set made at once costs a small part of one insertion after the other.
+            self.new = items.into_iter().map(|(id, _)| id).collect();
+            return;
+        }
+        for (id, presence) in items {
+            self.note(id, presence);
+        }
+    }
+
     /// Notes that an item was opened, changed or closed.
     pub fn note(&mut self, id: ItemId, presence: Presence) {
         match presence {
@@ -246,7 +263,7 @@ impl Ledger {
     }
 
     /// The items that stay with the donor.
-    pub fn declined(&self) -> impl Iterator<Item = ItemId> + '_ {
+    pub fn declined(&self) -> impl ExactSizeIterator<Item = ItemId> + '_ {
         self.declined.iter().copied()
     }
 }

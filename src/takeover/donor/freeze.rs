@@ -11,9 +11,7 @@ use crate::takeover::ledger::{Due, ItemId, Ledger};
 pub(super) fn hold_peers(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
         Event::Changed(items) => {
-            for (id, presence) in items {
-                ledger.note(id, presence);
-            }
+            ledger.note_all(items);
             State::HoldPeers(ledger)
         }
         Event::Drained => {
@@ -31,9 +29,7 @@ pub(super) fn hold_peers(mut ledger: Ledger, event: Event, actions: &mut Vec<Act
 pub(super) fn sweep(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
         Event::Changed(items) => {
-            for (id, presence) in items {
-                ledger.note(id, presence);
-            }
+            ledger.note_all(items);
             State::Sweep(ledger)
         }
         Event::Did(Outcome::Held) => {

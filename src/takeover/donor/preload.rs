@@ -71,9 +71,7 @@ impl Preload {
     pub(super) fn step(mut self, event: Event, actions: &mut Vec<Action>) -> State {
         match event {
             Event::Changed(items) => {
-                for (id, presence) in items {
-                    self.ledger.note(id, presence);
-                }
+                self.ledger.note_all(items);
                 if self.begun {
                     return State::Preload(self);
                 }

@@ -28,6 +28,28 @@ fn new_item_sent_is_known() {
 }
 
 #[test]
+fn items_noted_together_are_noted_as_one_by_one() {
+    use Presence::{Gone, Held, Unwanted};
+    let notes = [
+        vec![(B, Held), (A, Held), (B, Held)],
+        vec![(A, Held), (B, Unwanted)],
+        vec![(A, Held), (A, Gone)],
+    ];
+    for start in [
+        Ledger::new(9),
+        ledger_with_copies(&[A]),
+        ledger_with_copies(&[A, B]),
+    ] {
+        for notes in &notes {
+            let (mut together, mut apart) = (start.clone(), start.clone());
+            together.note_all(notes.clone());
+            notes.iter().for_each(|(id, what)| apart.note(*id, *what));
+            assert_eq!(together, apart);
+        }
+    }
+}
+
+#[test]
 fn blocked_batch_is_offered_again() {
     let mut ledger = Ledger::new(9);
     ledger.note(A, Presence::Held);

@@ -37,7 +37,7 @@ impl DonorSide {
         };
         let mut numbers = Vec::new();
         app.carried(&mut numbers);
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(cx.items_len());
         cx.track(true);
         cx.items(&mut sources);
         let now = Time::now();
@@ -164,7 +164,7 @@ impl DonorSide {
             return Event::Failure(Cause::Strange);
         };
         let items = ledger.copies() as u64;
-        let declined = ledger.declined().count() as u64;
+        let declined = ledger.declined().len() as u64;
         let Some(attempt) = self.attempt.as_mut() else {
             return Event::Failure(Cause::Strange);
         };

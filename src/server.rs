@@ -58,6 +58,8 @@ pub(crate) struct Server {
     /// When the statistics are due, as a taker was told.
     statistics_due: Option<Time>,
     pid_file: Option<PidFile>,
+    /// The donor's, which is not ours before the takeover has succeeded.
+    donors_pid_file: Option<PidFile>,
     takeover: Takeover,
     logging: &'static Logging,
     /// Whoever waits to hear how the start went.
@@ -81,6 +83,7 @@ impl Server {
             statistics: None,
             statistics_due: None,
             pid_file: None,
+            donors_pid_file: None,
             takeover: Takeover::default(),
             logging,
             readiness: None,

@@ -122,9 +122,9 @@ impl Application for Server {
                     .map_err(Rejection::Invalid)?;
                 Ok(Item::Carried(SERVICE))
             }
-            (ItemKind::Opaque, "pid file", Some(fd)) if known && self.pid_file.is_none() => {
+            (ItemKind::Opaque, "pid file", Some(fd)) if known && self.donors_pid_file.is_none() => {
                 let path = Path::new(OsStr::from_bytes(arrival.state.bytes));
-                self.pid_file = Some(PidFile::adopt(fd, path).map_err(invalid)?);
+                self.donors_pid_file = Some(PidFile::adopt(fd, path).map_err(invalid)?);
                 Ok(Item::Carried(PID_FILE))
             }
             // A peer of a version that we do not know is better off with its donor.
@@ -174,7 +174,7 @@ impl Application for Server {
                 }
                 cx.remove(id);
             }
-            Item::Carried(PID_FILE) => self.pid_file = None,
+            Item::Carried(PID_FILE) => self.donors_pid_file = None,
             Item::Carried(_) => {}
         }
     }

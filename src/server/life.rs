@@ -206,6 +206,10 @@ fn on_signals(
             libc::SIGHUP => server.logging.reopen(),
             number if server.stopping => {
                 log::warn!("signal {number} again: leaving at once");
+                if cx.is_held() {
+                    // Whoever claims the lease that is out has our locked pid file too.
+                    server.pid_file = None;
+                }
                 std::process::exit(server.farewell().into());
             }
             number => {
@@ -314,14 +318,23 @@ impl Server {
             }
         }
         log::info!("taken over from pid {}: {report}", report.other);
-        if let Some(pid_file) = &self.pid_file
-            && let Err(error) = pid_file.write()
-        {
-            log::warn!("pid file: {error}");
-        }
+        self.move_into_pid_file();
         for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
         self.is_ready();
+    }
+
+    /// The donor's pid file becomes ours, unless we were given one: then the donor's, which
+    /// would go on naming a process that is gone, is removed.
+    fn move_into_pid_file(&mut self) {
+        let moved = match (&self.pid_file, self.donors_pid_file.take()) {
+            (None, Some(donors)) => self.pid_file.insert(donors).write(),
+            (Some(_), Some(donors)) => donors.remove(),
+            (_, None) => Ok(()),
+        };
+        if let Err(error) = moved {
+            log::warn!("pid file: {error}");
+        }
     }
 
     /// Everything that has arrived is answered in one last turn, then the peers are ended.

@@ -1,6 +1,5 @@
 //! The freeze and what comes after it: held, the verdict, and what it means here.
 
-use std::io;
 use std::time::Duration;
 
 use super::attempt::Attempt;
@@ -115,29 +114,30 @@ impl DonorSide {
         cx: &mut Cx<S>,
         declined: &[ItemId],
     ) {
-        if let Err(error) = self.offer_again(cx) {
-            log::error!("no further takeover is possible: {error}");
-        }
+        self.offer_again(app, cx);
         cx.resume();
         cx.track(false);
         app.moment(cx, Moment::Orphaned(self.last.clone(), sources(declined)));
     }
 
-    /// PATH still leads to our offer, or to that of a dead taker, which refuses everybody.
-    fn offer_again<S: Application>(&mut self, cx: &mut Cx<S>) -> io::Result<()> {
-        let Some(offer) = cx.get(self.offer) else {
-            return Ok(());
+    /// Whose socket is at PATH, ours or that of the dead taker, is not known: put a new one
+    /// there. The old one answers until then.
+    fn offer_again<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let Some(path) = cx.get(self.offer).map(|offer| offer.path().clone()) else {
+            return;
         };
-        if offer.is_at_path()? {
-            return Ok(());
+        let added = Offer::bind(&path).and_then(|offer| {
+            cx.add(Spec::handover("takeover offer"), offer, callers)
+                .map_err(|refused| refused.error)
+        });
+        match added {
+            Ok(offer) => {
+                let old = std::mem::replace(&mut self.offer, offer);
+                self.publish(app, cx);
+                cx.remove(old.id());
+            }
+            Err(error) => log::error!("there may be no further takeover: {error}"),
         }
-        let mut again = Offer::bind(offer.path())?;
-        again.publish(Replace::Stale).map_err(io::Error::other)?;
-        cx.remove(self.offer.id());
-        self.offer = cx
-            .add(Spec::handover("takeover offer"), again, callers)
-            .map_err(|refused| refused.error)?;
-        Ok(())
     }
 
     pub(super) fn release<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, keep: &[ItemId]) {

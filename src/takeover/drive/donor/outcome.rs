@@ -15,6 +15,8 @@ use crate::takeover::rendezvous::{Offer, PublishError, Replace};
 
 /// When to try again to publish while another process holds the lock on PATH.
 const LOCKED: Duration = Duration::from_millis(20);
+/// The longest time between two attempts to publish.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl DonorSide {
     /// The last turn is over.
@@ -40,20 +42,31 @@ impl DonorSide {
         _: &mut S,
         cx: &mut Cx<S>,
     ) {
-        match cx
-            .get_mut(self.offer)
-            .map(|offer| offer.publish(Replace::Live))
-        {
-            Some(Err(PublishError::Locked)) => {
-                let at = Time::now() + LOCKED;
-                cx.timer(Class::Handover, "publish", at, |app, cx| {
-                    with(app, cx, DonorSide::publish);
-                    None
-                });
+        self.publish_or_retry(cx, LOCKED);
+    }
+
+    /// Without PATH the next takeover would cost every connection, so it is tried until it
+    /// works; `pause` later, if it is not for a lock, and twice as long each time.
+    fn publish_or_retry<S: Application>(&mut self, cx: &mut Cx<S>, pause: Duration) {
+        let Some(offer) = cx.get_mut(self.offer) else {
+            return;
+        };
+        let next = match offer.publish(Replace::Live) {
+            Ok(()) if pause > LOCKED => return log::info!("takeovers are possible again"),
+            Ok(()) => return,
+            Err(PublishError::Locked) => pause,
+            Err(error) => {
+                if pause == LOCKED {
+                    log::error!("no further takeover is possible for now: {error}");
+                }
+                (pause * 2).min(LONGEST_PAUSE)
             }
-            Some(Err(error)) => log::error!("no further takeover is possible: {error}"),
-            Some(Ok(())) | None => {}
-        }
+        };
+        let at = Time::now() + pause;
+        cx.timer(Class::Handover, "publish", at, move |app, cx| {
+            with(app, cx, |side, _, cx| side.publish_or_retry(cx, next));
+            None
+        });
     }
 
     pub(super) fn revoke(&mut self) -> Option<Event> {

@@ -46,6 +46,10 @@ impl DonorSide {
             );
             return Ok(());
         }
+        // All that can fail comes before the first source is added: one that is left behind
+        // would keep the channel open for ever.
+        let pidfd = taker.pidfd().map(|fd| fd.try_clone_to_owned());
+        let pidfd = pidfd.transpose()?;
         let watch = cx
             .add(
                 Spec::handover("takeover channel"),
@@ -53,11 +57,7 @@ impl DonorSide {
                 channel_event,
             )
             .map_err(|refused| refused.error)?;
-        let death = match taker
-            .pidfd()
-            .map(|fd| fd.try_clone_to_owned())
-            .transpose()?
-        {
+        let death = match pidfd {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
                     with(app, cx, |side, app, cx| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::{DonorSide, with};
-use crate::event::{Cx, Event as Ready, Next, Spec, Time};
+use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
 use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
@@ -28,6 +28,8 @@ use crate::takeover::report::{Report, Times};
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Uninvited callers are complained about no more often.
 const COMPLAINTS: Duration = Duration::from_secs(1);
+/// When to try again to accept a caller for whom there was no descriptor or no memory.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 
 impl DonorSide {
     pub(super) fn call<S: Application>(
@@ -271,7 +273,7 @@ pub(super) fn callers<S: Application>(
     offer: &mut Offer,
     app: &mut S,
     cx: &mut Cx<S>,
-    _: Ready,
+    ready: Ready,
 ) -> io::Result<Next> {
     for _ in 0..cx.budget() {
         let channel = match offer.accept() {
@@ -281,7 +283,12 @@ pub(super) fn callers<S: Application>(
                 with(app, cx, |side, _, _| {
                     side.complain(&format!("a takeover call: {error}"))
                 });
-                return Ok(Next::Keep);
+                if AcceptFailure::of(&error) != AcceptFailure::PeerGone {
+                    // Who is queued has made its edge: nothing but a deadline comes back.
+                    cx.set_deadline(ready.id(), Some(cx.now() + EXHAUSTED));
+                    return Ok(Next::Keep);
+                }
+                continue;
             }
         };
         with(app, cx, |side, app, cx| {

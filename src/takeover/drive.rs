@@ -37,7 +37,7 @@ use super::application::Application;
 use super::channel::Channel;
 use super::identity::Identity;
 use super::rendezvous::Offer;
-use crate::event::Cx;
+use crate::event::{Cx, Next};
 
 /// How long each step of a takeover may take. The taker's own are derived from what the
 /// donor tells it, twice as long and a second more, so that the donor decides first.
@@ -69,6 +69,17 @@ impl Default for Deadlines {
 
 /// How long a refused or revoked taker has to go away.
 const GONE: Duration = Duration::from_secs(1);
+
+/// Reads on until the channel is empty, before something final is judged. What the kernel
+/// holds for one reader is bounded by its send buffer, some hundred records; one who goes on
+/// talking all the time is not listened to for ever.
+fn hear_out(mut receive: impl FnMut() -> Next) {
+    for _ in 0..64 {
+        if receive() != Next::Again {
+            return;
+        }
+    }
+}
 
 /// The takeover's own state, which an application keeps for it.
 #[derive(Debug, Default)]

@@ -25,7 +25,7 @@ mod tell;
 
 use std::io;
 
-use super::{Deadlines, GONE, Role};
+use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item, Moment};
 use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
@@ -248,7 +248,7 @@ impl DonorSide {
     /// has said, and its death, come first.
     fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         self.timer = None;
-        self.receive(app, cx);
+        hear_out(|| self.receive(app, cx));
         if self.timer.is_none() {
             let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
             let cause = if is_dead {

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::proto::wire::{self, MAX_RECORD};
-use crate::takeover::channel::{Channel, Got, Sent};
+use crate::takeover::channel::{Channel, Fault, Got, Sent};
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -41,8 +41,10 @@ pub(super) enum Incoming {
     Empty,
     /// The channel's end.
     End,
-    /// Something that cannot be used, and why.
+    /// A record that cannot be used, and why. It was thrown away; more may follow.
     Broken(String),
+    /// The channel cannot be read, and why. To try on at once would go on for ever.
+    Unreadable(String),
 }
 
 impl Post {
@@ -126,6 +128,7 @@ impl Post {
             }
             Got::Empty => Incoming::Empty,
             Got::End => Incoming::End,
+            Got::Broken(Fault::Os(error)) => Incoming::Unreadable(Fault::Os(error).to_string()),
             Got::Broken(fault) => Incoming::Broken(fault.to_string()),
         }
     }

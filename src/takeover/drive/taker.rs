@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::intake::{Intake, Problem};
 use super::post::{Incoming, Post};
-use super::{Deadlines, Role, Takeover, donor};
+use super::{Deadlines, Role, Takeover, donor, hear_out};
 use crate::event::{Class, Cx, Event as Ready, Handle, Interest, Next, Spec, Time, TimerId};
 use crate::proto::records::{
     self, AckBuilder, End, Fail, FailCode, Fit, Hello, Record, RefuseCode, Welcome,
@@ -229,7 +229,7 @@ impl TakerSide {
     /// has said comes first, END above all.
     fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         self.timer = None;
-        self.receive(app, cx);
+        hear_out(|| self.receive(app, cx));
         if self.timer.is_none() && !matches!(self.machine.state(), State::Active | State::Gone) {
             self.feed(app, cx, Event::Deadline);
         }
@@ -241,12 +241,11 @@ impl TakerSide {
         }
     }
 
-    /// What has arrived; the rest in the next turn, so that a donor which is faster than we
-    /// are cannot keep signals and deadlines from us.
-    fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+    /// What has arrived, as far as the budget goes: deadlines and signals are to be seen too.
+    fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Next {
         for _ in 0..RECORDS {
             if matches!(self.machine.state(), State::Active | State::Gone) {
-                return;
+                return Next::Keep;
             }
             let event = match self.post.receive() {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
@@ -254,13 +253,15 @@ impl TakerSide {
                     Ok(None) => continue,
                     Err(problem) => self.unusable(problem),
                 },
-                Incoming::Empty => return,
+                Incoming::Empty => return Next::Keep,
                 Incoming::End => Event::Eof,
-                Incoming::Broken(what) => self.unusable(Problem::new(FailCode::Fds, what)),
+                Incoming::Broken(what) | Incoming::Unreadable(what) => {
+                    self.unusable(Problem::new(FailCode::Fds, what))
+                }
             };
             self.feed(app, cx, event);
         }
-        cx.defer_handover(|app, cx| with(app, cx, TakerSide::receive));
+        Next::Again
     }
 
     fn understand<S: Application>(
@@ -586,12 +587,13 @@ fn channel_event<S: Application>(
     cx: &mut Cx<S>,
     ready: Ready,
 ) -> io::Result<Next> {
+    let mut next = Next::Keep;
     with(app, cx, |side, app, cx| {
         if ready.is_writable() {
             // What does not go now goes with the next event, or its deadline passes.
             let _ = side.post.flush();
         }
-        side.receive(app, cx);
+        next = side.receive(app, cx);
     });
-    Ok(Next::Keep)
+    Ok(next)
 }

@@ -18,6 +18,7 @@ use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
 use crate::takeover::donor::{Cause, Event, State};
+use crate::takeover::drive::hear_out;
 use crate::takeover::drive::post::{Incoming, Post};
 use crate::takeover::identity::Identity;
 use crate::takeover::ledger::ItemId;
@@ -64,7 +65,7 @@ impl DonorSide {
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
                     with(app, cx, |side, app, cx| {
                         // Its last words come first: ACTIVE makes a difference.
-                        side.receive(app, cx);
+                        hear_out(|| side.receive(app, cx));
                         side.feed(app, cx, Event::Failure(Cause::Died));
                     });
                     Ok(Next::End)
@@ -99,24 +100,29 @@ impl DonorSide {
         Ok(())
     }
 
-    /// Everything that has arrived.
-    pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        while let Some(attempt) = self.attempt.as_mut() {
-            let event = match attempt.post.receive() {
+    /// What has arrived, as far as the budget goes: peers are not to wait for a taker that
+    /// never stops talking.
+    pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Next {
+        for _ in 0..cx.budget() {
+            let Some(attempt) = self.attempt.as_mut() else {
+                return Next::Keep;
+            };
+            let (event, more) = match attempt.post.receive() {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
-                    Some(event) => event,
+                    Some(event) => (event, true),
                     None => continue,
                 },
-                Incoming::Empty => return,
-                Incoming::End => Event::Failure(Cause::Eof),
-                Incoming::Broken(what) => self.trouble(Cause::Strange, what),
+                Incoming::Empty => return Next::Keep,
+                Incoming::End => (Event::Failure(Cause::Eof), false),
+                Incoming::Broken(what) => (self.trouble(Cause::Strange, what), true),
+                Incoming::Unreadable(what) => (self.trouble(Cause::Strange, what), false),
             };
-            let ended = event == Event::Failure(Cause::Eof);
             self.feed(app, cx, event);
-            if ended {
-                return;
+            if !more {
+                return Next::Keep;
             }
         }
+        Next::Again
     }
 
     pub(super) fn understand<S: Application>(
@@ -309,13 +315,14 @@ fn channel_event<S: Application>(
     cx: &mut Cx<S>,
     ready: Ready,
 ) -> io::Result<Next> {
+    let mut next = Next::Keep;
     with(app, cx, |side, app, cx| {
-        side.receive(app, cx);
+        next = side.receive(app, cx);
         if ready.is_writable() {
             side.room(app, cx);
         }
     });
-    Ok(Next::Keep)
+    Ok(next)
 }
 
 /// Answers a caller that cannot be served, and hangs up.

@@ -60,8 +60,10 @@ pub(super) struct TakerSide {
     offer: Option<Offer>,
     lease: Option<Lease>,
     timer: Option<TimerId>,
-    /// Ours until WELCOME, then derived from the donor's.
-    deadlines: Deadlines,
+    /// Our own, for the takeover in which we are the donor.
+    own: Deadlines,
+    /// The present donor's, as WELCOME tells them.
+    donors: Deadlines,
     intake: Intake,
     end: Option<End>,
     refused: Option<RefuseCode>,
@@ -134,7 +136,8 @@ impl TakerSide {
             offer: Some(offer),
             lease: None,
             timer: None,
-            deadlines,
+            own: deadlines,
+            donors: deadlines,
             intake: Intake::default(),
             end: None,
             refused: None,
@@ -211,9 +214,9 @@ impl TakerSide {
 
     fn arm<S: Application>(&mut self, cx: &mut Cx<S>, step: Step) {
         let after = match step {
-            Step::Hello => self.deadlines.hello,
-            Step::Preload => self.deadlines.preload,
-            Step::Freeze => self.deadlines.freeze + self.deadlines.claim,
+            Step::Hello => self.own.hello,
+            Step::Preload => self.donors.preload,
+            Step::Freeze => self.donors.freeze + self.donors.claim,
         };
         self.disarm(cx);
         let at = Time::now() + after * 2 + Duration::from_secs(1);
@@ -376,11 +379,11 @@ impl TakerSide {
         let lease = Lease::from_fd(lease)
             .map_err(|error| Problem::new(FailCode::Invalid, format!("lease: {error}")))?;
         self.lease = Some(lease);
-        self.deadlines = Deadlines {
+        self.donors = Deadlines {
             preload: Duration::from_millis(welcome.preload_ms.into()),
             freeze: Duration::from_millis(welcome.freeze_ms.into()),
             claim: Duration::from_millis(welcome.claim_ms.into()),
-            ..self.deadlines
+            ..self.own
         };
         // Grown once and while we are alone: with a second thread each doubling waits for
         // a grace period of the kernel.
@@ -562,7 +565,7 @@ fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     cx.remove(side.watch.id());
     if let Some(offer) = side.offer.take() {
         let generation = side.report.generation;
-        match donor::DonorSide::new(cx, offer, generation, side.deadlines) {
+        match donor::DonorSide::new(cx, offer, generation, side.own) {
             Ok(next) => {
                 app.takeover().role = Role::Donor(Box::new(next));
                 donor::with(app, cx, donor::DonorSide::publish);

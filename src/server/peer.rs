@@ -118,7 +118,10 @@ fn dispatch(
             } else {
                 Interest::Both
             };
-            cx.set_interest(event.id(), interest)?;
+            if let Err(error) = cx.set_interest(event.id(), interest) {
+                server.peer_ended(peer, cx, &error.to_string());
+                return Ok(Next::End);
+            }
         }
         Ok(Next::End) => server.peer_ended(peer, cx, "closed"),
         Err(error) => {

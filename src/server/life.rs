@@ -346,7 +346,10 @@ impl Server {
                 }
             }
             server.log_statistics();
-            server.listener = None;
+            // A taker that hangs may hold a copy; the port would stay taken, by nobody.
+            if let Some(listener) = server.listener.take().and_then(|handle| cx.take(handle)) {
+                listener.end();
+            }
             cx.stop();
         });
     }

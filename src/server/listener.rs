@@ -116,6 +116,14 @@ impl Listener {
         Ok(Listener::from(TcpListener::from(fd)))
     }
 
+    /// Stops listening, for every holder of the socket: only at the end of the service.
+    pub(crate) fn end(self) {
+        use nix::sys::socket::{Shutdown, shutdown};
+        if let Err(error) = shutdown(self.number(), Shutdown::Both) {
+            log::warn!("the listener: {error}");
+        }
+    }
+
     /// The descriptor's number, for log lines.
     pub(crate) fn number(&self) -> i32 {
         self.socket.as_raw_fd()

@@ -89,9 +89,11 @@ pub struct Takeover {
 
 #[derive(Debug, Default)]
 enum Role {
-    /// Cannot be taken over, or is at work on the stack just now.
+    /// Cannot be taken over.
     #[default]
     None,
+    /// Is at work, further up the stack.
+    AtWork,
     Donor(Box<donor::DonorSide>),
     Taker(Box<taker::TakerSide>),
 }
@@ -131,7 +133,8 @@ impl Takeover {
     ) -> io::Result<()> {
         let side = taker::TakerSide::new(cx, channel, donor, offer, deadlines)?;
         app.takeover().role = Role::Taker(Box::new(side));
-        taker::begin(app, cx)
+        taker::begin(app, cx);
+        Ok(())
     }
 
     /// The operator wants the application to stop: [`Moment::Stop`](super::Moment::Stop)
@@ -139,6 +142,14 @@ impl Takeover {
     pub fn term<S: Application>(app: &mut S, cx: &mut Cx<S>) {
         match app.takeover().role {
             Role::None => app.moment(cx, super::Moment::Stop),
+            // Asked by the application from within one of its own methods: a little later.
+            Role::AtWork => cx.defer_handover(|app: &mut S, cx| {
+                // Nobody is at work between callbacks, unless a panic has cut it short.
+                if matches!(app.takeover().role, Role::AtWork) {
+                    app.takeover().role = Role::None;
+                }
+                Takeover::term(app, cx);
+            }),
             Role::Donor(_) => donor::with(app, cx, donor::DonorSide::term),
             Role::Taker(_) => taker::with(app, cx, taker::TakerSide::term),
         }

@@ -55,7 +55,7 @@ pub(super) fn with<S: Application>(
     cx: &mut Cx<S>,
     work: impl FnOnce(&mut DonorSide, &mut S, &mut Cx<S>),
 ) {
-    match std::mem::take(&mut app.takeover().role) {
+    match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
         Role::Donor(mut side) => {
             work(&mut side, app, cx);
             app.takeover().role = Role::Donor(side);

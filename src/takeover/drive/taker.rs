@@ -82,28 +82,54 @@ pub(super) fn with<S: Application>(
     cx: &mut Cx<S>,
     work: impl FnOnce(&mut TakerSide, &mut S, &mut Cx<S>),
 ) {
-    match std::mem::take(&mut app.takeover().role) {
+    match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
         Role::Taker(mut side) => {
             work(&mut side, app, cx);
-            app.takeover().role = Role::Taker(side);
+            // One that has left hangs up: the donor kills a taker that does not.
+            let is_gone = side.machine.state() == State::Gone;
+            app.takeover().role = if is_gone {
+                Role::None
+            } else {
+                Role::Taker(side)
+            };
         }
         other => app.takeover().role = other,
     }
 }
 
-/// Sends HELLO.
-pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) -> io::Result<()> {
-    let mut sent = Ok(());
+/// HELLO is out: waits for the answer.
+pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     with(app, cx, |side, app, cx| {
-        sent = side.hello();
         let (machine, actions) = Taker::start();
         side.machine = machine;
         side.perform_all(app, cx, actions);
     });
-    sent
+}
+
+fn hello(post: &mut Post) -> io::Result<()> {
+    let free = limits::free_slots()?.saturating_sub(OWN);
+    let mut record = Vec::new();
+    let hello = Record::Hello(Hello {
+        min: MIN_VERSION,
+        max: MAX_VERSION,
+        features: 0,
+        free_slots: free as u64,
+        now_ns: Time::now().as_ns(),
+        pid: std::process::id(),
+    });
+    records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
+    match post.post(record, |_| ()) {
+        Ok(_) => Ok(()),
+        // It hung up on us at once; what it said is still to be read.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl TakerSide {
+    /// Sends HELLO.
     pub(super) fn new<S: Application>(
         cx: &mut Cx<S>,
         channel: Channel,
@@ -111,7 +137,8 @@ impl TakerSide {
         offer: Offer,
         deadlines: Deadlines,
     ) -> io::Result<TakerSide> {
-        let post = Post::new(channel);
+        let mut post = Post::new(channel);
+        hello(&mut post)?;
         let watch = cx
             .add(
                 Spec::handover("takeover channel"),
@@ -153,28 +180,6 @@ impl TakerSide {
         self.machine = machine;
         self.told_to_stop = self.machine.state() != State::Gone;
         self.perform_all(app, cx, actions);
-    }
-
-    fn hello(&mut self) -> io::Result<()> {
-        let free = limits::free_slots()?.saturating_sub(OWN);
-        let mut record = Vec::new();
-        let hello = Record::Hello(Hello {
-            min: MIN_VERSION,
-            max: MAX_VERSION,
-            features: 0,
-            free_slots: free as u64,
-            now_ns: Time::now().as_ns(),
-            pid: std::process::id(),
-        });
-        records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
-        match self.post.post(record, |_| ()) {
-            Ok(_) => Ok(()),
-            // It hung up on us at once; what it said is still to be read.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
     }
 
     fn feed<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Event) {

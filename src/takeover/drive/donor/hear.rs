@@ -13,7 +13,7 @@ use super::attempt::Attempt;
 use super::{DonorSide, with};
 use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
+use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
 use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
@@ -150,37 +150,11 @@ impl DonorSide {
         cx: &mut Cx<S>,
         record: &Record<'_>,
     ) -> Option<Event> {
-        let attempt = self.attempt.as_mut()?;
         Some(match record {
             Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
                 return self.judge_hello(cx, hello);
             }
-            Record::Ack(ack) => {
-                if attempt.unacknowledged.pop_front() != Some(ack.sequence) {
-                    let what = format!("ACK of {} was not its turn", ack.sequence);
-                    return Some(self.trouble(Cause::Strange, what));
-                }
-                let mut declined = Vec::with_capacity(ack.declined.len());
-                for decline in ack.declined.iter() {
-                    let id = ItemId(decline.id);
-                    let is_kind_matter =
-                        matches!(decline.code, DeclineCode::Kind | DeclineCode::StateVersion);
-                    if let Ok(about) = app.describe(cx, Item::from(id)) {
-                        if about.kind == ItemKind::Listener {
-                            let what = "a listener was declined: nobody would accept".to_owned();
-                            return Some(self.trouble(Cause::Strange, what));
-                        }
-                        if is_kind_matter
-                            && attempt.unwanted.insert((about.kind, about.state_version))
-                        {
-                            log::info!("the taker declines {}: {}", about.name, decline.code);
-                        }
-                    }
-                    attempt.declined.insert(id);
-                    declined.push(id);
-                }
-                Event::Ack { declined }
-            }
+            Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
             Record::Drained => Event::Drained,
             Record::Active => Event::Active,
             Record::Fail(fail) => {
@@ -199,6 +173,54 @@ impl DonorSide {
                 format!("{:?} is not for now", record.kind()),
             ),
         })
+    }
+
+    /// What the taker has taken, and what it has not.
+    fn judge_ack<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, ack: &Ack<'_>) -> Event {
+        let Some(attempt) = self.attempt.as_mut() else {
+            return Event::Failure(Cause::Strange);
+        };
+        if attempt.unacknowledged.pop_front() != Some(ack.sequence) {
+            let what = format!("ACK of {} was not its turn", ack.sequence);
+            return self.trouble(Cause::Strange, what);
+        }
+        let mut declined = Vec::with_capacity(ack.declined.len());
+        let mut is_news = false;
+        for decline in ack.declined.iter() {
+            let id = ItemId(decline.id);
+            attempt.declined.insert(id);
+            declined.push(id);
+            // One that has been closed meanwhile is nobody's any more.
+            let Ok(about) = app.describe(cx, Item::from(id)) else {
+                continue;
+            };
+            if about.kind == ItemKind::Listener {
+                let what = format!("{} cannot be declined", about.name);
+                return self.trouble(Cause::Strange, what);
+            }
+            let is_kind_matter =
+                matches!(decline.code, DeclineCode::Kind | DeclineCode::StateVersion);
+            if is_kind_matter && attempt.unwanted.insert((about.kind, about.state_version)) {
+                log::info!("the taker declines {}: {}", about.name, decline.code);
+                is_news = true;
+            }
+        }
+        if is_news {
+            self.withhold_unwanted(app, cx);
+        }
+        Event::Ack { declined }
+    }
+
+    /// Those that are still to be sent were noted when they were wanted, as far as was known:
+    /// have them noted again. In the final array one of them would end the takeover.
+    fn withhold_unwanted<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) {
+        let mut ids = Vec::with_capacity(cx.items_len());
+        cx.items(&mut ids);
+        for id in ids {
+            if self.is_unwanted(app, cx, Item::Source(id)) {
+                cx.touch(id);
+            }
+        }
     }
 
     /// HELLO is here: refuse it, or report how many slots the taker has.

@@ -1,0 +1,238 @@
+//! What an application that embeds the takeover can rely on: donor and taker on two reactors
+//! in one process, turned in turn, with an application that can do everything at the wrong
+//! moment.
+
+use std::borrow::Cow;
+use std::io::{self, PipeReader, PipeWriter, pipe};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use socket_takeover::event::{Config, Cx, Next, Reactor, Spec};
+use socket_takeover::proto::records::{DeclineCode, ItemKind};
+use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
+use socket_takeover::takeover::{
+    Application, Arrival, Deadlines, Description, Item, Moment, Rejection, SavedState, Takeover,
+};
+use tempfile::TempDir;
+
+const PIPE: ItemKind = ItemKind::Opaque;
+const BOUND: Duration = Duration::from_secs(20);
+
+/// How a taker answers to each item.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Taste {
+    #[default]
+    All,
+    /// It has no use for pipes.
+    NoPipes,
+    /// The first item is damaged.
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+struct App {
+    takeover: Takeover,
+    taste: Taste,
+    /// Calls `Takeover::term` from within the moment that says so.
+    terms_when_rolled_back: bool,
+    moments: Vec<&'static str>,
+    /// How many items were offered to it.
+    offered: usize,
+    declined: u64,
+    writers: Vec<PipeWriter>,
+}
+
+struct Process {
+    reactor: Reactor<App>,
+    app: App,
+}
+
+impl Process {
+    fn donor(path: &TakeoverPath, pipes: usize) -> Process {
+        let mut reactor = Reactor::new(Config::default()).unwrap();
+        let mut app = App::default();
+        let mut offer = Offer::bind(path).unwrap();
+        offer.publish(Replace::Stale).unwrap();
+        Takeover::offer(&mut app, reactor.cx(), offer, 0, Deadlines::default()).unwrap();
+        for _ in 0..pipes {
+            app.open_pipe(reactor.cx());
+        }
+        Process { reactor, app }
+    }
+
+    fn taker(path: &TakeoverPath, taste: Taste) -> Process {
+        let mut reactor = Reactor::new_held(Config::default()).unwrap();
+        let mut app = App {
+            taste,
+            ..App::default()
+        };
+        let (channel, donor) = rendezvous::connect(path).unwrap();
+        let offer = Offer::bind(path).unwrap();
+        let deadlines = Deadlines::default();
+        Takeover::take_over(&mut app, reactor.cx(), channel, donor, offer, deadlines).unwrap();
+        Process { reactor, app }
+    }
+
+    fn turn(&mut self) {
+        let wait = Some(Duration::from_millis(1));
+        self.reactor.turn(&mut self.app, wait).unwrap();
+    }
+}
+
+/// Turns both until `done`.
+#[track_caller]
+fn turn_until(donor: &mut Process, taker: &mut Process, done: impl Fn(&App, &App) -> bool) {
+    let end = Instant::now() + BOUND;
+    while !done(&donor.app, &taker.app) {
+        let moments = (&donor.app.moments, &taker.app.moments);
+        assert!(Instant::now() < end, "{moments:?}");
+        donor.turn();
+        taker.turn();
+    }
+}
+
+fn stage() -> (TempDir, TakeoverPath) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = TakeoverPath::new(folder.path().join("offer")).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn taker_that_has_left_is_not_waited_for_though_its_process_goes_on() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 1);
+    let mut left = Process::taker(&path, Taste::Nothing);
+    turn_until(&mut donor, &mut left, |donor, taker| {
+        donor.moments.contains(&"rolled back") && taker.moments.contains(&"left")
+    });
+    // Were the channel still open, the donor would be busy, and would soon kill this process.
+    donor.turn();
+    let mut next = Process::taker(&path, Taste::All);
+    turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+}
+
+#[test]
+fn told_to_stop_from_within_a_moment_withdraws_first() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 1);
+    donor.app.terms_when_rolled_back = true;
+    let mut taker = Process::taker(&path, Taste::Nothing);
+    turn_until(&mut donor, &mut taker, |donor, _| {
+        donor.moments.contains(&"stop")
+    });
+    assert!(!path.as_path().exists());
+}
+
+#[test]
+fn declined_kind_is_not_sent_again_even_if_it_was_noted_before() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 1000);
+    let mut taker = Process::taker(&path, Taste::NoPipes);
+    // More of them while the first batch is on its way.
+    turn_until(&mut donor, &mut taker, |donor, _| {
+        donor.moments.contains(&"preload")
+    });
+    for _ in 0..10 {
+        let cx = donor.reactor.cx();
+        donor.app.open_pipe(cx);
+    }
+    turn_until(&mut donor, &mut taker, |donor, taker| {
+        assert!(!donor.moments.contains(&"rolled back"));
+        donor.moments.contains(&"released") && taker.moments.contains(&"active")
+    });
+    assert_eq!(donor.app.declined, 1010);
+    assert!(taker.app.offered <= 64, "{}", taker.app.offered);
+}
+
+impl App {
+    fn open_pipe(&mut self, cx: &mut Cx<App>) {
+        let (reader, writer) = pipe().unwrap();
+        self.writers.push(writer);
+        add(cx, reader).unwrap();
+    }
+}
+
+fn add(cx: &mut Cx<App>, reader: PipeReader) -> io::Result<Item> {
+    let handle = cx
+        .add(Spec::item("pipe"), reader, |_, _, _, _| Ok(Next::Keep))
+        .map_err(|refused| refused.error)?;
+    Ok(Item::Source(handle.id()))
+}
+
+impl Application for App {
+    const NAME: &'static str = "pipes";
+
+    fn takeover(&mut self) -> &mut Takeover {
+        &mut self.takeover
+    }
+
+    fn carried(&self, out: &mut Vec<u32>) {
+        out.push(7);
+    }
+
+    fn carried_fd(&self, _: u32) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn describe(&mut self, cx: &mut Cx<App>, item: Item) -> Result<Description, String> {
+        let name = Cow::Borrowed("item");
+        match item {
+            Item::Carried(_) => Ok(Description::new(ItemKind::State, name, 1)),
+            Item::Source(id) if cx.contains(id) => Ok(Description::new(PIPE, name, 1)),
+            Item::Source(_) => Err("it is gone".into()),
+        }
+    }
+
+    fn save(&mut self, _: &mut Cx<App>, _: Item, _: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    fn restore(&mut self, cx: &mut Cx<App>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
+        match (arrival.fd, self.taste) {
+            (_, Taste::Nothing) => Err(Rejection::Invalid("it is damaged".into())),
+            (None, _) => Ok(Item::Carried(7)),
+            (Some(_), Taste::NoPipes) => {
+                self.offered += 1;
+                Err(Rejection::Declined(DeclineCode::Kind))
+            }
+            (Some(fd), Taste::All) => {
+                let reader = PipeReader::from(fd);
+                add(cx, reader).map_err(|error| Rejection::Invalid(error.to_string()))
+            }
+        }
+    }
+
+    fn update(&mut self, _: &mut Cx<App>, _: Item, _: SavedState<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn forget(&mut self, cx: &mut Cx<App>, item: Item) {
+        if let Item::Source(id) = item {
+            cx.remove(id);
+        }
+    }
+
+    fn moment(&mut self, cx: &mut Cx<App>, moment: Moment) {
+        let said = match moment {
+            Moment::Preload => "preload",
+            Moment::RolledBack(_) => {
+                if self.terms_when_rolled_back {
+                    Takeover::term(self, cx);
+                }
+                "rolled back"
+            }
+            Moment::Released(report) => {
+                self.declined = report.declined;
+                "released"
+            }
+            Moment::Exit => "exit",
+            Moment::Orphaned(..) => "orphaned",
+            Moment::Stop => "stop",
+            Moment::Active(_) => "active",
+            Moment::Left(..) => "left",
+        };
+        self.moments.push(said);
+    }
+}

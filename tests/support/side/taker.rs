@@ -14,7 +14,7 @@ use socket_takeover::proto::records::{
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION};
 use socket_takeover::takeover::identity::Identity;
 use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
+use socket_takeover::takeover::rendezvous::{self, ConnectError, TakeoverPath};
 
 use super::{Received, Side};
 
@@ -72,14 +72,19 @@ impl At {
 impl FakeTaker {
     /// Connects and is silent.
     pub fn connect(path: &Path) -> FakeTaker {
+        FakeTaker::try_connect(path).expect("a donor at PATH")
+    }
+
+    /// The same, where the donor's queue of callers may be full.
+    pub fn try_connect(path: &Path) -> Result<FakeTaker, ConnectError> {
         let path = TakeoverPath::new(path).expect("a good PATH");
-        let (channel, donor) = rendezvous::connect(&path).expect("a donor at PATH");
-        FakeTaker {
+        let (channel, donor) = rendezvous::connect(&path)?;
+        Ok(FakeTaker {
             side: Side::new(channel),
             donor,
             lease: None,
             copies: BTreeMap::new(),
-        }
+        })
     }
 
     /// Connects and goes on until the donor is where it shall be. For [`At::Window`] there

@@ -306,6 +306,8 @@ impl Server {
     }
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
+        // First, so that it is true when the log says that we serve.
+        self.move_into_pid_file();
         if let Some(listener) = self.listener.and_then(|handle| cx.get(handle)) {
             match listener.socket.local_addr() {
                 Ok(address) => log::info!(
@@ -318,7 +320,6 @@ impl Server {
             }
         }
         log::info!("taken over from pid {}: {report}", report.other);
-        self.move_into_pid_file();
         for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
         self.is_ready();

@@ -301,11 +301,13 @@ impl Donor {
                 actions.append(&mut stop);
                 return (donor, actions);
             }
-            // The taker owns, so it is the one to stop; to the donor the TERM means nothing
-            // more than what it does anyway.
+            // The taker owns, so it is the one to stop; and so are we with what is left here.
             State::Drain | State::Done => {
                 self.stopping = false;
                 actions.insert(0, Action::PassTerm);
+                let (donor, mut leave) = self.term();
+                actions.append(&mut leave);
+                return (donor, actions);
             }
             State::AcceptChannel
             | State::Preload(_)
@@ -430,3 +432,6 @@ fn drain(event: Event, actions: &mut Vec<Action>) -> State {
         | Event::Did(_) => State::Drain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,7 +210,7 @@ impl DonorSide {
             }
             Action::HangUp => self.hang_up(cx),
             Action::Orphan(declined) => self.orphan(app, cx, &declined),
-            Action::Release(keep) => self.release(app, cx, &keep),
+            Action::Release(keep) => return self.release(app, cx, &keep),
             Action::PassTerm => {
                 if let Err(error) = self.attempt.as_ref()?.taker.terminate(libc::SIGTERM) {
                     log::warn!("the new owner cannot be told to stop: {error}");

@@ -109,6 +109,12 @@ impl DonorSide {
 
     pub(super) fn hang_up<S>(&mut self, cx: &mut Cx<S>) {
         if let Some(mut attempt) = self.attempt.take() {
+            if attempt.lease.is_none() && !attempt.note.is_empty() {
+                let (pid, note) = (attempt.taker.pid(), &attempt.note);
+                self.complain(&format!(
+                    "a takeover call by pid {pid} was hung up on: {note}"
+                ));
+            }
             self.last = attempt.final_report();
             if attempt.report.times.welcome.is_none() {
                 self.dismiss(&attempt);
@@ -153,12 +159,21 @@ impl DonorSide {
         }
     }
 
-    pub(super) fn release<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, keep: &[ItemId]) {
+    pub(super) fn release<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        keep: &[ItemId],
+    ) -> Option<Event> {
         let keep = sources(keep);
         let report = self.attempt.as_mut().map(Attempt::final_report);
         app.moment(cx, Moment::Released(report.unwrap_or_default()));
         if let Err(error) = cx.release(&keep) {
-            log::error!("declined items cannot be served any more: {error}");
+            if !keep.is_empty() {
+                log::error!("declined items cannot be served any more: {error}");
+            }
+            // Nothing was closed and nothing is served: leaving is what closes them.
+            return Some(Event::Did(Outcome::Emptied));
         }
         if !keep.is_empty() {
             cx.when_empty(|app, cx| {
@@ -167,6 +182,7 @@ impl DonorSide {
                 });
             });
         }
+        None
     }
 }
 

@@ -45,10 +45,12 @@ struct Scene {
     stage: Stage,
     donor: Server,
     peers: Peers,
+    /// Options of every process in the chain: each donor goes by its own deadlines.
+    deadlines: &'static [&'static str],
 }
 
 impl Scene {
-    fn new(deadlines: &[&str]) -> Scene {
+    fn new(deadlines: &'static [&'static str]) -> Scene {
         let stage = Stage::new();
         let donor = stage.serve(deadlines);
         let kinds = [
@@ -64,6 +66,7 @@ impl Scene {
             stage,
             donor,
             peers,
+            deadlines,
         }
     }
 
@@ -80,7 +83,7 @@ impl Scene {
     fn goes_on(&mut self) {
         self.donor.wait_line("takeover failed, we serve on");
         self.peers.echoes(4);
-        self.donor = self.stage.replace(&mut self.donor, &[]);
+        self.donor = self.stage.replace(&mut self.donor, self.deadlines);
         self.peers.echoes(4);
     }
 
@@ -108,7 +111,7 @@ fn any_state_taker_killed_50_times() {
 /// Stops the taker for longer than the donor waits. Every other one goes on after it was
 /// given up and leaves by itself; the rest stays stopped and is killed by the donor, whose
 /// next try it would poison.
-fn stop(moments: &[(&str, &[(Step, usize)])], deadlines: &[&str]) {
+fn stop(moments: &[(&str, &[(Step, usize)])], deadlines: &'static [&'static str]) {
     let mut scene = Scene::new(deadlines);
     for (name, moment) in moments {
         for time in 0..TIMES {
@@ -140,6 +143,6 @@ fn preload_taker_stopped_30_times() {
 
 #[test]
 fn freeze_taker_stopped_20_times() {
-    let short = ["--deadline", "freeze=300", "--deadline", "claim=300"];
-    stop(&MOMENTS[PRELOAD..], &short);
+    let short = &["--deadline", "freeze=300", "--deadline", "claim=300"];
+    stop(&MOMENTS[PRELOAD..], short);
 }

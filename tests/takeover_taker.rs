@@ -209,7 +209,7 @@ fn preload_listener_declined_is_refused() {
     assert_eq!(listener.len(), 1, "the listener leads");
     taker.ack_without(&batch, &listener);
     hear_out(taker, At::FirstBatch);
-    scene.donor.wait_line("a listener was declined");
+    scene.donor.wait_line("listener cannot be declined");
     scene.is_as_before();
     scene.end();
 }

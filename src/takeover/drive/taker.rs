@@ -513,8 +513,9 @@ impl TakerSide {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
             // Its end is seen on the channel some milliseconds before its pidfd tells; one
-            // that was told to stop says ABORT first.
-            Leaving::Eof | Leaving::Aborted
+            // that was told to stop says ABORT first, and the listener that we may be looking
+            // at just then is none any more.
+            Leaving::Eof | Leaving::Aborted | Leaving::Failed
                 if self.donor.dies_within(Duration::from_millis(100)) =>
             {
                 Ending::DonorDied

@@ -259,7 +259,7 @@ impl TakerSide {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
-                    Err(problem) => self.unusable(problem),
+                    Err(problem) => self.unusable_unless_aborted(problem),
                 },
                 Incoming::Empty => return Next::Keep,
                 Incoming::End => Event::Eof,
@@ -270,6 +270,36 @@ impl TakerSide {
             self.feed(app, cx, event);
         }
         Next::Again
+    }
+
+    /// What a donor sent before it stopped may be unusable by now, its listener above all.
+    /// Then it has said so since, and that is the truth of the matter.
+    fn unusable_unless_aborted(&mut self, problem: Problem) -> Event {
+        for _ in 0..RECORDS {
+            match self.post.receive() {
+                Incoming::Record(length) => {
+                    let buffer = self.post.take_buffer();
+                    let decoded = records::decode(&buffer[..length], self.post.fds.len());
+                    let aborted = match decoded {
+                        Ok((_, Record::Abort(abort))) => Some(self.aborted(abort.reason)),
+                        _ => None,
+                    };
+                    self.post.fds.clear();
+                    self.post.put_buffer(buffer);
+                    if let Some(event) = aborted {
+                        return event;
+                    }
+                }
+                Incoming::Broken(_) => {}
+                Incoming::Empty | Incoming::End | Incoming::Unreadable(_) => break,
+            }
+        }
+        self.unusable(problem)
+    }
+
+    fn aborted(&mut self, reason: &str) -> Event {
+        self.report.failure = format!("the donor ended the takeover: {reason}");
+        Event::Abort
     }
 
     fn understand<S: Application>(
@@ -335,10 +365,7 @@ impl TakerSide {
                 self.end = Some(end);
                 Event::End
             }
-            Record::Abort(abort) => {
-                self.report.failure = format!("the donor ended the takeover: {}", abort.reason);
-                Event::Abort
-            }
+            Record::Abort(abort) => self.aborted(abort.reason),
             Record::Welcome(_)
             | Record::Items(_)
             | Record::State(_)

@@ -166,7 +166,7 @@ pub enum Action {
     Orphan(Vec<ItemId>),
     /// Close the items' epoll set as a whole, then every item but these; never `shutdown`.
     Release(Vec<ItemId>),
-    /// Send the taker the SIGTERM that we got.
+    /// Send the taker the SIGTERM that we got, if there is one.
     PassTerm,
     /// Stop the service: we own and were told to.
     Stop,
@@ -287,7 +287,9 @@ impl Donor {
                 return (self, Vec::new());
             }
             State::Drain => vec![Action::Exit],
-            State::Done => Vec::new(),
+            // Released a moment ago, in the turn in which we leave. Whoever has stopped has
+            // nobody to pass it on to.
+            State::Done => vec![Action::PassTerm],
         };
         self.state = State::Done;
         (self, actions)
@@ -305,9 +307,11 @@ impl Donor {
             State::Drain | State::Done => {
                 self.stopping = false;
                 actions.insert(0, Action::PassTerm);
-                let (donor, mut leave) = self.term();
-                actions.append(&mut leave);
-                return (donor, actions);
+                if self.state == State::Drain {
+                    let (donor, mut leave) = self.term();
+                    actions.append(&mut leave);
+                    return (donor, actions);
+                }
             }
             State::AcceptChannel
             | State::Preload(_)

@@ -7,6 +7,10 @@ const DECLINED: ItemId = ItemId(2);
 
 /// A donor whose END is out; the taker has declined one of two items.
 fn awaiting_claim() -> Donor {
+    awaiting_claim_with(vec![DECLINED])
+}
+
+fn awaiting_claim_with(declined: Vec<ItemId>) -> Donor {
     let mut donor = Donor::default();
     let items = vec![(ITEM, Presence::Held), (DECLINED, Presence::Held)];
     let batch = Batch::Items {
@@ -18,9 +22,7 @@ fn awaiting_claim() -> Donor {
         Event::Fits { slots: 9 },
         Event::Changed(items),
         Event::Did(Outcome::Sent(batch)),
-        Event::Ack {
-            declined: vec![DECLINED],
-        },
+        Event::Ack { declined },
         Event::Drained,
         Event::Did(Outcome::Held),
         Event::Did(Outcome::Granted),
@@ -56,4 +58,12 @@ fn term_that_waited_for_the_outcome_ends_the_drain_too() {
     assert_eq!(actions.first(), Some(&Action::PassTerm));
     assert_eq!(actions.last(), Some(&Action::Exit));
     assert_eq!(donor.state(), &State::Done);
+}
+
+#[test]
+fn term_in_the_turn_of_the_release_is_passed_on() {
+    let (donor, _) = awaiting_claim_with(vec![]).step(Event::Active);
+    let (donor, actions) = donor.step(Event::Did(Outcome::Lost { dead: false }));
+    assert_eq!(actions.last(), Some(&Action::Exit));
+    assert_eq!(donor.term().1, [Action::PassTerm]);
 }

@@ -1,9 +1,9 @@
 //! Whether a descriptor is what its record says, and whether it can travel at all. Reads
-//! only, for the reasons that [`validate`](super::validate) gives.
+//! only, for the reasons that [`validate`] gives.
 //!
 //! | kind | must be | besides |
 //! |---|---|---|
-//! | listener, tcp peer | see [`validate`](super::validate) | |
+//! | listener, tcp peer | see [`validate`] | |
 //! | udp | an internet datagram socket | cookie, addresses, O_NONBLOCK |
 //! | packet, raw, netlink | a socket of that family or type | cookie, O_NONBLOCK |
 //! | tun | /dev/net/tun | O_NONBLOCK |

@@ -195,7 +195,7 @@ impl DonorSide {
                 continue;
             };
             if about.kind == ItemKind::Listener {
-                let what = "a listener was declined: nobody would accept".to_owned();
+                let what = "a listener cannot be declined: nobody would accept".to_owned();
                 return self.trouble(Cause::Strange, what);
             }
             let is_kind_matter =

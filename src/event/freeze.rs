@@ -132,7 +132,7 @@ impl<S> Cx<S> {
         for id in all {
             self.forget(id);
         }
-        self.lanes.item.timers.clear();
+        self.lanes.item.timers.retain(|_| false);
         self.lanes.item.deferred.clear();
         self.serve();
         Ok(())

@@ -114,6 +114,13 @@ impl<T> Slots<T> {
         Some((Key { slot, generation }, value))
     }
 
+    /// The same, to be changed.
+    pub(super) fn in_slot_mut(&mut self, slot: u32) -> Option<(Key, &mut T)> {
+        let value = self.entries.get_mut(slot as usize)?.as_mut()?;
+        let generation = self.generations[slot as usize];
+        Some((Key { slot, generation }, value))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.entries.iter().filter_map(|(index, value)| {
             // `insert` has checked that every index fits.

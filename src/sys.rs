@@ -6,6 +6,7 @@
 //!
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
+//! - [`wait_pidfd`]: the end of one child, and of no other
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
 //! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`has_tcp_ulp`],
@@ -14,7 +15,10 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,54 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Whether a child's status is collected, after which nobody can ask for it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collect {
+    /// It is; the process and its number are gone then.
+    Yes,
+    /// It is left for the next one who asks.
+    No,
+}
+
+/// How the child behind `pidfd` has ended; `None` while it runs (waitid(2), `P_PIDFD`). It
+/// neither waits nor touches any other child.
+///
+/// # Errors
+/// `ECHILD` if it is no child of this process, or was collected already.
+pub fn wait_pidfd(pidfd: BorrowedFd<'_>, collect: Collect) -> io::Result<Option<ExitStatus>> {
+    let collect = match collect {
+        Collect::Yes => 0,
+        Collect::No => libc::WNOWAIT,
+    };
+    // SAFETY: all zeroes is a valid siginfo_t, and what waitid leaves there if nobody has ended.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the call writes one siginfo_t, which outlives it, and the borrow keeps the
+    // descriptor open.
+    let done = unsafe {
+        libc::waitid(
+            libc::P_PIDFD,
+            pidfd.as_raw_fd().cast_unsigned(),
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG | collect,
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: for a child that has ended waitid fills in these two fields (waitid(2)), else
+    // both are the zeroes from above.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // As wait(2) puts it together, which is what std takes apart.
+    Ok(Some(ExitStatus::from_raw(match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    })))
 }
 
 /// Bytes that have arrived on a TCP connection and were not read yet.
@@ -263,6 +315,34 @@ mod tests {
         child.wait().unwrap();
         let error = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn end_of_a_child_is_collected_once_and_as_wait_tells_it() {
+        for (script, expected) in [("exit 3", 3 << 8), ("kill -9 $$", 9), ("kill -34 $$", 34)] {
+            let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pidfd = pidfd_open(child.id()).unwrap();
+            assert!(readable(&pidfd, 10_000));
+            for collect in [Collect::No, Collect::Yes] {
+                let status = wait_pidfd(pidfd.as_fd(), collect).unwrap();
+                assert_eq!(status, Some(ExitStatus::from_raw(expected)));
+            }
+            let error = wait_pidfd(pidfd.as_fd(), Collect::Yes).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+            child.wait().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn end_of_a_running_child_or_of_no_child_is_told() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pidfd = pidfd_open(child.id()).unwrap();
+        assert_eq!(wait_pidfd(pidfd.as_fd(), Collect::Yes).unwrap(), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let own = pidfd_open(std::process::id()).unwrap();
+        let error = wait_pidfd(own.as_fd(), Collect::No).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
     }
 
     #[test]

@@ -168,7 +168,7 @@ proptest! {
         batch in 1..6_usize,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut reactor = Reactor::new(Config { batch, budget: 3 }).unwrap();
+        let mut reactor = Reactor::new(Config { batch, budget: 3, ..Config::default() }).unwrap();
         let mut world = World::default();
         reactor.cx().track(true);
         for step in steps {

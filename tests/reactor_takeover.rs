@@ -156,7 +156,7 @@ fn nothing_of_an_item_runs_between_hold_and_resume() {
     for class in [Class::Item, Class::Handover] {
         cx.timer(class, "timer", past(), move |world: &mut World, _| {
             world.ran.push(match class {
-                Class::Item => "item timer",
+                Class::Item | Class::Local => "item timer",
                 Class::Handover => "handover timer",
             });
             None

@@ -10,9 +10,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use super::drain::Drain;
 use super::entry::{Pair, Slot};
 use super::freeze::{Phase, Then};
 use super::lane::{Lane, Lanes};
+use super::liveness::Liveness;
+use super::names::{Measure, Names};
 use super::slots::{Key, Slots};
 use super::source::Flags;
 use super::track::Changes;
@@ -25,6 +28,8 @@ const HANDOVER_ROOM: usize = 64;
 
 /// What to do with faults; see [`Cx::on_error`].
 pub(super) type ErrorHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>, Fault)>;
+/// What to do at the end of a turn; see [`Cx::on_turn_end`].
+pub(super) type TurnHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>)>;
 
 /// The reactor's verbs, as a callback gets them.
 ///
@@ -33,15 +38,20 @@ pub(super) type ErrorHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>, Fault)>;
 pub struct Cx<S> {
     // Fields are dropped in this order: the epoll sets close before their sources do.
     pub(super) lanes: Lanes<S>,
+    pub(super) liveness: Liveness<S>,
     pub(super) sources: Slots<Slot<S>>,
+    pub(super) names: Names,
     pub(super) changes: Changes,
     pub(super) phase: Phase<S>,
     /// To be called when the last item has gone.
     pub(super) empty: Option<Then<S>>,
+    pub(super) drain: Option<Drain<S>>,
     pub(super) config: Config,
     pub(super) now: Time,
     /// Number of the present turn.
     pub(super) turn: u32,
+    /// Of the source whose callback runs, else that of the configuration.
+    pub(super) budget: u32,
     /// The handover's set has, or may have, something to report.
     pub(super) handover_ready: bool,
     /// After a hold: nothing has proved yet which items were silent during it.
@@ -50,6 +60,8 @@ pub struct Cx<S> {
     pub(super) spin: Duration,
     pub(super) stopped: bool,
     pub(super) hook: Option<ErrorHook<S>>,
+    pub(super) turn_hook: Option<TurnHook<S>>,
+    pub(super) measure: Measure<S>,
     pub(super) stats: Stats,
 }
 
@@ -58,6 +70,7 @@ impl<S> Cx<S> {
         let config = Config {
             batch: config.batch.max(1),
             budget: config.budget.max(1),
+            ..config
         };
         let lanes = Lanes {
             item: Lane::new(config.batch)?,
@@ -66,18 +79,24 @@ impl<S> Cx<S> {
         lanes.item.poller.nest(&lanes.handover.poller)?;
         Ok(Cx {
             lanes,
+            liveness: Liveness::new(),
             sources: Slots::new(),
+            names: Names::new(),
             changes: Changes::default(),
             phase,
             empty: None,
+            drain: None,
+            now: config.clock.read(Time::ZERO),
+            budget: config.budget,
             config,
-            now: Time::now(),
             turn: 0,
             handover_ready: false,
             settling: false,
             spin: Duration::ZERO,
             stopped: false,
             hook: None,
+            turn_hook: None,
+            measure: Measure::default(),
             stats: Stats::default(),
         })
     }
@@ -87,9 +106,10 @@ impl<S> Cx<S> {
         self.now
     }
 
-    /// How often a callback may go on before it should return [`Next::Again`].
+    /// How often the callback that runs may go on before it should return [`Next::Again`]:
+    /// its source's own [budget](Spec::budget), or that of the [`Config`].
     pub fn budget(&self) -> u32 {
-        self.config.budget
+        self.budget
     }
 
     /// Adds a source with its callback. What is ready already is reported like any edge.
@@ -113,16 +133,18 @@ impl<S> Cx<S> {
         let fd = source.as_fd().as_raw_fd();
         let id = SourceId(self.sources.insert(Slot {
             entry: None,
-            name: spec.name,
+            name: self.names.id(spec.name),
             kind: TypeId::of::<T>,
             deadline: Key::DANGLING,
             fd,
             turn: self.turn,
+            budget: spec.budget.unwrap_or(self.config.budget).max(1),
             class: spec.class,
             interest: spec.interest,
             left: Flags::NONE,
             listed: false,
             noted: false,
+            intake: spec.intake,
         }));
         let lane = self.lanes.of(spec.class);
         self.stats.controls += 1;
@@ -131,6 +153,7 @@ impl<S> Cx<S> {
             return Err(AddError { source, error });
         }
         lane.sources += 1;
+        lane.locals += usize::from(spec.class == Class::Local);
         if let Some(slot) = self.sources.get_mut(id.0) {
             slot.entry = Some(Box::new(Pair { source, callback }));
         }
@@ -175,7 +198,8 @@ impl<S> Cx<S> {
 
     /// The name that the source was added with.
     pub fn name(&self, id: impl Into<SourceId>) -> Option<&'static str> {
-        self.sources.get(id.into().0).map(|slot| slot.name)
+        let slot = self.sources.get(id.into().0)?;
+        Some(self.names.name(slot.name))
     }
 
     /// Whether the source is an item or belongs to the handover.
@@ -238,6 +262,13 @@ impl<S> Cx<S> {
         self.hook = Some(Box::new(hook));
     }
 
+    /// Sets what is done at the very end of each turn that serves the items: after the deferred
+    /// calls, and before a hold begins. For what gathers during a turn, like output to be
+    /// flushed at once. The later hook counts; one that panics is gone.
+    pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Cx<S>) + 'static) {
+        self.turn_hook = Some(Box::new(hook));
+    }
+
     /// Ends [`Reactor::run`](super::Reactor::run) after this turn.
     pub fn stop(&mut self) {
         self.stopped = true;
@@ -286,6 +317,8 @@ impl<S> Cx<S> {
         let lane = self.lanes.of(slot.class);
         lane.deadlines.remove(slot.deadline);
         lane.sources -= 1;
+        lane.locals -= usize::from(slot.class == Class::Local);
+        self.names.left(id.0, slot.name);
         Some(slot)
     }
 }

@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
+use super::names::NameId;
 use super::slots::Key;
 use super::source::{Event, Flags, Interest, Next};
 use super::{Class, Cx};
@@ -56,7 +57,7 @@ where
 pub(super) struct Slot<S> {
     /// `None` while its callback runs.
     pub(super) entry: Option<Box<dyn Entry<S>>>,
-    pub(super) name: &'static str,
+    pub(super) name: NameId,
     /// The type of the source; a function, because a `TypeId` itself is twice as large.
     pub(super) kind: fn() -> TypeId,
     /// Its node in the deadlines of its class; dangling until one is set.
@@ -66,6 +67,8 @@ pub(super) struct Slot<S> {
     /// The turn of its last event, or in which it was added or watched for something else: what
     /// that has to report, only a later wait can tell.
     pub(super) turn: u32,
+    /// How often its callback may go on.
+    pub(super) budget: u32,
     pub(super) class: Class,
     pub(super) interest: Interest,
     /// What it was left with when its budget was used up; none: it is not to be resumed.
@@ -74,6 +77,8 @@ pub(super) struct Slot<S> {
     pub(super) listed: bool,
     /// It is in the list of changes.
     pub(super) noted: bool,
+    /// It only brings in new work, and ends when a drain begins.
+    pub(super) intake: bool,
 }
 
 const _: () = assert!(size_of::<Option<Slot<()>>>() <= 64);

@@ -24,7 +24,7 @@ use std::io;
 use std::time::Duration;
 
 use super::poller::Poller;
-use super::{Class, Cx, SourceId, Time};
+use super::{Class, Clock, Cx, SourceId, Time};
 
 /// Who is served.
 pub(super) enum Phase<S> {
@@ -89,8 +89,7 @@ impl<S> Cx<S> {
         let mut discarded = 0;
         for _ in 0..self.lanes.item.waits_for_all() {
             let waited = self.wait(Class::Item, Some(Time::ZERO))?;
-            self.lanes.item.poller.discard();
-            discarded += waited.events;
+            discarded += self.discard();
             if !waited.full {
                 break;
             }
@@ -98,11 +97,25 @@ impl<S> Cx<S> {
         Ok(discarded)
     }
 
-    /// Gives up all items but those in `keep`, and goes on serving these. The epoll set closes
+    /// Forgets what the last wait has found; returns how many events that were. Those of local
+    /// sources are nobody else's, and are kept in the resume queue.
+    fn discard(&mut self) -> usize {
+        let mut discarded = 0;
+        while let Some(event) = self.lanes.item.poller.reported.pop_front() {
+            if self.class(event.id) == Some(Class::Local) {
+                self.leave(event.id, event.flags);
+            } else {
+                discarded += 1;
+            }
+        }
+        discarded
+    }
+
+    /// Gives up all items but those in `keep`, and goes on serving these and what is local. The epoll set closes
     /// first and as a whole: a descriptor whose copy lives on in another process could be taken
     /// out of it no more, and would wake this one for ever (epoll(7), Q6). Then the sources
-    /// are dropped, with the timers and deferred calls of the item class. Ids of `keep` that
-    /// name no item are ignored.
+    /// are dropped, with the timers and deferred calls of the items. Ids of `keep` that name no
+    /// item are ignored.
     ///
     /// # Errors
     /// If no new epoll set can be made for what is kept (`EMFILE`, `ENOMEM`); then nothing at
@@ -110,10 +123,14 @@ impl<S> Cx<S> {
     pub fn release(&mut self, keep: &[SourceId]) -> io::Result<()> {
         let fresh = Poller::new(self.config.batch)?;
         fresh.nest(&self.lanes.handover.poller)?;
+        self.liveness.watch_in(&fresh)?;
         let mut kept = Vec::with_capacity(keep.len());
-        for &id in keep {
+        let locals = self.sources.iter();
+        let locals = locals.filter(|(_, slot)| slot.class == Class::Local);
+        let locals: Vec<SourceId> = locals.map(|(key, _)| SourceId(key)).collect();
+        for &id in keep.iter().chain(&locals) {
             let slot = self.sources.get(id.0);
-            if let Some(slot) = slot.filter(|slot| slot.class == Class::Item) {
+            if let Some(slot) = slot.filter(|slot| slot.class != Class::Handover) {
                 self.stats.controls += 1;
                 match fresh.add(slot.fd, id, slot.interest) {
                     // Named twice.
@@ -132,7 +149,9 @@ impl<S> Cx<S> {
         for id in all {
             self.forget(id);
         }
-        self.lanes.item.timers.retain(|_| false);
+        let timers = &mut self.lanes.item.timers;
+        timers.retain(|timer| timer.class == Class::Local);
+        self.liveness.timers.retain(|_| false);
         self.lanes.item.deferred.clear();
         self.serve();
         Ok(())
@@ -151,12 +170,17 @@ impl<S> Cx<S> {
         self.spin = longest;
     }
 
-    /// The last stage of a turn: begins a hold that was asked for.
+    /// The last stage of a turn: sees whether the items have gone, and begins a hold that was
+    /// asked for.
     pub(super) fn end_turn(&mut self, state: &mut S) -> io::Result<()> {
-        if self.items_len() == 0
-            && let Some(then) = self.empty.take()
-        {
-            then(state, self);
+        if !self.is_held() {
+            self.run_turn_hook(state);
+        }
+        if self.items_len() == 0 {
+            if let Some(then) = self.empty.take() {
+                then(state, self);
+            }
+            self.end_drain(state);
         }
         if !matches!(self.phase, Phase::Wanted(_)) {
             return Ok(());
@@ -168,6 +192,7 @@ impl<S> Cx<S> {
                 break;
             }
         }
+        self.run_turn_hook(state);
         self.tick();
         // An item called back in the sweep may have cancelled the hold, or asked anew.
         match std::mem::replace(&mut self.phase, Phase::Held) {
@@ -180,7 +205,7 @@ impl<S> Cx<S> {
     /// Waits awake, if that was asked for; whether something came.
     pub(super) fn spin(&mut self, until: Option<Time>) -> io::Result<bool> {
         let longest = std::mem::take(&mut self.spin);
-        if longest.is_zero() {
+        if longest.is_zero() || self.config.clock == Clock::Manual {
             return Ok(false);
         }
         let end = Time::now() + longest;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-use super::Class;
 use super::slots::Key;
 
 /// Names a source for the whole life of its reactor: no other source ever gets the same.
@@ -87,13 +86,23 @@ impl<T> fmt::Debug for Handle<T> {
 /// Names a timer, with the same promise as [`SourceId`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerId {
-    pub(super) class: Class,
+    pub(super) set: TimerSet,
     pub(super) key: Key,
+}
+
+/// Where a timer is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum TimerSet {
+    /// Of the item lane: items and what is local.
+    Item,
+    Handover,
+    /// Due to the microsecond.
+    Liveness,
 }
 
 impl fmt::Debug for TimerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (slot, generation) = (self.key.slot(), self.key.to_bits() >> 32);
-        write!(f, "TimerId({:?} {slot}.{generation})", self.class)
+        write!(f, "TimerId({:?} {slot}.{generation})", self.set)
     }
 }

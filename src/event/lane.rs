@@ -4,31 +4,35 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::id::SourceId;
+use super::names::NameId;
 use super::poller::Poller;
 use super::time::Time;
 use super::timers::Timers;
 use super::{Class, Cx};
 
-/// A timer's callback: returns when to run next.
-pub(super) type TimerCallback<S> = Box<dyn FnMut(&mut S, &mut Cx<S>) -> Option<Time>>;
+/// A timer's callback: gets when it was due, returns when to run next.
+pub(super) type TimerCallback<S> = Box<dyn FnMut(&mut S, &mut Cx<S>, Time) -> Option<Time>>;
 /// A call that runs once, at the end of a turn.
 pub(super) type Deferred<S> = Box<dyn FnOnce(&mut S, &mut Cx<S>)>;
 
 /// A timer of the application.
 pub(super) struct Timer<S> {
-    pub(super) name: &'static str,
+    pub(super) name: NameId,
+    pub(super) class: Class,
     /// `None` while it runs.
     pub(super) callback: Option<TimerCallback<S>>,
 }
 
+/// One set with all that waits beside it. What is [local](Class::Local) is in that of the items.
 pub(super) struct Lane<S> {
     pub(super) poller: Poller,
     pub(super) timers: Timers<Timer<S>>,
     pub(super) deadlines: Timers<SourceId>,
     pub(super) resume: VecDeque<SourceId>,
     pub(super) deferred: VecDeque<Deferred<S>>,
-    /// How many sources are in the set.
+    /// How many sources are in the set, and how many of them are local.
     pub(super) sources: usize,
+    pub(super) locals: usize,
     pub(super) silence: Silence,
 }
 
@@ -41,6 +45,7 @@ impl<S> Lane<S> {
             resume: VecDeque::new(),
             deferred: VecDeque::new(),
             sources: 0,
+            locals: 0,
             silence: Silence::default(),
         })
     }
@@ -72,14 +77,14 @@ pub(super) struct Lanes<S> {
 impl<S> Lanes<S> {
     pub(super) fn of(&mut self, class: Class) -> &mut Lane<S> {
         match class {
-            Class::Item => &mut self.item,
+            Class::Item | Class::Local => &mut self.item,
             Class::Handover => &mut self.handover,
         }
     }
 
     pub(super) fn get(&self, class: Class) -> &Lane<S> {
         match class {
-            Class::Item => &self.item,
+            Class::Item | Class::Local => &self.item,
             Class::Handover => &self.handover,
         }
     }

@@ -71,13 +71,20 @@
 //! - Once everything is set up, a turn is one wait: no `epoll_ctl`, no allocation.
 
 mod accept;
+mod child;
+mod clock;
 mod cx;
 mod dispatch;
+mod drain;
+mod dump;
 mod entry;
 mod error;
 mod freeze;
 mod id;
 mod lane;
+mod liveness;
+mod names;
+mod periodic;
 mod poller;
 mod reactor;
 mod signals;
@@ -89,18 +96,25 @@ mod timers;
 mod timing;
 mod track;
 mod turn;
+mod waker;
 
 pub use accept::{AcceptFailure, Backoff};
+pub use child::{Child, Exit};
+pub use clock::Clock;
 pub use cx::Cx;
+pub use dump::{ArmedSource, ArmedTimer, Dump};
 pub use error::{AddError, Fault};
 pub use id::{Handle, SourceId, TimerId};
+pub use names::{NameStats, Slow};
+pub use periodic::{Drift, Tick};
 pub use reactor::Reactor;
 pub use signals::{SignalInfo, Signals};
 pub use source::{Event, Interest, Next, Spec};
 pub use stats::Stats;
 pub use time::Time;
+pub use waker::{WakeSource, Waker};
 
-/// How much a turn may do.
+/// How much a turn may do, and what time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Events of items that one wait may return, at least 1. A larger batch costs fewer
@@ -109,14 +123,17 @@ pub struct Config {
     /// How often a source may go on (reads, writes, accepts) before it lets the others run;
     /// what [`Cx::budget`] returns.
     pub budget: u32,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 impl Default for Config {
-    /// 1024 events a wait, 16 goes a source.
+    /// 1024 events a wait, 16 goes a source, the kernel's clock.
     fn default() -> Config {
         Config {
             batch: 1024,
             budget: 16,
+            clock: Clock::Real,
         }
     }
 }
@@ -128,4 +145,7 @@ pub enum Class {
     Item,
     /// Carries out the handover (channel, its deadlines, signals), and goes on during a hold.
     Handover,
+    /// Stays with this process (wakers, children), and is nothing that a takeover moves or asks
+    /// for; else as an item: it sleeps during a hold.
+    Local,
 }

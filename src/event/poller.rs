@@ -18,8 +18,9 @@ use super::id::SourceId;
 use super::source::{Event, Flags, Interest};
 use super::time::Time;
 
-/// A token that is no [`SourceId`]: those have a top bit of 0.
+/// What is in no table has a token that is no [`SourceId`]: those have a top bit of 0.
 const NESTED: Token = Token(1 << (usize::BITS - 1));
+const ALARM: Token = Token(NESTED.0 + 1);
 
 // A token has to hold a SourceId.
 const _: () = assert!(usize::BITS == 64);
@@ -79,6 +80,16 @@ impl Poller {
         registry.register(&mut SourceFd(&fd), NESTED, mio::Interest::READABLE)
     }
 
+    /// Watches a descriptor that does nothing but end a wait.
+    pub(super) fn add_alarm(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(
+            &mut SourceFd(&fd.as_raw_fd()),
+            ALARM,
+            mio::Interest::READABLE,
+        )
+    }
+
     /// Waits for events until a point in time: [`Time::ZERO`] only looks, `None` has no end.
     /// It never returns early, and up to a millisecond late: mio rounds up to what
     /// epoll_wait(2) takes.
@@ -98,11 +109,6 @@ impl Poller {
         Ok(self.collect())
     }
 
-    /// Forgets what the last wait found.
-    pub(super) fn discard(&mut self) {
-        self.reported.clear();
-    }
-
     fn collect(&mut self) -> Waited {
         let mut waited = Waited {
             events: 0,
@@ -114,9 +120,11 @@ impl Poller {
             // each time, and does not walk through all of the ring's.
             self.reported.clear();
         }
+        let mut found = 0;
         for event in &self.events {
-            if event.token() == NESTED {
-                waited.nested = true;
+            found += 1;
+            if event.token().0 >= NESTED.0 {
+                waited.nested |= event.token() == NESTED;
                 continue;
             }
             waited.events += 1;
@@ -125,7 +133,7 @@ impl Poller {
                 flags: Flags::of(event),
             });
         }
-        waited.full = waited.events + usize::from(waited.nested) == self.room();
+        waited.full = found == self.room();
         waited
     }
 }

@@ -10,7 +10,7 @@ use super::{Config, Cx, Time};
 
 /// A single-threaded event loop over an application's state `S`; see the [module](super).
 pub struct Reactor<S> {
-    cx: Cx<S>,
+    pub(super) cx: Cx<S>,
 }
 
 impl<S> Reactor<S> {
@@ -54,6 +54,7 @@ impl<S> Reactor<S> {
     /// `None` if only the descriptor tells.
     pub fn wake_time(&mut self) -> Option<Time> {
         self.cx.tick();
+        self.cx.set_alarm();
         self.cx.wake_time(self.cx.is_held(), None)
     }
 

@@ -20,10 +20,13 @@ pub struct Spec {
     pub(super) class: Class,
     pub(super) interest: Interest,
     pub(super) deadline: Option<Time>,
+    pub(super) budget: Option<u32>,
+    pub(super) intake: bool,
 }
 
 impl Spec {
-    /// An item, watched for reading, without a deadline. The name is for logs and faults.
+    /// An item, watched for reading, without a deadline. The name is for logs, faults and
+    /// [statistics](super::Cx::stats_by_name), one for each kind of source.
     pub const fn item(name: &'static str) -> Spec {
         Spec::of(Class::Item, name)
     }
@@ -31,6 +34,11 @@ impl Spec {
     /// A source of the handover, else as [`Spec::item`].
     pub const fn handover(name: &'static str) -> Spec {
         Spec::of(Class::Handover, name)
+    }
+
+    /// A source that stays with this process, else as [`Spec::item`].
+    pub const fn local(name: &'static str) -> Spec {
+        Spec::of(Class::Local, name)
     }
 
     /// The same, watched for `interest`.
@@ -46,12 +54,32 @@ impl Spec {
         }
     }
 
+    /// The same, with a budget of its own in place of [`Config::budget`](super::Config); 0
+    /// counts as 1.
+    pub const fn budget(self, budget: u32) -> Spec {
+        Spec {
+            budget: Some(budget),
+            ..self
+        }
+    }
+
+    /// The same, as one that only brings in new work, like a listener: it ends when a
+    /// [drain](super::Cx::drain) begins.
+    pub const fn intake(self) -> Spec {
+        Spec {
+            intake: true,
+            ..self
+        }
+    }
+
     const fn of(class: Class, name: &'static str) -> Spec {
         Spec {
             name,
             class,
             interest: Interest::Read,
             deadline: None,
+            budget: None,
+            intake: false,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The verbs of a reactor: I/O deadlines, timers and deferred calls.
 
+use super::id::TimerSet;
 use super::lane::Timer;
 use super::slots::Key;
+use super::timers::Timers;
 use super::{Class, Cx, SourceId, Time, TimerId};
 
 impl<S> Cx<S> {
@@ -42,39 +44,39 @@ impl<S> Cx<S> {
     /// Runs `callback` at a time, or in the next turn if that is past. The callback returns
     /// when to run again, or `None` to end its timer. Timers of the same time run in the order
     /// in which they were armed, up to a millisecond late and never early.
-    pub fn timer<F>(&mut self, class: Class, name: &'static str, at: Time, callback: F) -> TimerId
+    pub fn timer<F>(
+        &mut self,
+        class: Class,
+        name: &'static str,
+        at: Time,
+        mut callback: F,
+    ) -> TimerId
     where
         F: FnMut(&mut S, &mut Cx<S>) -> Option<Time> + 'static,
     {
-        let timer = Timer {
-            name,
-            callback: Some(Box::new(callback)),
-        };
-        let key = self.lanes.of(class).timers.add(at, timer);
-        TimerId { class, key }
+        self.timer_at(class, name, at, move |state, cx, _due| callback(state, cx))
     }
 
     /// Moves a timer; a firing that is due and was not run yet is replaced. False if it has
     /// ended. Within its own callback the returned value counts.
     pub fn rearm(&mut self, timer: TimerId, at: Time) -> bool {
-        self.lanes.of(timer.class).timers.arm(timer.key, at)
+        self.timers_mut(timer.set).arm(timer.key, at)
     }
 
     /// Ends a timer, at once, its own callback included; false if it has ended already.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
-        let timers = &mut self.lanes.of(timer.class).timers;
-        timers.remove(timer.key).is_some()
+        self.timers_mut(timer.set).remove(timer.key).is_some()
     }
 
     /// When a timer runs; `None` if it has ended or is running.
     pub fn due(&self, timer: TimerId) -> Option<Time> {
-        self.lanes.get(timer.class).timers.due(timer.key)
+        self.timers(timer.set).due(timer.key)
     }
 
     /// The name that a timer was made with.
     pub fn timer_name(&self, timer: TimerId) -> Option<&'static str> {
-        let timers = &self.lanes.get(timer.class).timers;
-        timers.value(timer.key).map(|timer| timer.name)
+        let timer = self.timers(timer.set).value(timer.key)?;
+        Some(self.names.name(timer.name))
     }
 
     /// Runs `call` at the end of this turn, or of the next one if this turn is running its
@@ -86,5 +88,45 @@ impl<S> Cx<S> {
     /// As [`Cx::defer`], and goes on during a hold.
     pub fn defer_handover(&mut self, call: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         self.lanes.handover.deferred.push_back(Box::new(call));
+    }
+
+    /// A timer that is told when it was due.
+    pub(super) fn timer_at<F>(
+        &mut self,
+        class: Class,
+        name: &'static str,
+        at: Time,
+        callback: F,
+    ) -> TimerId
+    where
+        F: FnMut(&mut S, &mut Cx<S>, Time) -> Option<Time> + 'static,
+    {
+        let timer = Timer {
+            name: self.names.id(name),
+            class,
+            callback: Some(Box::new(callback)),
+        };
+        let set = match class {
+            Class::Item | Class::Local => TimerSet::Item,
+            Class::Handover => TimerSet::Handover,
+        };
+        let key = self.timers_mut(set).add(at, timer);
+        TimerId { set, key }
+    }
+
+    pub(super) fn timers(&self, set: TimerSet) -> &Timers<Timer<S>> {
+        match set {
+            TimerSet::Item => &self.lanes.item.timers,
+            TimerSet::Handover => &self.lanes.handover.timers,
+            TimerSet::Liveness => &self.liveness.timers,
+        }
+    }
+
+    pub(super) fn timers_mut(&mut self, set: TimerSet) -> &mut Timers<Timer<S>> {
+        match set {
+            TimerSet::Item => &mut self.lanes.item.timers,
+            TimerSet::Handover => &mut self.lanes.handover.timers,
+            TimerSet::Liveness => &mut self.liveness.timers,
+        }
     }
 }

@@ -61,7 +61,7 @@ impl<S> Cx<S> {
 
     /// How many items there are.
     pub fn items_len(&self) -> usize {
-        self.lanes.item.sources
+        self.lanes.item.sources - self.lanes.item.locals
     }
 
     fn forget_changes(&mut self, mut each: impl FnMut(SourceId)) {

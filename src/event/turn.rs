@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use super::id::TimerSet;
 use super::poller::Waited;
 use super::source::Flags;
-use super::{Class, Cx, Event, Time, TimerId};
+use super::{Class, Clock, Cx, Event, Time, TimerId};
 
 impl<S> Cx<S> {
     /// The whole of it. A hold or a resume asked for on the way begins with the next turn.
@@ -16,6 +17,7 @@ impl<S> Cx<S> {
         } else {
             &[Class::Handover, Class::Item]
         };
+        self.budget = self.config.budget;
         self.turn = self.turn.wrapping_add(1);
         self.stats.turns += 1;
         // What is put there from here on waits for the next turn.
@@ -26,8 +28,10 @@ impl<S> Cx<S> {
 
         self.wait_for_work(held, longest)?;
         self.run_handover(state, held)?;
-        for &class in awake {
-            self.run_timers(state, class);
+        self.run_timers(state, TimerSet::Handover);
+        if !held && !self.settling {
+            self.run_timers(state, TimerSet::Liveness);
+            self.run_timers(state, TimerSet::Item);
         }
         if !held {
             self.run_batch(state, Class::Item);
@@ -70,7 +74,7 @@ impl<S> Cx<S> {
 
     /// Reads the clock for this turn.
     pub(super) fn tick(&mut self) {
-        self.now = self.now.max(Time::now());
+        self.now = self.config.clock.read(self.now);
     }
 
     /// Until when to wait: not at all if something is queued, and never beyond a deadline.
@@ -81,22 +85,31 @@ impl<S> Cx<S> {
         if queued || longest == Some(Duration::ZERO) {
             return Some(Time::ZERO);
         }
-        let item = if held { None } else { item.next_due() };
-        let longest = longest.map(|longest| Time::now() + longest);
-        let ends = [item, handover.next_due(), longest];
+        let (item, liveness) = if held {
+            (None, None)
+        } else {
+            (item.next_due(), self.liveness.timers.next_due())
+        };
+        let clock = self.config.clock;
+        let longest = longest.map(|longest| clock.read(self.now) + longest);
+        let ends = [liveness, item, handover.next_due(), longest];
         let first = ends.into_iter().flatten().min();
         // A deadline of the past needs no clock to know that.
         first.map(|at| if at <= self.now { Time::ZERO } else { at })
     }
 
     fn wait_for_work(&mut self, held: bool, longest: Option<Duration>) -> io::Result<()> {
-        let until = self.wake_time(held, longest);
+        let until = match self.config.clock {
+            Clock::Real => self.wake_time(held, longest),
+            Clock::Manual => Some(Time::ZERO),
+        };
         if held {
             let spun = until != Some(Time::ZERO) && self.spin(until)?;
             if !spun {
                 self.wait(Class::Handover, until)?;
             }
         } else {
+            self.set_alarm();
             self.wait(Class::Item, until)?;
         }
         self.tick();
@@ -122,14 +135,12 @@ impl<S> Cx<S> {
         Ok(())
     }
 
-    fn run_timers(&mut self, state: &mut S, class: Class) {
-        if class == Class::Item && self.settling {
-            return;
-        }
-        for _ in 0..self.lanes.of(class).timers.expire(self.now) {
-            if let Some(expired) = self.lanes.of(class).timers.pop_expired() {
+    fn run_timers(&mut self, state: &mut S, set: TimerSet) {
+        let now = self.now;
+        for _ in 0..self.timers_mut(set).expire(now) {
+            if let Some(expired) = self.timers_mut(set).pop_expired() {
                 let key = expired.key;
-                self.run_timer(state, TimerId { class, key });
+                self.run_timer(state, TimerId { set, key });
             }
         }
     }
@@ -154,8 +165,9 @@ impl<S> Cx<S> {
             if busy {
                 deadlines.put_back(expired);
             } else {
+                let due = deadlines.due(expired.key).unwrap_or(judged);
                 deadlines.disarm(expired.key);
-                self.dispatch_timeout(state, id);
+                self.dispatch_timeout(state, id, due);
             }
         }
     }

@@ -1,0 +1,112 @@
+//! Child processes as a source: each by a descriptor of its own, and no other is ever waited
+//! for.
+//!
+//! A pidfd (pidfd_open(2)) becomes readable when its process has ended, and waitid(2) with
+//! `P_PIDFD` collects exactly that one. `SIGCHLD` and waitpid(-1) stay with whoever uses them:
+//! the children of a library beside this one are not taken from it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{self, ExitStatus};
+
+use super::{AddError, Cx, Handle, Next, Spec};
+use crate::sys;
+
+/// A running child process, to be [added](Cx::child) to a reactor.
+///
+/// Dropped, it leaves its process alone: that goes on, and once it has ended it remains a
+/// zombie until somebody collects it or the parent ends.
+#[derive(Debug)]
+pub struct Child {
+    pidfd: OwnedFd,
+    pid: u32,
+}
+
+/// How a child has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It has exited, or was ended by a signal.
+    Status(ExitStatus),
+    /// It has ended, and somebody else has collected its status: a waitpid(-1) elsewhere in this
+    /// process, or the kernel, because `SIGCHLD` is ignored (waitpid(2), "NOTES").
+    Collected,
+}
+
+impl Child {
+    /// The process that std has started. Take its pipes out as usual; from here on its exit
+    /// belongs to this value, so that std's `wait` fails, and its `kill` may hit another
+    /// process that got the same number: use [`Child::signal`].
+    ///
+    /// # Errors
+    /// As [`Child::from_pid`]: in particular if it was waited for already.
+    pub fn of(child: &process::Child) -> io::Result<Child> {
+        Child::from_pid(child.id())
+    }
+
+    /// The child with this process id. It must not have been waited for, or the number may be
+    /// that of another child by now.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is no such process, `ECHILD` if it is no child of this one, `EMFILE`.
+    pub fn from_pid(pid: u32) -> io::Result<Child> {
+        let pidfd = sys::pidfd_open(pid)?;
+        sys::wait_pidfd(pidfd.as_fd(), sys::Collect::No)?;
+        Ok(Child { pidfd, pid })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends it a signal, and never anyone else.
+    ///
+    /// # Errors
+    /// `ESRCH` if it has ended and was collected, `EINVAL` for a number that is no signal,
+    /// `EPERM` if it has changed its user since.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        sys::pidfd_send_signal(self.pidfd.as_fd(), number)
+    }
+
+    /// How it has ended; `None` while it runs.
+    fn exit(&self) -> io::Result<Option<Exit>> {
+        match sys::wait_pidfd(self.pidfd.as_fd(), sys::Collect::Yes) {
+            Ok(status) => Ok(status.map(Exit::Status)),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Some(Exit::Collected)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl<S> Cx<S> {
+    /// Calls `then` once `child` has ended, with how, and lets go of it. It is a
+    /// [local](super::Class::Local) source: during a hold its end waits. [`Cx::take`] gives it
+    /// back running, [`Cx::get`] lends it to be [signalled](Child::signal). A deadline is not
+    /// for it: use a timer.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says, together with the child; see [`AddError`].
+    pub fn child(
+        &mut self,
+        name: &'static str,
+        child: Child,
+        then: impl FnOnce(&mut S, &mut Cx<S>, Exit) + 'static,
+    ) -> Result<Handle<Child>, AddError<Child>> {
+        let mut then = Some(then);
+        self.add(Spec::local(name), child, move |child, state, cx, _event| {
+            let Some(exit) = child.exit()? else {
+                return Ok(Next::Keep);
+            };
+            if let Some(then) = then.take() {
+                then(state, cx, exit);
+            }
+            Ok(Next::End)
+        })
+    }
+}

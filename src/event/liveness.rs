@@ -42,20 +42,24 @@ impl<S> Liveness<S> {
         alarm.map_or(Ok(()), |alarm| poller.add_alarm(alarm.as_fd()))
     }
 
-    /// Sees to it that the alarm goes off by the time of the next timer.
-    fn set(&mut self, now: Time) {
-        let Some(alarm) = &self.alarm else { return };
+    /// Sees to it that the alarm goes off by the time of the next timer; whether it had to be
+    /// set for that.
+    fn set(&mut self, now: Time) -> bool {
+        let Some(alarm) = &self.alarm else {
+            return false;
+        };
         let Some(due) = self.timers.next_due() else {
-            return;
+            return false;
         };
         let goes_off = now < self.set && self.set <= due;
         if due <= now || goes_off {
-            return;
+            return false;
         }
         let time = Expiration::OneShot(Duration::from_nanos(due.as_ns()).into());
         // It fails for no time on the clock; should it, the wait ends a millisecond late.
         let done = alarm.set(time, TimerSetTimeFlags::TFD_TIMER_ABSTIME);
         self.set = if done.is_ok() { due } else { Time::ZERO };
+        true
     }
 }
 
@@ -98,7 +102,7 @@ impl<S> Cx<S> {
     pub(super) fn set_alarm(&mut self) {
         if self.config.clock == Clock::Real {
             let now = self.now;
-            self.liveness.set(now);
+            self.stats.alarms += u64::from(self.liveness.set(now));
         }
     }
 }

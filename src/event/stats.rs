@@ -24,6 +24,8 @@ pub struct Stats {
     pub budget_hits: u64,
     /// Timers run.
     pub timers_fired: u64,
+    /// Calls of timerfd_settime(2), for liveness timers.
+    pub alarms: u64,
     /// I/O deadlines that passed in silence.
     pub deadlines_fired: u64,
     /// Deferred calls run.

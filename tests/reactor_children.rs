@@ -133,7 +133,6 @@ fn child_taken_out_is_told_to_nobody_and_can_be_waited_for() {
 }
 
 #[test]
-#[expect(clippy::zombie_processes, reason = "the reactor waits for it")]
 fn child_that_ends_during_a_hold_is_told_after_it() {
     let mut reactor = reactor(16);
     let mut ended = Ended::new();

@@ -72,21 +72,22 @@ impl<S> Cx<S> {
             budget: config.budget.max(1),
             ..config
         };
+        let now = config.clock.read(Time::ZERO);
         let lanes = Lanes {
-            item: Lane::new(config.batch)?,
-            handover: Lane::new(HANDOVER_ROOM)?,
+            item: Lane::new(config.batch, now)?,
+            handover: Lane::new(HANDOVER_ROOM, now)?,
         };
         lanes.item.poller.nest(&lanes.handover.poller)?;
         Ok(Cx {
             lanes,
-            liveness: Liveness::new(),
+            liveness: Liveness::new(now),
             sources: Slots::new(),
             names: Names::new(),
             changes: Changes::default(),
             phase,
             empty: None,
             drain: None,
-            now: config.clock.read(Time::ZERO),
+            now,
             budget: config.budget,
             config,
             turn: 0,

@@ -37,11 +37,11 @@ pub(super) struct Lane<S> {
 }
 
 impl<S> Lane<S> {
-    pub(super) fn new(room: usize) -> io::Result<Lane<S>> {
+    pub(super) fn new(room: usize, now: Time) -> io::Result<Lane<S>> {
         Ok(Lane {
             poller: Poller::new(room)?,
-            timers: Timers::new(),
-            deadlines: Timers::new(),
+            timers: Timers::new(now),
+            deadlines: Timers::new(now),
             resume: VecDeque::new(),
             deferred: VecDeque::new(),
             sources: 0,

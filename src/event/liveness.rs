@@ -28,9 +28,9 @@ pub(super) struct Liveness<S> {
 }
 
 impl<S> Liveness<S> {
-    pub(super) fn new() -> Liveness<S> {
+    pub(super) fn new(now: Time) -> Liveness<S> {
         Liveness {
-            timers: Timers::new(),
+            timers: Timers::new(now),
             alarm: None,
             set: Time::ZERO,
         }

@@ -2,7 +2,7 @@
 //!
 //! A key is a slot and a generation of it. Slots are used again, latest first; each use has a
 //! generation of its own, so that the key of something removed fits nothing ever after. The
-//! slab crate gives slots but no generations, these stand beside it.
+//! slab crate gives slots but no generations, these lie in its entries.
 //!
 //! Invariants:
 //! - a generation is 1 up to [`GENERATIONS`]; 0 is never given out, nor is the top bit, so that
@@ -55,17 +55,24 @@ impl Key {
 /// The table.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    /// `None` is a slot whose generations are used up.
-    entries: Slab<Option<T>>,
-    /// Of each slot the generation of its present use, or of its next one.
-    generations: Vec<u32>,
+    entries: Slab<Entry<T>>,
+    /// Of each slot the generation of its next use: asked for on insertion only.
+    next: Vec<u32>,
+}
+
+/// A slot in use. Its generation lies beside the value, to be found in the same cache line.
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    /// `None` if the slot's generations are used up.
+    value: Option<T>,
 }
 
 impl<T> Slots<T> {
     pub(super) fn new() -> Slots<T> {
         Slots {
             entries: Slab::new(),
-            generations: Vec::new(),
+            next: Vec::new(),
         }
     }
 
@@ -74,65 +81,66 @@ impl<T> Slots<T> {
     /// # Panics
     /// With 2³² values in the table.
     pub(super) fn insert(&mut self, value: T) -> Key {
-        let index = self.entries.insert(Some(value));
-        if index == self.generations.len() {
-            self.generations.push(1);
+        let vacant = self.entries.vacant_entry();
+        let index = vacant.key();
+        if index == self.next.len() {
+            self.next.push(1);
         }
+        let generation = self.next[index];
+        self.next[index] += 1;
+        vacant.insert(Entry {
+            generation,
+            value: Some(value),
+        });
         Key {
             slot: u32::try_from(index).expect("memory ends before 2^32 slots"),
-            generation: self.generations[index],
+            generation,
         }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
-        self.occupied(key)
-            .and_then(|index| self.entries.get(index))
-            .and_then(Option::as_ref)
+        let entry = self.entries.get(key.slot as usize)?;
+        let entry = (entry.generation == key.generation).then_some(entry)?;
+        entry.value.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.occupied(key)
-            .and_then(|index| self.entries.get_mut(index))
-            .and_then(Option::as_mut)
+        let entry = self.entries.get_mut(key.slot as usize)?;
+        let entry = (entry.generation == key.generation).then_some(entry)?;
+        entry.value.as_mut()
     }
 
     /// Takes a value out; its key fits nothing from here on.
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        let index = self.occupied(key)?;
-        let value = self.entries.get_mut(index)?.take()?;
-        if self.generations[index] < GENERATIONS {
-            self.generations[index] += 1;
-            self.entries.remove(index);
+        self.get(key)?;
+        if key.generation < GENERATIONS {
+            self.entries.remove(key.slot as usize).value
+        } else {
+            self.entries.get_mut(key.slot as usize)?.value.take()
         }
-        Some(value)
     }
 
     /// The present use of a slot.
     pub(super) fn in_slot(&self, slot: u32) -> Option<(Key, &T)> {
-        let value = self.entries.get(slot as usize)?.as_ref()?;
-        let generation = self.generations[slot as usize];
-        Some((Key { slot, generation }, value))
+        let Entry { generation, value } = self.entries.get(slot as usize)?;
+        let generation = *generation;
+        Some((Key { slot, generation }, value.as_ref()?))
     }
 
     /// The same, to be changed.
     pub(super) fn in_slot_mut(&mut self, slot: u32) -> Option<(Key, &mut T)> {
-        let value = self.entries.get_mut(slot as usize)?.as_mut()?;
-        let generation = self.generations[slot as usize];
-        Some((Key { slot, generation }, value))
+        let Entry { generation, value } = self.entries.get_mut(slot as usize)?;
+        let generation = *generation;
+        Some((Key { slot, generation }, value.as_mut()?))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.entries.iter().filter_map(|(index, value)| {
+        self.entries.iter().filter_map(|(index, entry)| {
             // `insert` has checked that every index fits.
             let slot = index as u32;
-            let generation = self.generations[index];
-            Some((Key { slot, generation }, value.as_ref()?))
+            let generation = entry.generation;
+            Some((Key { slot, generation }, entry.value.as_ref()?))
         })
-    }
-
-    fn occupied(&self, key: Key) -> Option<usize> {
-        let index = key.slot as usize;
-        (self.generations.get(index) == Some(&key.generation)).then_some(index)
     }
 }
 
@@ -158,7 +166,7 @@ mod tests {
         let mut slots = Slots::new();
         let first = slots.insert(1);
         slots.remove(first);
-        slots.generations[0] = GENERATIONS;
+        slots.next[0] = GENERATIONS;
         let last = slots.insert(2);
         assert_eq!(last.slot(), 0);
         assert_eq!(slots.remove(last), Some(2));

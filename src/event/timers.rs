@@ -93,10 +93,11 @@ pub(super) struct Expired {
 const _: () = assert!(size_of::<Option<Node<u64>>>() <= 48);
 
 impl<T> Timers<T> {
-    pub(super) fn new() -> Timers<T> {
+    /// An empty set. Those added are expected to be later than `now`, and may be earlier.
+    pub(super) fn new(now: Time) -> Timers<T> {
         Timers {
             nodes: Slots::new(),
-            wheel: Wheel::new(),
+            wheel: Wheel::new(now),
             near: BinaryHeap::new(),
             dead: 0,
             expired: VecDeque::new(),

@@ -27,7 +27,7 @@ fn fire(timers: &mut Timers<u32>, now: Time) -> Vec<u32> {
 
 #[test]
 fn equal_deadlines_fire_in_arming_order() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let first = timers.add(at(5), 1);
     timers.add(at(9), 2);
     timers.add(at(9), 3);
@@ -40,7 +40,7 @@ fn equal_deadlines_fire_in_arming_order() {
 
 #[test]
 fn expired_then_rearmed_fires_at_the_new_time_only() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let key = timers.add(at(1), 7);
     assert_eq!(timers.expire(at(1)), 1);
     timers.arm(key, at(10));
@@ -52,7 +52,7 @@ fn expired_then_rearmed_fires_at_the_new_time_only() {
 
 #[test]
 fn expired_then_removed_does_not_fire() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let key = timers.add(at(1), 7);
     timers.expire(at(1));
     assert_eq!(timers.next_due(), Some(Time::ZERO));
@@ -64,7 +64,7 @@ fn expired_then_removed_does_not_fire() {
 
 #[test]
 fn expired_then_put_back_is_due_at_once_and_still_armed() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let key = timers.add(at(3), 7);
     timers.expire(at(4));
     let expired = timers.pop_expired().unwrap();
@@ -76,7 +76,7 @@ fn expired_then_put_back_is_due_at_once_and_still_armed() {
 
 #[test]
 fn cleared_set_refuses_old_keys_of_slots_used_again() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let old = timers.add(at(1), 1);
     let kept = timers.add(FAR, 9);
     timers.retain(|&value| value == 9);
@@ -89,7 +89,7 @@ fn cleared_set_refuses_old_keys_of_slots_used_again() {
 
 #[test]
 fn near_ones_pushed_later_or_cancelled_leave_few_marks() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let keys: Vec<Key> = (0..1000).map(|n| timers.add(at(1000 + n), 0)).collect();
     for round in 0..100 {
         for &key in &keys {
@@ -111,7 +111,7 @@ fn near_ones_pushed_later_or_cancelled_leave_few_marks() {
 
 #[test]
 fn next_deadline_after_the_earliest_has_gone_is_exact_among_few() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let keys: Vec<Key> = (0..EXACT as u64)
         .map(|n| timers.add(FAR + Duration::from_nanos(n), 0))
         .collect();
@@ -126,7 +126,7 @@ fn next_deadline_after_the_earliest_has_gone_is_exact_among_few() {
 
 #[test]
 fn next_deadline_after_the_earliest_has_gone_is_told_too_early_once_among_many() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let first = timers.add(FAR, 1);
     for n in 1..=2 * EXACT as u64 {
         timers.add(FAR + Duration::from_millis(2 * n), 0);
@@ -139,7 +139,7 @@ fn next_deadline_after_the_earliest_has_gone_is_told_too_early_once_among_many()
 
 #[test]
 fn times_at_every_distance_fire_in_order() {
-    let mut timers = Timers::new();
+    let mut timers = Timers::new(Time::ZERO);
     let times = || (0..64).flat_map(|bit| [1 << bit, (1 << bit) + 1, (1 << bit) | 1 << (bit / 2)]);
     for (value, time) in times().enumerate() {
         timers.add(at(time), value as u32);
@@ -309,7 +309,7 @@ proptest! {
 
     #[test]
     fn any_history_fires_like_a_sorted_list(steps in prop::collection::vec(step(), 1..200)) {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(Time::ZERO);
         let mut model = Model::default();
         for step in steps {
             model.apply(&mut timers, step);

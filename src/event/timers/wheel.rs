@@ -73,7 +73,8 @@ pub(super) struct First {
 }
 
 impl Wheel {
-    pub(super) fn new() -> Wheel {
+    /// An empty one with its horizon at `now`.
+    pub(super) fn new(now: Time) -> Wheel {
         let empty = Bucket {
             entries: Vec::new(),
             floor: Time::MAX,
@@ -82,7 +83,7 @@ impl Wheel {
         Wheel {
             buckets: vec![empty; LEVELS * BUCKETS].into_boxed_slice(),
             occupied: [0; LEVELS],
-            horizon: 0,
+            horizon: tick(now),
         }
     }
 

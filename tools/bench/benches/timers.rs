@@ -6,8 +6,8 @@
 //! Each line is so many timers armed over one minute. *add* makes them; *push* moves each of
 //! them later, in random order; *cancel* ends each of them, in random order; *expire* is what
 //! the process computes for each while so many timers pass within two seconds, waits included.
-//! *idle* is a turn in which nothing is due. Nanoseconds, the median of three rounds; the
-//! subjects take turns within a round.
+//! *idle* is a turn in which nothing is due, with its wait. Nanoseconds of the processor, the
+//! median of three rounds; the subjects take turns within a round.
 //!
 //! The heap is the bare structure without a loop: it has to be beaten by a loop with callbacks.
 
@@ -27,6 +27,8 @@ use socket_takeover::event::{Class, Config, Reactor, Time, TimerId};
 
 /// Those armed lie within this, beginning after half of it.
 const SPREAD: Duration = Duration::from_secs(60);
+/// Each is pushed by this.
+const LATER: Duration = Duration::from_secs(1);
 /// Those that expire pass within this.
 const PASSING: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
@@ -37,10 +39,12 @@ const CALLOOP_LIMIT: usize = 20_000;
 trait Subject {
     const NAME: &'static str;
     fn new() -> Self;
-    /// Adds one that is due so long after the subject was made.
-    fn add(&mut self, after: Duration);
-    fn push(&mut self, which: usize, after: Duration);
-    fn cancel(&mut self, which: usize);
+    /// Adds some that are due so long after the subject was made.
+    fn add(&mut self, afters: &[Duration]);
+    /// Moves all, in this order, to so long after it was made.
+    fn push(&mut self, order: &[usize], afters: &[Duration]);
+    /// Ends all, in this order.
+    fn cancel(&mut self, order: &[usize]);
     /// Runs what is due by now, waiting for no more than a millisecond.
     fn turn(&mut self);
     /// How many have run.
@@ -66,23 +70,30 @@ impl Subject for Ours {
         }
     }
 
-    fn add(&mut self, after: Duration) {
-        let at = self.began + after;
+    fn add(&mut self, afters: &[Duration]) {
         let cx = self.reactor.cx();
-        let timer = cx.timer(Class::Item, "bench", at, |fired, _| {
-            *fired += 1;
-            None
-        });
-        self.timers.push(timer);
+        for &after in afters {
+            let at = self.began + after;
+            self.timers
+                .push(cx.timer(Class::Item, "bench", at, |fired, _| {
+                    *fired += 1;
+                    None
+                }));
+        }
     }
 
-    fn push(&mut self, which: usize, after: Duration) {
-        let at = self.began + after;
-        self.reactor.cx().rearm(self.timers[which], at);
+    fn push(&mut self, order: &[usize], afters: &[Duration]) {
+        let cx = self.reactor.cx();
+        for &which in order {
+            cx.rearm(self.timers[which], self.began + afters[which]);
+        }
     }
 
-    fn cancel(&mut self, which: usize) {
-        self.reactor.cx().cancel(self.timers[which]);
+    fn cancel(&mut self, order: &[usize]) {
+        let cx = self.reactor.cx();
+        for &which in order {
+            cx.cancel(self.timers[which]);
+        }
     }
 
     fn turn(&mut self) {
@@ -102,6 +113,18 @@ struct Calloop {
     fired: usize,
 }
 
+impl Calloop {
+    fn one(&self, after: Duration) -> calloop::RegistrationToken {
+        let timer = Timer::from_deadline(self.began + after);
+        let handle = self.event_loop.handle();
+        let token = handle.insert_source(timer, |_, (), fired| {
+            *fired += 1;
+            TimeoutAction::Drop
+        });
+        token.expect("a timer")
+    }
+}
+
 impl Subject for Calloop {
     const NAME: &'static str = "calloop";
 
@@ -114,25 +137,25 @@ impl Subject for Calloop {
         }
     }
 
-    fn add(&mut self, after: Duration) {
-        let timer = Timer::from_deadline(self.began + after);
-        let handle = self.event_loop.handle();
-        let token = handle.insert_source(timer, |_, (), fired| {
-            *fired += 1;
-            TimeoutAction::Drop
-        });
-        self.timers.push(token.expect("a timer"));
+    fn add(&mut self, afters: &[Duration]) {
+        for &after in afters {
+            let timer = self.one(after);
+            self.timers.push(timer);
+        }
     }
 
     /// It has no verb for a timer that is known by its token alone.
-    fn push(&mut self, which: usize, after: Duration) {
-        self.cancel(which);
-        self.add(after);
-        self.timers.swap_remove(which);
+    fn push(&mut self, order: &[usize], afters: &[Duration]) {
+        for &which in order {
+            self.event_loop.handle().remove(self.timers[which]);
+            self.timers[which] = self.one(afters[which]);
+        }
     }
 
-    fn cancel(&mut self, which: usize) {
-        self.event_loop.handle().remove(self.timers[which]);
+    fn cancel(&mut self, order: &[usize]) {
+        for &which in order {
+            self.event_loop.handle().remove(self.timers[which]);
+        }
     }
 
     fn turn(&mut self) {
@@ -178,22 +201,28 @@ impl Subject for Tokio {
         }
     }
 
-    fn add(&mut self, after: Duration) {
+    fn add(&mut self, afters: &[Duration]) {
         let _entered = self.runtime.enter();
-        let mut sleep = Box::pin(tokio::time::sleep_until(self.began + after));
-        // It is armed when it is polled first.
-        let _ = sleep.as_mut().poll(&mut Context::from_waker(&self.waker));
-        self.timers.push(Some(sleep));
-    }
-
-    fn push(&mut self, which: usize, after: Duration) {
-        if let Some(sleep) = &mut self.timers[which] {
-            sleep.as_mut().reset(self.began + after);
+        for &after in afters {
+            let mut sleep = Box::pin(tokio::time::sleep_until(self.began + after));
+            // It is armed when it is polled first.
+            let _ = sleep.as_mut().poll(&mut Context::from_waker(&self.waker));
+            self.timers.push(Some(sleep));
         }
     }
 
-    fn cancel(&mut self, which: usize) {
-        self.timers[which] = None;
+    fn push(&mut self, order: &[usize], afters: &[Duration]) {
+        for &which in order {
+            if let Some(sleep) = &mut self.timers[which] {
+                sleep.as_mut().reset(self.began + afters[which]);
+            }
+        }
+    }
+
+    fn cancel(&mut self, order: &[usize]) {
+        for &which in order {
+            self.timers[which] = None;
+        }
     }
 
     fn turn(&mut self) {
@@ -229,19 +258,25 @@ impl Subject for Heap {
         }
     }
 
-    fn add(&mut self, after: Duration) {
-        self.heap.push(Reverse((after, self.timers.len(), 0)));
-        self.timers.push((0, Some(Box::new(|fired| *fired += 1))));
+    fn add(&mut self, afters: &[Duration]) {
+        for &after in afters {
+            self.heap.push(Reverse((after, self.timers.len(), 0)));
+            self.timers.push((0, Some(Box::new(|fired| *fired += 1))));
+        }
     }
 
-    fn push(&mut self, which: usize, after: Duration) {
-        self.timers[which].0 += 1;
-        let generation = self.timers[which].0;
-        self.heap.push(Reverse((after, which, generation)));
+    fn push(&mut self, order: &[usize], afters: &[Duration]) {
+        for &which in order {
+            let (generation, _) = &mut self.timers[which];
+            *generation += 1;
+            self.heap.push(Reverse((afters[which], which, *generation)));
+        }
     }
 
-    fn cancel(&mut self, which: usize) {
-        self.timers[which] = (u32::MAX, None);
+    fn cancel(&mut self, order: &[usize]) {
+        for &which in order {
+            self.timers[which] = (u32::MAX, None);
+        }
     }
 
     fn turn(&mut self) {
@@ -271,36 +306,27 @@ const COLUMNS: [&str; 5] = ["add", "push", "cancel", "expire", "idle"];
 
 fn measure<T: Subject>(armed: usize, random: &mut Random) -> Figures {
     let mut order: Vec<usize> = (0..armed).collect();
-    let afters: Vec<Duration> = (0..armed)
+    let mut afters: Vec<Duration> = order
+        .iter()
         .map(|_| SPREAD / 2 + random.below(SPREAD))
         .collect();
 
     let mut subject = T::new();
-    let add = each(armed, || {
-        afters.iter().for_each(|&after| subject.add(after))
-    });
+    let add = computing(armed, || subject.add(&afters));
     random.shuffle(&mut order);
-    let push = each(armed, || {
-        for &which in &order {
-            subject.push(which, afters[which] + Duration::from_secs(1));
-        }
-    });
+    afters.iter_mut().for_each(|after| *after += LATER);
+    let push = computing(armed, || subject.push(&order, &afters));
     // The wait, of at most a millisecond, is not computing.
     let idle = computing(100, || (0..100).for_each(|_| subject.turn()));
     random.shuffle(&mut order);
-    let cancel = each(armed, || {
-        for &which in &order {
-            subject.cancel(which);
-        }
-    });
+    let cancel = computing(armed, || subject.cancel(&order));
     drop(subject);
 
+    let room = Duration::from_secs(3);
+    afters.fill_with(|| room + random.below(PASSING));
     let mut subject = T::new();
     let began = Instant::now();
-    let room = Duration::from_secs(3);
-    for _ in 0..armed {
-        subject.add(room + random.below(PASSING));
-    }
+    subject.add(&afters);
     std::thread::sleep(room.saturating_sub(began.elapsed()));
     let expire = computing(armed, || {
         while subject.fired() < armed {
@@ -308,13 +334,6 @@ fn measure<T: Subject>(armed: usize, random: &mut Random) -> Figures {
         }
     });
     [add, push, cancel, expire, idle]
-}
-
-/// Nanoseconds that pass for each of so many.
-fn each(count: usize, work: impl FnOnce()) -> f64 {
-    let began = Instant::now();
-    work();
-    began.elapsed().as_nanos() as f64 / count as f64
 }
 
 /// Nanoseconds that the process computes for each of so many.

@@ -7,6 +7,7 @@
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
 //! - [`wait_pidfd`]: the end of one child, and of no other
+//! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
 //! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`has_tcp_ulp`],
@@ -17,8 +18,10 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+
+use nix::sys::signal::SigSet;
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +141,16 @@ pub fn wait_pidfd(pidfd: BorrowedFd<'_>, collect: Collect) -> io::Result<Option<
         libc::CLD_DUMPED => status | 0x80,
         _ => status,
     })))
+}
+
+/// Has the process that `command` starts begin with these signals unblocked. A process inherits
+/// what its parent's thread has blocked, and an exec keeps it (signal(7)).
+pub fn unblock_signals_in(command: &mut Command, signals: SigSet) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed
+    // (signal-safety(7)): this is one pthread_sigmask(3), without allocation.
+    unsafe {
+        command.pre_exec(move || Ok(signals.thread_unblock()?));
+    }
 }
 
 /// Bytes that have arrived on a TCP connection and were not read yet.
@@ -297,7 +310,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     fn readable(fd: &OwnedFd, milliseconds: u16) -> bool {
         use nix::poll::{PollFd, PollFlags, poll};

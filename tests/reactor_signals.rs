@@ -3,6 +3,8 @@
 mod reactor_support;
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use reactor_support::{reactor, turn};
@@ -76,6 +78,17 @@ fn mask_is_given_back_as_it_was() {
     assert!(between.contains(Signal::SIGUSR1) && !between.contains(Signal::SIGUSR2));
     drop(outer);
     assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+}
+
+#[test]
+fn process_started_meanwhile_can_have_the_mask_from_before() {
+    let signals = Signals::new(&[libc::SIGTERM]).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "kill -TERM $$; exit 3"]);
+    assert_eq!(shell.status().unwrap().code(), Some(3), "it is blocked");
+    signals.unblock_in(&mut shell);
+    assert_eq!(shell.status().unwrap().signal(), Some(libc::SIGTERM));
+    assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
 }
 
 #[test]

@@ -8,12 +8,13 @@ mod reactor_support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use reactor_support::{drain, pair, poke, reactor, turn};
-use socket_takeover::event::{Cx, Event, Next, Spec};
+use socket_takeover::event::{Class, Clock, Config, Cx, Drift, Event, Next, Reactor, Spec};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -97,6 +98,65 @@ fn busy_reactor_only_waits() {
     assert_eq!(after.waits - before.waits, after.turns - before.turns);
     assert_eq!(after.events - before.events, 50 * PEERS as u64);
     assert!(after.resumed > before.resumed);
+}
+
+#[test]
+fn timers_that_come_again_allocate_nothing() {
+    const PERIOD: Duration = Duration::from_millis(10);
+    let mut reactor = Reactor::new(Config {
+        clock: Clock::Manual,
+        ..Config::default()
+    })
+    .unwrap();
+    let first = reactor.cx().now() + PERIOD;
+    let mut ran = 0_u64;
+    for _ in 0..100 {
+        reactor.cx().every(
+            Class::Item,
+            "tick",
+            first,
+            PERIOD,
+            Drift::Skip,
+            |ran: &mut u64, _, _| {
+                *ran += 1;
+                ControlFlow::Continue(())
+            },
+        );
+    }
+    // Once round all buckets that these come to lie in.
+    reactor.advance(&mut ran, Duration::from_secs(5)).unwrap();
+    let (allocations, before) = (ALLOCATIONS.get(), ran);
+    reactor.advance(&mut ran, Duration::from_secs(2)).unwrap();
+    assert_eq!(ran - before, 20_000);
+    assert_eq!(ALLOCATIONS.get() - allocations, 0);
+}
+
+#[test]
+fn timers_waker_and_figures_add_no_call_to_a_turn() {
+    let mut reactor = reactor(16);
+    let (_, waker) = reactor.cx().waker("waker", |_, _| Ok(Next::Keep)).unwrap();
+    let far_off = reactor.cx().now() + Duration::from_secs(60);
+    let cx = reactor.cx();
+    let timer = cx.timer(Class::Item, "timer", far_off, |_: &mut (), _| None);
+    let liveness = cx.liveness_timer("bfd", far_off, |_, _| None).unwrap();
+    cx.measure(true);
+    cx.on_turn_end(|_, _| {});
+    let mut round = |later: Duration| {
+        waker.wake();
+        let cx = reactor.cx();
+        assert!(cx.rearm(timer, far_off + later) && cx.rearm(liveness, far_off + later));
+        turn(&mut reactor, &mut (), 1);
+        *reactor.cx().stats()
+    };
+    let before = round(Duration::from_micros(1));
+    let allocations = ALLOCATIONS.get();
+    let after = (2..100).map(|by| round(Duration::from_micros(by))).last();
+    let after = after.unwrap();
+    assert_eq!(ALLOCATIONS.get() - allocations, 0);
+    assert_eq!(after.controls, before.controls);
+    assert_eq!(after.alarms, before.alarms);
+    assert_eq!(after.waits - before.waits, after.turns - before.turns);
+    assert_eq!(after.dispatches - before.dispatches, 98);
 }
 
 /// A connection with a little state of its own.

@@ -1,11 +1,14 @@
 //! The reactor: one thread, one loop, every source of wake-ups in one place.
 //!
-//! An application is a state `S` and callbacks. A callback gets `&mut` its own source, `&mut
-//! S` and `&mut` [`Cx`], the reactor's verbs; nothing is shared, locked or counted. The
-//! reactor owns each source together with its callback and gives out [`Handle`]s, which name a
-//! slot and a generation of it: a handle of something that has gone fits nothing, also after
-//! its slot or its descriptor number was used again.
+//! # Why
+//! A network daemon that hands its connections to a successor has to say at any moment who may
+//! act on a descriptor, what is unfinished, and what is armed. So here one loop owns all of it:
+//! sources with their callbacks, deadlines, timers, children, signals, deferred work. An
+//! application is a state `S` and callbacks; a callback gets `&mut` its own source, `&mut S` and
+//! `&mut` [`Cx`], the reactor's verbs. Nothing is shared, locked or counted by reference, and
+//! nothing is global: no signal, logger or child is touched that was not asked for.
 //!
+//! # A first loop
 //! ```
 //! use socket_takeover::event::{Config, Next, Reactor, Spec};
 //! use std::io::{ErrorKind, Read, Write};
@@ -37,18 +40,35 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! | to wake up | verb |
+//! |---|---|
+//! | when a descriptor is ready, or silent for too long | [`Cx::add`], [`Spec::deadline`], [`Cx::set_deadline`] |
+//! | at a time, every so often, to the microsecond | [`Cx::timer`], [`Cx::every`], [`Cx::liveness_timer`] |
+//! | when a child has ended, when a signal has come | [`Cx::child`], [`Signals`] |
+//! | when another thread says so | [`Cx::waker`] |
+//! | later in this turn, at its very end | [`Cx::defer`], [`Cx::on_turn_end`] |
+//! | when the last item has gone | [`Cx::drain`], [`Cx::when_empty`] |
+//!
+//! # Ownership
+//! The reactor owns each source together with its callback and gives out [`Handle`]s, which
+//! name a slot and a generation of it: a handle of something that has gone fits nothing, also
+//! after its slot or its descriptor number was used again. While a callback runs it has its
+//! source to itself; it ends that by [`Next::End`], and may do anything to all others. The slot
+//! comes back by itself when the callback returns, fails or panics.
+//!
 //! # A turn
 //! ```text
 //!   wait ─▶ handover ─▶ due ────▶ I/O ───▶ I/O deadlines ─▶ resume ─▶ deferred ─▶ end
-//!    ▲      signals,    timers    batch    of the silent    queue     calls       (hold?)
+//!    ▲      signals,    timers    batch    of the silent    queue     calls       (hook, hold?)
 //!    │      channel                                                                 │
 //!    └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! The wait lasts until the next deadline, or not at all if something is queued. What is
-//! queued during a turn runs in the next one, and the kernel is asked in between: neither a
-//! timer that re-arms itself at once nor a deferred call that defers itself can starve a
-//! socket, and no socket can starve another, because a callback that has used up its
-//! [`Cx::budget`] returns [`Next::Again`] and goes on in the next turn.
+//! The wait lasts until the next deadline, or not at all if something is queued. Timers run in
+//! the order handover, liveness, items. What is queued during a turn runs in the next one, and
+//! the kernel is asked in between: neither a timer that re-arms itself at once nor a deferred
+//! call that defers itself can starve a socket, and no socket can starve another, because a
+//! callback that has used up its [`Cx::budget`] returns [`Next::Again`] and goes on in the next
+//! turn.
 //!
 //! # Edges
 //! Readiness is edge-triggered (epoll(7), `EPOLLET`): an event tells that something *became*
@@ -57,18 +77,67 @@
 //! [`Event::is_read_closed`], [`Event::is_hangup`] or [`Event::is_error`]: data and the end of
 //! the stream can be one edge. `Again` carries these flags into the event of its resumption.
 //!
-//! # Two classes
-//! Every source, timer and deferred call is an item or belongs to the handover ([`Class`]).
-//! Items are what a takeover moves. [`Cx::hold`] makes them sleep while the handover class goes
-//! on; [`Cx::resume`] wakes them with no edge lost, [`Cx::release`] gives them up.
+//! # The contract
+//! Each line is held by tests of these names (in `tests/reactor_*.rs`), and each is a bug that a
+//! well-known loop has or had.
 //!
-//! # What holds
-//! - Removal and cancellation are exact at once, for oneself, for a neighbour in the same batch
-//!   and for a timer that is due but was not run yet.
-//! - A source is taken out of its epoll set before it is closed, dropped or given back.
-//! - Readiness beats an I/O deadline: a deadline is judged when silence is proved.
-//! - An error or a panic ends one source; what else was ready is still served.
-//! - Once everything is set up, a turn is one wait: no `epoll_ctl`, no allocation.
+//! | | promise | test |
+//! |---|---|---|
+//! | 1 | No event reaches a removed source, though its slot was used again in the same batch; it is counted. | `slot_reused_in_the_same_batch…`, `neighbour_removed_in_the_same_batch…` |
+//! | 2 | Cancelling and removing are exact at once: oneself, a neighbour, a timer that is due but was not run. | `source_removing_itself…`, `timer_expired_but_not_run_can_be_cancelled` |
+//! | 3 | Arming a timer anew that is due but was not run replaces that firing. | `timer_expired_but_not_run_is_replaced_by_rearming` |
+//! | 4 | What is armed for now, or deferred, runs in the next turn and cannot starve I/O. | `zero_rearm_and_endless_defer…` |
+//! | 5 | A source leaves its epoll set before it is closed, dropped or given back. | `source_that_has_ended_is_not_watched…`, `released_items_wake_nobody…` |
+//! | 6 | An error ends one source and goes to one hook; the batch goes on. | `error_of_one_source…` |
+//! | 7 | Hang-up and error reach the callback whatever it is watched for, and cannot spin. | `hangup_without_read_interest…`, `error_on_a_pipe…` |
+//! | 8 | Readiness beats an I/O deadline: silence has to be proved. | `readiness_beats_a_deadline…` |
+//! | 9 | Never another signal or child than those asked for. | `child_that_was_not_asked_for…`, `mask_is_given_back_as_it_was` |
+//! | 10 | Without descriptors a listener backs off by a timer, counts, and comes back. | `listener_without_descriptors…` |
+//! | 11 | Once all is set up: one wait a batch, no `epoll_ctl`, no allocation. | `busy_reactor_only_waits`, `timers_that_come_again_allocate_nothing` |
+//! | 12 | `EINTR` is invisible, time never goes back, deadlines saturate. | `wait_interrupted_by_a_stop_goes_on`, `time_of_turns_never_goes_back…` |
+//! | 13 | A source that never drains starves nobody. | `firehose_beside_a_hundred_quiet_sources…` |
+//! | 14 | After a short read no further read is needed, unless the event said so; that survives [`Next::Again`]. | `data_and_end_in_one_edge…` |
+//! | 15 | A source ends itself by what it returns, not by [`Cx::take`]; a panic leaves no hole. | `source_in_its_own_callback_cannot_take_itself`, `panic_in_a_callback…` |
+//!
+//! # Taking sources out
+//! [`Cx::take`] takes a source out of its epoll set and gives it back: from then on no event of
+//! it can come, whoever else holds the descriptor. To hand over many, there are three
+//! [classes](Class). Items are what a takeover moves; [`Cx::hold`] makes them sleep while the
+//! handover class goes on; [`Cx::resume`] wakes them with no edge lost, [`Cx::release`] gives
+//! them up. What is local sleeps with the items and stays.
+//!
+//! # In another loop
+//! A reactor is one of the other loop's descriptors: ask for it, and for the time by which to
+//! turn at the latest, before each wait.
+//!
+//! ```
+//! # use socket_takeover::event::{Class, Config, Reactor, Time};
+//! # use std::os::fd::AsFd;
+//! # use std::time::Duration;
+//! use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+//!
+//! # let mut reactor = Reactor::new(Config::default())?;
+//! # let soon = reactor.cx().now() + Duration::from_millis(2);
+//! # reactor.cx().timer(Class::Item, "soon", soon, |done: &mut bool, _| { *done = true; None });
+//! # let mut done = false;
+//! while !done {
+//!     let timeout = match reactor.wake_time() {
+//!         Some(at) => {
+//!             let milliseconds = at.since(Time::now()).as_nanos().div_ceil(1_000_000);
+//!             PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
+//!         }
+//!         None => PollTimeout::NONE,
+//!     };
+//!     poll(&mut [PollFd::new(reactor.as_fd(), PollFlags::POLLIN)], timeout)?;
+//!     reactor.turn(&mut done, Some(Duration::ZERO))?;
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # To look at it, to test with it
+//! [`Cx::stats`] and [`Cx::stats_by_name`] are plain numbers, [`Cx::dump`] tells what is armed
+//! and when it is due, [`Cx::on_slow`] hears of callbacks that hold up all others. With
+//! [`Clock::Manual`] a test moves the time by hand, deadline by deadline.
 
 mod accept;
 mod child;

@@ -3,9 +3,12 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::Command;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::sys;
 
 /// A signal that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct SignalInfo {
 /// The signals are blocked in the calling thread, so it has to be made before other threads
 /// start, or a signal to the process may go to one of those instead. Dropped, it unblocks what
 /// it has blocked itself; it stays in its thread for that. A process started meanwhile inherits
-/// the blocked signals (signal(7)), unless its mask is set before exec.
+/// the blocked signals (signal(7)), unless [`Signals::unblock_in`] is called for it.
 ///
 /// Several signals of one number that arrive before one is read are one.
 #[derive(Debug)]
@@ -61,6 +64,12 @@ impl Signals {
             blocked,
             in_thread: PhantomData,
         })
+    }
+
+    /// Gives the process that `command` starts the mask from before: else nobody could end it by
+    /// one of these signals.
+    pub fn unblock_in(&self, command: &mut Command) {
+        sys::unblock_signals_in(command, self.blocked);
     }
 
     /// The next signal that has arrived, or `None`.

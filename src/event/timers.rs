@@ -109,14 +109,15 @@ impl<T> Timers<T> {
 
     /// A new deadline.
     pub(super) fn add(&mut self, at: Time, value: T) -> Key {
+        self.armings += 1;
         let key = self.nodes.insert(Node {
             due: at,
-            arming: 0,
-            marked: Time::ZERO,
+            arming: self.armings,
+            marked: at,
             place: Place::Nowhere,
             value,
         });
-        self.arm(key, at);
+        self.mark(key.slot());
         key
     }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! cargo bench -p takeover-bench --bench timers [-- ARMED...]
 //! ```
-//! Each line is so many timers armed over one minute. *add* makes them; *push* moves each of
-//! them later, in random order; *cancel* ends each of them, in random order; *expire* is what
-//! the process computes for each while so many timers pass within two seconds, waits included.
+//! Each line is so many timers armed over one minute. *add* makes them, in fresh memory; *push*
+//! moves each of them later, in random order; *cancel* ends each of them, in random order;
+//! *again* makes as many once more, as a server does all day. *expire* is what the process
+//! computes for each while so many timers pass within two seconds, waits included.
 //! *idle* is a turn in which nothing is due, with its wait. Nanoseconds of the processor, the
 //! median of three rounds; the subjects take turns within a round.
 //!
@@ -300,9 +301,9 @@ impl Subject for Heap {
     }
 }
 
-/// Nanoseconds a timer (or turn): add, push, cancel, expire, idle.
-type Figures = [f64; 5];
-const COLUMNS: [&str; 5] = ["add", "push", "cancel", "expire", "idle"];
+/// Nanoseconds a timer, and in the last a turn.
+type Figures = [f64; COLUMNS.len()];
+const COLUMNS: [&str; 6] = ["add", "push", "cancel", "again", "expire", "idle"];
 
 fn measure<T: Subject>(armed: usize, random: &mut Random) -> Figures {
     let mut order: Vec<usize> = (0..armed).collect();
@@ -320,6 +321,7 @@ fn measure<T: Subject>(armed: usize, random: &mut Random) -> Figures {
     let idle = computing(100, || (0..100).for_each(|_| subject.turn()));
     random.shuffle(&mut order);
     let cancel = computing(armed, || subject.cancel(&order));
+    let again = computing(armed, || subject.add(&afters));
     drop(subject);
 
     let room = Duration::from_secs(3);
@@ -333,7 +335,7 @@ fn measure<T: Subject>(armed: usize, random: &mut Random) -> Figures {
             subject.turn();
         }
     });
-    [add, push, cancel, expire, idle]
+    [add, push, cancel, again, expire, idle]
 }
 
 /// Nanoseconds that the process computes for each of so many.
@@ -404,7 +406,9 @@ fn main() {
         }
         for ((name, _, _), figures) in able.iter().zip(&rounds) {
             let column = |index: usize| median(figures.iter().map(|line| line[index]).collect());
-            let columns = std::array::from_fn::<_, 5, _>(|index| format!("{:>9.0}", column(index)));
+            let columns = std::array::from_fn::<_, { COLUMNS.len() }, _>(|index| {
+                format!("{:>9.0}", column(index))
+            });
             println!("{armed:>9}  {name:<16}{}", columns.concat());
         }
     }

@@ -15,6 +15,9 @@
 //! independently of each other, and the memory's latency is paid once, not once a node. It
 //! keeps its memory, so that a wheel under a steady load does not allocate.
 //!
+//! The price: a bucket is emptied in one go. Of a million deadlines spread over a minute one of
+//! level 2 holds 70,000, which takes some milliseconds, once in 4.3 s.
+//!
 //! Invariants:
 //! - every entry's tick lies beyond the horizon;
 //! - the bit of a bucket is set exactly while it holds something;

@@ -190,7 +190,7 @@ pub struct Config {
     /// system calls under load, a smaller one lets timers and the handover run sooner.
     pub batch: usize,
     /// How often a source may go on (reads, writes, accepts) before it lets the others run;
-    /// what [`Cx::budget`] returns.
+    /// what [`Cx::budget`] returns, unless its [`Spec::budget`] says otherwise.
     pub budget: u32,
     /// What tells the time.
     pub clock: Clock,

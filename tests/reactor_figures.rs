@@ -93,6 +93,9 @@ fn budget_hits_stale_events_and_faults_are_counted_by_name() {
     };
     let cx = reactor.cx();
     cx.add(Spec::item("killer"), pairs(), kill).unwrap();
+    // The victim's slot has been another's.
+    let former = cx.add(Spec::item("former"), pairs(), keep).unwrap();
+    assert!(cx.remove(former));
     victims.push(cx.add(Spec::item("victim"), pairs(), keep).unwrap().id());
     cx.add(Spec::item("again"), pairs(), again).unwrap();
     cx.add(Spec::item("fault"), pairs(), fail).unwrap();

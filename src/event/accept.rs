@@ -2,7 +2,7 @@
 //!
 //! With edge triggering, a failed accept is a stall in waiting: the connections that are
 //! queued already make no further edge. Without descriptors there is no point in trying on, so
-//! the listener has to come back by itself:
+//! the listener has to come back by itself. [`Acceptor`] does that; this is what it is made of:
 //!
 //! ```no_run
 //! # use socket_takeover::event::*;
@@ -32,14 +32,115 @@
 //! ```
 
 use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::Time;
+use super::{Cx, Event, Next, Time};
 
 /// The first pause; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(10);
 /// The longest pause: what a client waits for at most after descriptors are free again.
 const LONGEST: Duration = Duration::from_millis(640);
+
+/// A TCP listener as a source, with the back-off that it needs.
+///
+/// ```no_run
+/// # use socket_takeover::event::*;
+/// # fn add(cx: &mut Cx<Vec<std::net::TcpStream>>) -> std::io::Result<()> {
+/// let listener = Acceptor::bind("127.0.0.1:3868".parse().unwrap())?;
+/// cx.add(Spec::item("listener"), listener, |listener, streams: &mut Vec<_>, cx, event| {
+///     listener.accept(cx, event, |_cx, stream, _address| streams.push(stream))
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Acceptor {
+    socket: TcpListener,
+    backoff: Backoff,
+}
+
+impl Acceptor {
+    /// Binds and listens.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    pub fn bind(address: SocketAddr) -> io::Result<Acceptor> {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Acceptor::from(socket))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Those of getsockname(2), which for a bound socket are none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The whole of its callback: accepts until nobody waits, the budget is used up, or
+    /// descriptors are. Each stream is non-blocking when `welcome` gets it.
+    ///
+    /// # Errors
+    /// If the listener itself has become unusable.
+    pub fn accept<S>(
+        &mut self,
+        cx: &mut Cx<S>,
+        event: Event,
+        mut welcome: impl FnMut(&mut Cx<S>, TcpStream, SocketAddr),
+    ) -> io::Result<Next> {
+        for _ in 0..cx.budget() {
+            let accepted = self.socket.accept().and_then(|(stream, address)| {
+                stream.set_nonblocking(true)?;
+                Ok((stream, address))
+            });
+            let error = match accepted {
+                Ok((stream, address)) => {
+                    self.backoff.reset();
+                    welcome(cx, stream, address);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match AcceptFailure::of(&error) {
+                AcceptFailure::Drained => return Ok(Next::Keep),
+                AcceptFailure::PeerGone => {}
+                AcceptFailure::Exhausted => {
+                    let again = self.backoff.next(cx.now());
+                    cx.set_deadline(event.id(), Some(again));
+                    return Ok(Next::Keep);
+                }
+                AcceptFailure::Broken => return Err(error),
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// Whether connections may be waiting that no event will tell of: it is to be handed over
+    /// as one that has work.
+    #[must_use]
+    pub fn is_pausing(&self) -> bool {
+        !self.backoff.last.is_zero()
+    }
+}
+
+/// A listener that is non-blocking already, such as one that was handed over.
+impl From<TcpListener> for Acceptor {
+    fn from(socket: TcpListener) -> Acceptor {
+        Acceptor {
+            socket,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
 
 /// A failure of accept(2) by what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

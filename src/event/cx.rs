@@ -214,6 +214,16 @@ impl<S> Cx<S> {
         ((slot.kind)() == TypeId::of::<T>()).then(|| Handle::new(id))
     }
 
+    /// Borrows a source of which only the id is known; `None` also if it is of another type.
+    pub fn source<T: 'static>(&self, id: SourceId) -> Option<&T> {
+        self.get(self.handle(id)?)
+    }
+
+    /// As [`Cx::source`], to change it.
+    pub fn source_mut<T: 'static>(&mut self, id: SourceId) -> Option<&mut T> {
+        self.get_mut(self.handle(id)?)
+    }
+
     /// The descriptor of a source; `None` also for the one whose callback runs.
     pub fn fd(&self, id: impl Into<SourceId>) -> Option<BorrowedFd<'_>> {
         let slot = self.sources.get(id.into().0)?;

@@ -167,7 +167,7 @@ mod track;
 mod turn;
 mod waker;
 
-pub use accept::{AcceptFailure, Backoff};
+pub use accept::{AcceptFailure, Acceptor, Backoff};
 pub use child::{Child, Exit};
 pub use clock::Clock;
 pub use cx::Cx;

@@ -1,20 +1,14 @@
 //! Start, what a takeover's outcome means to the service, and the way out.
 //!
-//! Exit codes: 0 stopped or handed over, 1 failure, 69 no donor, 75 the donor serves on and
-//! a retry is safe, 76 the versions do not fit.
+//! Exit codes: 0 stopped or handed over, else as [`Error::exit_code`] says.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use socket_takeover::event::{Config, Cx, Event, Next, Reactor, Signals, SourceId, Spec};
-use socket_takeover::proto::records::RefuseCode;
+use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec};
 use socket_takeover::takeover::limits::raise_nofile;
-use socket_takeover::takeover::rendezvous::{
-    self, ConnectError, Offer, Probe, PublishError, Replace, TakeoverPath,
-};
-use socket_takeover::takeover::{Ending, Moment, Report, Takeover};
+use socket_takeover::takeover::{Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
 use super::listener::Listener;
@@ -25,34 +19,8 @@ use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 
-const FAILURE: u8 = 1;
-const NOBODY: u8 = 69;
-const RETRY: u8 = 75;
-const VERSION: u8 = 76;
-
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
-
-/// Why the service cannot start; the reason has been put in words for the log.
-struct Failed {
-    code: u8,
-    why: String,
-}
-
-impl Failed {
-    fn with(code: u8, why: impl ToString) -> Failed {
-        Failed {
-            code,
-            why: why.to_string(),
-        }
-    }
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed::with(FAILURE, error)
-    }
-}
 
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
@@ -64,125 +32,47 @@ pub(crate) fn run(
     let mut server = Server::new(logging, raise_nofile().soft);
     server.pid_file = pid_file;
     server.readiness = readiness;
-    let served = match &options.role {
-        Role::Serve {
-            listen,
-            backlog,
-            idle_timeout,
-            path,
-        } => serve(
-            &mut server,
-            &options,
-            *listen,
-            *backlog,
-            *idle_timeout,
-            path.as_ref(),
-        ),
-        Role::TakeOver { path } => take_over(&mut server, &options, path),
-    };
-    if let Err(failed) = served {
-        log::error!("{}", failed.why);
-        server.exit = failed.code;
+    if let Err(error) = serve(&mut server, &options) {
+        log::error!("{error}");
+        server.exit = error.exit_code();
     }
     server.farewell()
 }
 
-/// A cold start.
-fn serve(
-    server: &mut Server,
-    options: &Options,
-    listen: SocketAddr,
-    backlog: i32,
-    idle_timeout: Option<Duration>,
-    path: Option<&TakeoverPath>,
-) -> Result<(), Failed> {
-    // The port first: a second start by mistake ends here and has touched nothing else.
-    let listener = Listener::bind(listen, backlog).map_err(|error| {
-        Failed::with(
-            FAILURE,
-            format!("cannot listen on {}: {error}", Shown(listen)),
-        )
-    })?;
-    let mut reactor = Reactor::new(Config::default())?;
+fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
+    let start = match &options.role {
+        Role::Serve { path: None, .. } => Start::alone(),
+        Role::Serve {
+            path: Some(path), ..
+        } => Start::at(path.clone()),
+        Role::TakeOver { path } => Start::from(path.clone()),
+    };
+    let start = start.deadlines(options.deadlines);
+    let mut reactor = start.reactor()?;
     let cx = reactor.cx();
-    // Before PATH is made: from then on we are to end in a way that removes it.
+    // Before PATH is made, which we are to remove again, and before the donor hears of us: it
+    // may pass on a SIGTERM.
     watch_signals(cx)?;
-    let offer = path.map(offer_at).transpose()?;
-    server.idle_timeout = idle_timeout;
-    let bound = listener.socket.local_addr()?;
-    let number = listener.number();
-    server.listener = Some(listener.add(cx)?);
-    log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
-    match offer {
-        Some(offer) => {
-            log::info!("Starting Takeover channel on [{}]", offer.path());
-            Takeover::offer(server, cx, offer, 0, options.deadlines)?;
+    if let Role::Serve {
+        listen,
+        backlog,
+        idle_timeout,
+        path,
+    } = &options.role
+    {
+        server.open(cx, *listen, *backlog)?;
+        server.idle_timeout = *idle_timeout;
+        server.start_statistics(cx);
+        if path.is_none() {
+            log::warn!("without a takeover path (-t) this service cannot be taken over");
         }
-        None => log::warn!("without a takeover path (-t) this service cannot be taken over"),
     }
-    server.start_statistics(cx);
-    server.is_ready();
-    Ok(reactor.run(server)?)
-}
-
-/// The offer at a path that nobody else may own.
-fn offer_at(path: &TakeoverPath) -> Result<Offer, Failed> {
-    let refuse = |probe: &Probe| {
-        let remedy = match probe {
-            Probe::Alive => "; take over from it with -T, or choose another path",
-            Probe::Original => "; choose another path",
-            _ => "; it is left alone, choose another path",
-        };
-        Failed::with(FAILURE, format!("takeover path {path} {probe}{remedy}"))
-    };
-    let cannot = |error: io::Error| {
-        Failed::with(
-            FAILURE,
-            format!("takeover path {path} cannot be made: {error}"),
-        )
-    };
-    match rendezvous::probe(path).map_err(cannot)? {
-        Probe::Free | Probe::Stale => {}
-        taken => return Err(refuse(&taken)),
+    start.begin(server, cx)?;
+    if !start.is_successor() {
+        server.is_ready();
     }
-    if path.is_exposed() {
-        log::warn!("the directory of takeover path {path} can be written by others");
-    }
-    let mut offer = Offer::bind(path).map_err(cannot)?;
-    offer.publish(Replace::Stale).map_err(|error| match error {
-        PublishError::Taken(probe) => refuse(&probe),
-        other => Failed::with(FAILURE, format!("takeover path {path}: {other}")),
-    })?;
-    Ok(offer)
-}
-
-/// A start as successor.
-fn take_over(server: &mut Server, options: &Options, path: &TakeoverPath) -> Result<(), Failed> {
-    let mut reactor = Reactor::new_held(Config::default())?;
-    let cx = reactor.cx();
-    // Before the donor hears of us: it may pass on a SIGTERM.
-    watch_signals(cx)?;
-    let (channel, donor) = rendezvous::connect(path).map_err(|error| {
-        let (code, remedy) = match &error {
-            ConnectError::Nobody(_) => (NOBODY, "; start the service without -T"),
-            ConnectError::Busy => (RETRY, "; try again later"),
-            ConnectError::Original => (FAILURE, "; such a server cannot be taken over"),
-            ConnectError::NotASocket(_) | ConnectError::Foreign { .. } | ConnectError::Other(_) => {
-                (FAILURE, "")
-            }
-            _ => (FAILURE, ""),
-        };
-        Failed::with(code, format!("takeover path {path} {error}{remedy}"))
-    })?;
-    log::info!("Taking over from {donor} at [{path}]");
-    let offer = Offer::bind(path).map_err(|error| {
-        Failed::with(
-            FAILURE,
-            format!("the next takeover cannot be offered at {path}: {error}"),
-        )
-    })?;
-    Takeover::take_over(server, cx, channel, donor, offer, options.deadlines)?;
-    Ok(reactor.run(server)?)
+    reactor.run(server)?;
+    server.takeover.outcome()
 }
 
 fn watch_signals(cx: &mut Cx<Server>) -> io::Result<()> {
@@ -223,6 +113,21 @@ fn on_signals(
 }
 
 impl Server {
+    /// The port first: a second start by mistake ends here and has touched nothing else.
+    fn open(&mut self, cx: &mut Cx<Server>, listen: SocketAddr, backlog: i32) -> io::Result<()> {
+        let listener = Listener::bind(listen, backlog).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {}: {error}", Shown(listen)),
+            )
+        })?;
+        let bound = listener.socket.local_addr()?;
+        let number = listener.number();
+        self.listener = Some(listener.add(cx)?);
+        log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
+        Ok(())
+    }
+
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
         match moment {
@@ -238,27 +143,10 @@ impl Server {
             Moment::Orphaned(report, declined) => self.orphaned(cx, &report, &declined),
             Moment::Stop => self.stop(cx),
             Moment::Active(report) => self.active(cx, &report),
-            Moment::Left(report, ending) => {
+            Moment::Left(report, _) => {
                 self.listener = None;
                 self.peers = 0;
-                self.exit = match ending {
-                    Ending::Refused(RefuseCode::Version | RefuseCode::Features) => VERSION,
-                    Ending::Refused(_)
-                    | Ending::DonorServes
-                    | Ending::Unanswered
-                    | Ending::Stopped => RETRY,
-                    Ending::DonorDied => FAILURE,
-                };
-                let remedy = match ending {
-                    Ending::DonorDied => {
-                        "the donor has died or was stopped; start the service without -T"
-                    }
-                    Ending::Unanswered => "another taker was faster, or it has died; try again",
-                    Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
-                        "the donor serves on"
-                    }
-                };
-                log::error!("not taken over: {}; {remedy}; {report}", report.failure);
+                log::info!("the attempt: {report}");
                 cx.stop();
             }
         }

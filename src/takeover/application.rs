@@ -21,9 +21,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::drive::{Ending, Takeover};
+use super::drive::Takeover;
 use super::ledger::ItemId;
-use super::report::Report;
+use super::moment::Moment;
 use crate::event::{Cx, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
 
@@ -163,29 +163,6 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// What has become of a takeover.
-#[derive(Debug)]
-pub enum Moment {
-    /// Donor: a taker has been welcomed; we serve on while it is told everything.
-    Preload,
-    /// Donor: the attempt failed and we serve on as if nothing had happened.
-    RolledBack(Report),
-    /// Donor: the taker owns and serves. Every item but the declined ones is closed when
-    /// this returns; they can be looked at, and nothing else may be done with them.
-    Released(Report),
-    /// Donor: nothing is left to do, leave at once.
-    Exit,
-    /// Donor: the taker owned and died before we left. What it has done to its connections
-    /// is not known: end all but the listener and these, which it had declined.
-    Orphaned(Report, Vec<SourceId>),
-    /// Donor: we own, and were told to stop when that was not possible yet.
-    Stop,
-    /// Taker: we own, and the items have had their first turn.
-    Active(Report),
-    /// Taker: we own nothing, every copy is closed.
-    Left(Report, Ending),
-}
-
 /// An application whose items can be taken over. It is the `S` of its [`Cx`].
 pub trait Application: Sized + 'static {
     /// Says what it is; a taker of another name is refused.
@@ -195,11 +172,17 @@ pub trait Application: Sized + 'static {
     /// default stands there.
     fn takeover(&mut self) -> &mut Takeover;
 
-    /// Adds the numbers of the items that it carries beside the reactor.
-    fn carried(&self, out: &mut Vec<u32>);
+    /// Adds the numbers of the items that it carries beside the reactor; none, unless this
+    /// says otherwise.
+    fn carried(&self, out: &mut Vec<u32>) {
+        let _ = out;
+    }
 
     /// The descriptor of an item that it carries, if it has one.
-    fn carried_fd(&self, number: u32) -> Option<BorrowedFd<'_>>;
+    fn carried_fd(&self, number: u32) -> Option<BorrowedFd<'_>> {
+        let _ = number;
+        None
+    }
 
     /// What the taker has to be told of an item once.
     ///
@@ -230,11 +213,19 @@ pub trait Application: Sized + 'static {
         state: SavedState<'_>,
     ) -> Result<(), String>;
 
-    /// The donor has closed the item: close the copy, by `close` alone.
-    fn forget(&mut self, cx: &mut Cx<Self>, item: Item);
+    /// The donor has closed the item: close the copy, by `close` alone. Unless this says
+    /// otherwise, a source is removed; what is carried has to be dropped here.
+    fn forget(&mut self, cx: &mut Cx<Self>, item: Item) {
+        if let Item::Source(id) = item {
+            cx.remove(id);
+        }
+    }
 
-    /// Tells what has become of a takeover.
-    fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment);
+    /// Tells what has become of a takeover; [`Moment::follow`] does what is usual then, and
+    /// nothing else is done unless this says otherwise.
+    fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment) {
+        moment.follow(self, cx);
+    }
 }
 
 #[cfg(test)]

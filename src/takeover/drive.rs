@@ -85,6 +85,8 @@ fn hear_out(mut receive: impl FnMut() -> Next) {
 #[derive(Debug, Default)]
 pub struct Takeover {
     role: Role,
+    /// How it ended, for a taker that owns nothing, and why.
+    left: Option<(Ending, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -99,19 +101,17 @@ enum Role {
 }
 
 impl Takeover {
-    /// Offers the application to be taken over. `generation` counts takeovers since a cold
-    /// start, which is 0.
+    /// Offers the application to be taken over, for the first time since its cold start.
     ///
     /// # Errors
     /// If the reactor cannot take the offer's socket.
-    pub fn offer<S: Application>(
+    pub(super) fn offer<S: Application>(
         app: &mut S,
         cx: &mut Cx<S>,
         offer: Offer,
-        generation: u64,
         deadlines: Deadlines,
     ) -> io::Result<()> {
-        let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
+        let side = donor::DonorSide::new(cx, offer, 0, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Takeover {
     ///
     /// # Errors
     /// If the channel cannot be watched or HELLO cannot be sent: nothing has happened.
-    pub fn take_over<S: Application>(
+    pub(super) fn take_over<S: Application>(
         app: &mut S,
         cx: &mut Cx<S>,
         channel: Channel,
@@ -135,6 +135,21 @@ impl Takeover {
         app.takeover().role = Role::Taker(Box::new(side));
         taker::begin(app, cx);
         Ok(())
+    }
+
+    /// What came of the call to a donor: an error if nothing was taken over. No error, too,
+    /// while that is open, and for whom it does not concern.
+    ///
+    /// # Errors
+    /// [`Error::NotTakenOver`](super::Error::NotTakenOver).
+    pub fn outcome(&self) -> Result<(), super::Error> {
+        match &self.left {
+            Some((ending, why)) => Err(super::Error::NotTakenOver {
+                ending: *ending,
+                why: why.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The operator wants the application to stop: [`Moment::Stop`](super::Moment::Stop)

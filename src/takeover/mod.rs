@@ -21,12 +21,16 @@ pub mod kinds;
 pub mod lease;
 pub mod ledger;
 pub mod limits;
+mod moment;
 pub mod rendezvous;
 mod report;
 pub mod scm;
+mod start;
 pub mod taker;
 pub mod validate;
 
-pub use application::{Application, Arrival, Description, Item, Moment, Rejection, SavedState};
+pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
 pub use drive::{Deadlines, Ending, Takeover};
+pub use moment::Moment;
 pub use report::{Report, Tally, Times};
+pub use start::{Error, Start};

@@ -27,9 +27,10 @@ use std::io;
 
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
-use crate::takeover::application::{Application, Item, Moment};
+use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
 use crate::takeover::ledger::{ItemId, Presence};
+use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::Report;
 use attempt::Attempt;

@@ -16,11 +16,12 @@ use crate::proto::records::{
     self, AckBuilder, End, Fail, FailCode, Fit, Hello, Record, RefuseCode, Welcome,
 };
 use crate::proto::wire::{Header, MAX_VERSION, MIN_VERSION, WIRE_VERSION};
-use crate::takeover::application::{Application, Moment};
+use crate::takeover::application::Application;
 use crate::takeover::channel::{Channel, Sent};
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::limits;
+use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
 use crate::takeover::taker::{Action, Event, Leaving, State, Step, Taker};
@@ -567,6 +568,7 @@ impl TakerSide {
             .to_owned();
         }
         self.finish_report();
+        app.takeover().left = Some((ending, self.report.failure.clone()));
         app.moment(cx, Moment::Left(self.report.clone(), ending));
         cx.remove(self.watch.id());
     }

@@ -7,10 +7,11 @@ use super::hear::callers;
 use super::{DonorSide, describe, with};
 use crate::event::{Class, Cx, SourceId, Spec, Time};
 use crate::proto::records::{Abort, Record};
-use crate::takeover::application::{Application, Item, Moment};
+use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Cause, Event, Outcome};
 use crate::takeover::lease::Verdict;
 use crate::takeover::ledger::{ItemId, Presence};
+use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::{Offer, PublishError, Replace};
 
 /// When to try again to publish while another process holds the lock on PATH.

@@ -11,12 +11,13 @@ use super::{DonorSide, with};
 use crate::event::{Class, Cx, Interest, Time};
 use crate::proto::records::{self, End, Record, Welcome};
 use crate::proto::wire::WIRE_VERSION;
-use crate::takeover::application::{Application, Item, Moment};
+use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Sent;
 use crate::takeover::donor::{Cause, Event, Outcome, State};
 use crate::takeover::drive::batch::Records;
 use crate::takeover::lease::Lease;
 use crate::takeover::ledger::{Batch, Presence};
+use crate::takeover::moment::Moment;
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
 const CROWDED: Duration = Duration::from_millis(1);

@@ -1,0 +1,117 @@
+//! What an application is told of a takeover, and what it usually does then.
+//!
+//! ```text
+//!   donor   Preload ─┬─▶ Released ─▶ Exit            it has been taken over
+//!                    ├─▶ RolledBack                  nothing has happened, the next may come
+//!                    └─▶ Orphaned                    the new owner died at once: it owns again
+//!   taker            ┬─▶ Active                      it owns, and is a donor from now on
+//!                    └─▶ Left                        it owns nothing
+//!   either, while it owns: Stop
+//! ```
+
+use std::fmt;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::application::{Application, Item};
+use super::drive::Ending;
+use super::report::Report;
+use crate::event::{Cx, SourceId};
+use crate::proto::records::ItemKind;
+
+/// What has become of a takeover.
+#[derive(Debug)]
+pub enum Moment {
+    /// Donor: a taker has been welcomed; we serve on while it is told everything.
+    Preload,
+    /// Donor: the attempt failed and we serve on as if nothing had happened.
+    RolledBack(Report),
+    /// Donor: the taker owns and serves. Every item but the declined ones is closed when
+    /// this returns; they can be looked at, and nothing else may be done with them.
+    Released(Report),
+    /// Donor: nothing is left to do, leave at once.
+    Exit,
+    /// Donor: the taker owned and died before we left. What it has done to its connections
+    /// is not known: end all but the listener and these, which it had declined.
+    Orphaned(Report, Vec<SourceId>),
+    /// We own, and were told to stop, perhaps when that was not possible yet.
+    Stop,
+    /// Taker: we own. Items are polled from the next turn on.
+    Active(Report),
+    /// Taker: we own nothing, every copy is closed.
+    Left(Report, Ending),
+}
+
+impl Moment {
+    /// Does what most applications do:
+    ///
+    /// - `Exit`, `Left`: the reactor stops.
+    /// - `Stop`: all that has arrived is served in one last turn, the TCP connections are
+    ///   ended, the reactor stops.
+    /// - `Orphaned`: the TCP connections that the dead owner had are ended and
+    ///   [forgotten](Application::forget).
+    /// - the others: nothing.
+    pub fn follow<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) {
+        match self {
+            Moment::Exit | Moment::Left(..) => cx.stop(),
+            Moment::Stop => cx.hold(|app, cx| {
+                for id in connections(app, cx) {
+                    end(cx, id);
+                }
+                cx.stop();
+            }),
+            Moment::Orphaned(_, declined) => {
+                let lost = connections(app, cx);
+                for id in lost.into_iter().filter(|id| !declined.contains(id)) {
+                    end(cx, id);
+                    app.forget(cx, Item::Source(id));
+                }
+            }
+            Moment::Preload | Moment::RolledBack(_) | Moment::Released(_) | Moment::Active(_) => {}
+        }
+    }
+}
+
+fn connections<S: Application>(app: &mut S, cx: &mut Cx<S>) -> Vec<SourceId> {
+    let mut ids = Vec::with_capacity(cx.items_len());
+    cx.items(&mut ids);
+    ids.retain(|id| {
+        let about = app.describe(cx, Item::Source(*id));
+        about.is_ok_and(|about| about.kind == ItemKind::TcpPeer)
+    });
+    ids
+}
+
+/// Ends a connection for every holder of the socket: a taker that failed and hangs may still
+/// have a copy, and a close would then tell the peer nothing.
+fn end<S>(cx: &Cx<S>, id: SourceId) {
+    if let Some(fd) = cx.fd(id) {
+        // One that was reset has nothing left to shut down.
+        let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+/// One line for a log.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Moment::Preload => f.write_str("a successor is told everything"),
+            Moment::RolledBack(report) => {
+                write!(
+                    f,
+                    "serving on, not taken over: {}; {report}",
+                    report.failure
+                )
+            }
+            Moment::Released(report) => write!(f, "released to pid {}: {report}", report.other),
+            Moment::Exit => f.write_str("leaving"),
+            Moment::Orphaned(report, _) => {
+                write!(f, "the new owner, pid {}, died: serving on", report.other)
+            }
+            Moment::Stop => f.write_str("stopping"),
+            Moment::Active(report) => write!(f, "taken over from pid {}: {report}", report.other),
+            Moment::Left(report, _) => write!(f, "not taken over: {}; {report}", report.failure),
+        }
+    }
+}

@@ -18,13 +18,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::drive::Takeover;
 use super::ledger::ItemId;
 use super::moment::Moment;
-use crate::event::{Cx, SourceId};
+use super::validate;
+use crate::event::{AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
 
 /// An item in this process.
@@ -38,6 +40,12 @@ pub enum Item {
 
 /// The bit that tells carried items from sources on the wire; a source id never has it.
 const CARRIED: u64 = 1 << 63;
+
+impl<T> From<Handle<T>> for Item {
+    fn from(handle: Handle<T>) -> Item {
+        Item::Source(handle.id())
+    }
+}
 
 impl From<Item> for ItemId {
     fn from(item: Item) -> ItemId {
@@ -80,7 +88,36 @@ pub struct Description {
     pub state_version: u16,
 }
 
+/// The peer of a connection that has none any more.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 impl Description {
+    /// A source of the reactor: with the name that it was added with and, if it is a socket,
+    /// with its addresses.
+    ///
+    /// # Errors
+    /// If there is no such source, or its callback runs just now.
+    pub fn source<S>(
+        cx: &Cx<S>,
+        id: SourceId,
+        kind: ItemKind,
+        state_version: u16,
+    ) -> Result<Self, String> {
+        let (Some(name), Some(fd)) = (cx.name(id), cx.fd(id)) else {
+            return Err(format!("{id:?} is no source"));
+        };
+        let about = Description::new(kind, name, state_version);
+        Ok(match validate::describe_tcp(fd) {
+            // A connection that was reset has lost its peer's address, and whether an address
+            // is right is asked only of one that lives.
+            Ok((local, None)) if kind == ItemKind::TcpPeer => {
+                about.local(Some(local)).peer(Some(UNKNOWN))
+            }
+            Ok((local, peer)) => about.local(Some(local)).peer(peer),
+            Err(_) => about,
+        })
+    }
+
     /// An item with a descriptor or, of kind [`ItemKind::State`], without; no addresses, no
     /// links.
     #[must_use]
@@ -152,6 +189,25 @@ pub enum Rejection {
     /// It is damaged, or we have no means to hold it: the takeover fails, the donor serves
     /// on.
     Invalid(String),
+}
+
+impl From<String> for Rejection {
+    fn from(what: String) -> Rejection {
+        Rejection::Invalid(what)
+    }
+}
+
+impl From<io::Error> for Rejection {
+    fn from(error: io::Error) -> Rejection {
+        Rejection::Invalid(error.to_string())
+    }
+}
+
+/// A source that arrived and cannot be watched.
+impl<T> From<AddError<T>> for Rejection {
+    fn from(failed: AddError<T>) -> Rejection {
+        Rejection::Invalid(failed.to_string())
+    }
 }
 
 impl fmt::Display for Rejection {

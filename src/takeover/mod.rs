@@ -29,6 +29,7 @@ mod start;
 pub mod taker;
 pub mod validate;
 
+pub use crate::proto::records::{DeclineCode, ItemKind};
 pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
 pub use drive::{Deadlines, Ending, Takeover};
 pub use moment::Moment;

@@ -17,10 +17,13 @@
 use std::error;
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use super::application::Application;
 use super::drive::{Deadlines, Ending, Takeover};
-use super::rendezvous::{self, ConnectError, Offer, Probe, PublishError, Replace, TakeoverPath};
+use super::rendezvous::{
+    self, ConnectError, Offer, PathError, Probe, PublishError, Replace, TakeoverPath,
+};
 use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec};
 use crate::proto::records::RefuseCode;
 
@@ -30,7 +33,6 @@ pub struct Start {
     role: Role,
     deadlines: Deadlines,
     config: Config,
-    signals: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +46,15 @@ enum Role {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
+    /// The command line cannot be used; for the application to say so.
+    Usage(String),
+    /// PATH is unusable.
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: PathError,
+    },
     /// Something is at PATH that is not ours to replace.
     Taken {
         /// Where the takeover was to be offered.
@@ -84,16 +95,20 @@ impl Start {
     }
 
     /// A cold start that offers a takeover at `path`.
-    #[must_use]
-    pub fn at(path: TakeoverPath) -> Start {
-        Start::with(Role::Donor(path))
+    ///
+    /// # Errors
+    /// [`Error::Path`]; the file system is not changed yet.
+    pub fn at(path: impl AsRef<Path>) -> Result<Start, Error> {
+        Ok(Start::with(Role::Donor(checked(path.as_ref())?)))
     }
 
     /// A start as successor of the process that offers a takeover at `path`. The next one is
     /// offered there by us, once we own.
-    #[must_use]
-    pub fn from(path: TakeoverPath) -> Start {
-        Start::with(Role::Taker(path))
+    ///
+    /// # Errors
+    /// [`Error::Path`]; nobody was called yet.
+    pub fn from(path: impl AsRef<Path>) -> Result<Start, Error> {
+        Ok(Start::with(Role::Taker(checked(path.as_ref())?)))
     }
 
     fn with(role: Role) -> Start {
@@ -101,7 +116,6 @@ impl Start {
             role,
             deadlines: Deadlines::default(),
             config: Config::default(),
-            signals: false,
         }
     }
 
@@ -117,16 +131,6 @@ impl Start {
         Start { config, ..self }
     }
 
-    /// The same, and [`Start::run`] stops in an orderly way at SIGTERM or SIGINT, a takeover
-    /// under way included. Without it no signal is touched.
-    #[must_use]
-    pub fn stop_on_signals(self) -> Start {
-        Start {
-            signals: true,
-            ..self
-        }
-    }
-
     /// Whether everything comes from a donor, so that nothing is to be opened here.
     #[must_use]
     pub fn is_successor(&self) -> bool {
@@ -134,7 +138,8 @@ impl Start {
     }
 
     /// Starts, serves and ends. `cold` opens what a successor would be given; it is called on
-    /// a cold start alone, before PATH exists.
+    /// a cold start alone, before PATH exists. SIGTERM and SIGINT end it in an orderly way, a
+    /// takeover under way included; no other signal is touched.
     ///
     /// # Errors
     /// Why it did not come to serving, or what failed later; [`Error::exit_code`] says it to
@@ -145,9 +150,7 @@ impl Start {
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
         let mut reactor = self.reactor()?;
-        if self.signals {
-            watch_signals(reactor.cx())?;
-        }
+        watch_signals(reactor.cx())?;
         if !self.is_successor() {
             cold(app, reactor.cx())?;
         }
@@ -202,6 +205,13 @@ impl Start {
             }
         }
     }
+}
+
+fn checked(path: &Path) -> Result<TakeoverPath, Error> {
+    TakeoverPath::new(path).map_err(|why| Error::Path {
+        path: path.to_owned(),
+        why,
+    })
 }
 
 /// The offer at a path that nobody else may own.
@@ -266,6 +276,7 @@ impl Ending {
 }
 
 const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
 /// EX_UNAVAILABLE of sysexits(3).
 const NOBODY: u8 = 69;
 /// EX_TEMPFAIL.
@@ -274,8 +285,15 @@ const RETRY: u8 = 75;
 const VERSION: u8 = 76;
 
 impl Error {
-    /// What to end the process with: 69 if nobody offers a takeover, 75 if the donor serves
-    /// on and a retry is safe, 76 if that is so and the versions do not fit, else 1.
+    /// The command line cannot be used: what is wrong, and what to do.
+    #[must_use]
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::Usage(what.into())
+    }
+
+    /// What to end the process with: 2 if the command line is wrong, 69 if nobody offers a
+    /// takeover, 75 if the donor serves on and a retry is safe, 76 if that is so and the
+    /// versions do not fit, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -288,6 +306,7 @@ impl Error {
                 | ConnectError::Other(_) => FAILURE,
             },
             Error::NotTakenOver { ending, .. } => ending.exit_code(),
+            Error::Usage(_) | Error::Path { .. } => USAGE,
             Error::Taken { .. } | Error::Offer { .. } | Error::Io(_) => FAILURE,
         }
     }
@@ -302,6 +321,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Usage(what) => f.write_str(what),
+            Error::Path { path, why } => write!(f, "takeover path {path:?} {why}"),
             Error::Taken { path, by } => {
                 let remedy = match by {
                     Probe::Alive => "take over from it, or choose another path",
@@ -342,7 +363,8 @@ impl error::Error for Error {
         match self {
             Error::Offer { why, .. } | Error::Io(why) => Some(why),
             Error::Connect { why, .. } => Some(why),
-            Error::Taken { .. } | Error::NotTakenOver { .. } => None,
+            Error::Path { why, .. } => Some(why),
+            Error::Usage(_) | Error::Taken { .. } | Error::NotTakenOver { .. } => None,
         }
     }
 }

@@ -1,0 +1,5 @@
+//! Conversations over TCP.
+
+/// A conversation.
+#[derive(Debug)]
+pub struct Exchange;

@@ -18,12 +18,11 @@
 //! | "recovery" | state | Recovery counter (1 byte), echoes answered (8 bytes, little-endian) |
 
 use std::net::{SocketAddr, UdpSocket};
-use std::process::ExitCode;
 use std::{env, fs, io};
 
 use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::takeover::{
-    Application, Arrival, DeclineCode, Description, Error, Item, ItemKind, Moment, Rejection,
+    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
     SavedState, Start, Takeover,
 };
 
@@ -43,20 +42,15 @@ struct GtpPath {
     takeover: Takeover,
 }
 
-fn main() -> ExitCode {
-    let words: Vec<String> = env::args().skip(1).collect();
-    match run(&words.iter().map(String::as_str).collect::<Vec<_>>()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gtp_path: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+fn main() -> Exit {
+    run().into()
 }
 
-fn run(words: &[&str]) -> Result<(), Error> {
+fn run() -> Result<(), Error> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = GtpPath::default();
-    let (path, file, user, control) = match *words {
+    let (path, file, user, control) = match words[..] {
         ["-T", path] => return Start::from(path)?.run(&mut app, |_, _| Ok(())),
         ["-t", path, file] => (path, file, "0.0.0.0:2152", "0.0.0.0:2123"),
         ["-t", path, file, user, control] => (path, file, user, control),

@@ -47,8 +47,8 @@ impl Moment {
     /// Does what most applications do:
     ///
     /// - `Exit`, `Left`: the reactor stops.
-    /// - `Stop`: all that has arrived is served in one last turn, the TCP connections are
-    ///   ended, the reactor stops.
+    /// - `Stop`: all that has arrived is served in one last turn, the TCP connections and
+    ///   listeners are ended, the reactor stops.
     /// - `Orphaned`: the TCP connections that the dead owner had are ended and
     ///   [forgotten](Application::forget).
     /// - the others: nothing.
@@ -56,13 +56,13 @@ impl Moment {
         match self {
             Moment::Exit | Moment::Left(..) => cx.stop(),
             Moment::Stop => cx.hold(|app, cx| {
-                for id in connections(app, cx) {
+                for id in items_of(&[ItemKind::TcpPeer, ItemKind::Listener], app, cx) {
                     end(cx, id);
                 }
                 cx.stop();
             }),
             Moment::Orphaned(_, declined) => {
-                let lost = connections(app, cx);
+                let lost = items_of(&[ItemKind::TcpPeer], app, cx);
                 for id in lost.into_iter().filter(|id| !declined.contains(id)) {
                     end(cx, id);
                     app.forget(cx, Item::Source(id));
@@ -73,18 +73,18 @@ impl Moment {
     }
 }
 
-fn connections<S: Application>(app: &mut S, cx: &mut Cx<S>) -> Vec<SourceId> {
+fn items_of<S: Application>(kinds: &[ItemKind], app: &mut S, cx: &mut Cx<S>) -> Vec<SourceId> {
     let mut ids = Vec::with_capacity(cx.items_len());
     cx.items(&mut ids);
     ids.retain(|id| {
         let about = app.describe(cx, Item::Source(*id));
-        about.is_ok_and(|about| about.kind == ItemKind::TcpPeer)
+        about.is_ok_and(|about| kinds.contains(&about.kind))
     });
     ids
 }
 
-/// Ends a connection for every holder of the socket: a taker that failed and hangs may still
-/// have a copy, and a close would then tell the peer nothing.
+/// Ends a socket for all its holders: a taker that failed and hangs may still have a copy, and
+/// a close would then tell a peer nothing, and leave a port taken by nobody.
 fn end<S>(cx: &Cx<S>, id: SourceId) {
     if let Some(fd) = cx.fd(id) {
         // One that was reset has nothing left to shut down.

@@ -21,7 +21,7 @@ use std::process::Command;
 use crate::support::{Server, Stage};
 
 pub use datagrams::Datagrams;
-pub use exchange::Exchange;
+pub use exchange::{Exchange, connect};
 pub use progress::Progress;
 
 /// How often each example is taken over.

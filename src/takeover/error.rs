@@ -1,0 +1,222 @@
+//! Why a process could not start, or not take over, and what it says to whoever started it.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | stopped, or handed over |
+//! | 1 | something failed |
+//! | 2 | the command line is wrong |
+//! | 69 | nobody offers a takeover |
+//! | 75 | the donor serves on, a retry is safe |
+//! | 76 | the donor serves on, the versions do not fit |
+
+use std::env;
+use std::error;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Termination};
+
+use super::drive::Ending;
+use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
+use crate::proto::records::RefuseCode;
+
+/// Why a process could not start, or could not take over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line cannot be used; for the application to say so.
+    Usage(String),
+    /// PATH is unusable.
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: PathError,
+    },
+    /// Something is at PATH that is not ours to replace.
+    Taken {
+        /// Where the takeover was to be offered.
+        path: TakeoverPath,
+        /// What is there.
+        by: Probe,
+    },
+    /// A takeover cannot be offered at PATH.
+    Offer {
+        /// Where it was to be offered.
+        path: TakeoverPath,
+        /// The system's reason.
+        why: io::Error,
+    },
+    /// There is no connection to a donor at PATH.
+    Connect {
+        /// Where a donor was expected.
+        path: TakeoverPath,
+        /// What is in the way.
+        why: ConnectError,
+    },
+    /// The donor was reached and nothing was taken over.
+    NotTakenOver {
+        /// Who serves now.
+        ending: Ending,
+        /// What happened, in words.
+        why: String,
+    },
+    /// The application's own setting up failed, or the reactor.
+    Io(io::Error),
+}
+
+impl Ending {
+    /// What a process ends with that owns nothing: 75 if its donor serves on and a retry is
+    /// safe, 76 if that is so and a retry of this version is in vain, 1 if nobody serves.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Ending::Refused(RefuseCode::Version | RefuseCode::Features) => VERSION,
+            Ending::Refused(_) | Ending::DonorServes | Ending::Unanswered | Ending::Stopped => {
+                RETRY
+            }
+            Ending::DonorDied => FAILURE,
+        }
+    }
+}
+
+/// What `main` returns: an error is said on stderr in one line and becomes the exit code.
+///
+/// ```no_run
+/// use socket_takeover::takeover::{Error, Exit};
+///
+/// fn main() -> Exit {
+///     run().into()
+/// }
+///
+/// fn run() -> Result<(), Error> {
+///     Err(Error::usage("say -t PATH or -T PATH"))
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "it is the end of `main`"]
+pub struct Exit(Result<(), Error>);
+
+impl From<Result<(), Error>> for Exit {
+    fn from(ended: Result<(), Error>) -> Exit {
+        Exit(ended)
+    }
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        let Err(error) = self.0 else {
+            return ExitCode::SUCCESS;
+        };
+        let program = env::args_os().next().map(PathBuf::from);
+        let name = program
+            .as_deref()
+            .and_then(Path::file_name)
+            .unwrap_or_default();
+        // If stderr cannot take it there is still the exit code.
+        let _ = writeln!(io::stderr(), "{}: {error}", name.display());
+        ExitCode::from(error.exit_code())
+    }
+}
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+/// EX_UNAVAILABLE of sysexits(3).
+const NOBODY: u8 = 69;
+/// EX_TEMPFAIL.
+const RETRY: u8 = 75;
+/// EX_PROTOCOL.
+const VERSION: u8 = 76;
+
+impl Error {
+    /// The command line cannot be used: what is wrong, and what to do.
+    #[must_use]
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::Usage(what.into())
+    }
+
+    /// What to end the process with: 2 if the command line is wrong, 69 if nobody offers a
+    /// takeover, 75 if the donor serves on and a retry is safe, 76 if that is so and the
+    /// versions do not fit, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Connect { why, .. } => match why {
+                ConnectError::Nobody(_) => NOBODY,
+                ConnectError::Busy => RETRY,
+                ConnectError::Original
+                | ConnectError::NotASocket(_)
+                | ConnectError::Foreign { .. }
+                | ConnectError::Other(_) => FAILURE,
+            },
+            Error::NotTakenOver { ending, .. } => ending.exit_code(),
+            Error::Usage(_) | Error::Path { .. } => USAGE,
+            Error::Taken { .. } | Error::Offer { .. } | Error::Io(_) => FAILURE,
+        }
+    }
+
+    /// Whether the same may succeed in a moment: the donor serves on, and its version fits.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.exit_code() == RETRY
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(what) => f.write_str(what),
+            Error::Path { path, why } => write!(f, "takeover path {path:?} {why}"),
+            Error::Taken { path, by } => {
+                let remedy = match by {
+                    Probe::Alive => "take over from it, or choose another path",
+                    Probe::Original => "choose another path",
+                    _ => "it is left alone, choose another path",
+                };
+                write!(f, "takeover path {path} {by}; {remedy}")
+            }
+            Error::Offer { path, why } => {
+                write!(f, "takeover path {path} cannot be made: {why}")
+            }
+            Error::Connect { path, why } => {
+                write!(f, "takeover path {path} {why}")?;
+                f.write_str(match why {
+                    ConnectError::Nobody(_) => "; start without taking over",
+                    ConnectError::Busy => "; try again later",
+                    ConnectError::Original => "; such a process cannot be taken over",
+                    _ => "",
+                })
+            }
+            Error::NotTakenOver { ending, why } => {
+                let remedy = match ending {
+                    Ending::DonorDied => {
+                        "the donor has died or was stopped, start without taking over"
+                    }
+                    Ending::Unanswered => "another taker was faster, or it has died; try again",
+                    Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
+                        "the donor serves on"
+                    }
+                };
+                write!(f, "not taken over: {why}; {remedy}")
+            }
+            Error::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::Offer { why, .. } | Error::Io(why) => Some(why),
+            Error::Connect { why, .. } => Some(why),
+            Error::Path { why, .. } => Some(why),
+            Error::Usage(_) | Error::Taken { .. } | Error::NotTakenOver { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}

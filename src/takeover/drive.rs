@@ -101,17 +101,19 @@ enum Role {
 }
 
 impl Takeover {
-    /// Offers the application to be taken over, for the first time since its cold start.
+    /// Offers the application to be taken over; [`Start`](super::Start) does this, and all
+    /// that comes before. `generation` counts takeovers since a cold start, which is 0.
     ///
     /// # Errors
     /// If the reactor cannot take the offer's socket.
-    pub(super) fn offer<S: Application>(
+    pub fn offer<S: Application>(
         app: &mut S,
         cx: &mut Cx<S>,
         offer: Offer,
+        generation: u64,
         deadlines: Deadlines,
     ) -> io::Result<()> {
-        let side = donor::DonorSide::new(cx, offer, 0, deadlines)?;
+        let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
         Ok(())
     }
@@ -123,7 +125,7 @@ impl Takeover {
     ///
     /// # Errors
     /// If the channel cannot be watched or HELLO cannot be sent: nothing has happened.
-    pub(super) fn take_over<S: Application>(
+    pub fn take_over<S: Application>(
         app: &mut S,
         cx: &mut Cx<S>,
         channel: Channel,

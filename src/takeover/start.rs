@@ -135,7 +135,7 @@ impl Start {
             Role::Donor(path) => {
                 let offer = offer_at(path)?;
                 log::info!("Starting Takeover channel on [{path}]");
-                Ok(Takeover::offer(app, cx, offer, self.deadlines)?)
+                Ok(Takeover::offer(app, cx, offer, 0, self.deadlines)?)
             }
             Role::Taker(path) => {
                 let (channel, donor) = rendezvous::connect(path).map_err(|why| Error::Connect {

@@ -23,7 +23,7 @@ use std::{env, fs, io};
 use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::takeover::{
     Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
-    SavedState, Start, Takeover,
+    SavedState, Start, Takeover, TakeoverPath,
 };
 
 /// Version of every state below; a change that an older release cannot read gets another.
@@ -51,12 +51,12 @@ fn run() -> Result<(), Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = GtpPath::default();
     let (path, file, user, control) = match words[..] {
-        ["-T", path] => return Start::from(path)?.run(&mut app, |_, _| Ok(())),
+        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
         ["-t", path, file] => (path, file, "0.0.0.0:2152", "0.0.0.0:2123"),
         ["-t", path, file, user, control] => (path, file, user, control),
         _ => return Err(Error::usage("say -t PATH FILE [USER CONTROL], or -T PATH")),
     };
-    Start::at(path)?.run(&mut app, |app, cx| {
+    Start::at(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
         let user = open(user, GTP_U, cx)?;
         let control = open(control, GTP_C, cx)?;
         // Not before both are ours: a second start by mistake is no restart.

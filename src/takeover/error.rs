@@ -27,12 +27,7 @@ pub enum Error {
     /// The command line cannot be used; for the application to say so.
     Usage(String),
     /// PATH is unusable.
-    Path {
-        /// As it was given.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: PathError,
-    },
+    Path(PathError),
     /// Something is at PATH that is not ours to replace.
     Taken {
         /// Where the takeover was to be offered.
@@ -150,7 +145,7 @@ impl Error {
                 | ConnectError::Other(_) => FAILURE,
             },
             Error::NotTakenOver { ending, .. } => ending.exit_code(),
-            Error::Usage(_) | Error::Path { .. } => USAGE,
+            Error::Usage(_) | Error::Path(_) => USAGE,
             Error::Taken { .. } | Error::Offer { .. } | Error::Io(_) => FAILURE,
         }
     }
@@ -166,7 +161,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(what) => f.write_str(what),
-            Error::Path { path, why } => write!(f, "takeover path {path:?} {why}"),
+            Error::Path(why) => write!(f, "the takeover path {why}"),
             Error::Taken { path, by } => {
                 let remedy = match by {
                     Probe::Alive => "take over from it, or choose another path",
@@ -209,7 +204,7 @@ impl error::Error for Error {
         match self {
             Error::Offer { why, .. } | Error::Io(why) => Some(why),
             Error::Connect { why, .. } => Some(why),
-            Error::Path { why, .. } => Some(why),
+            Error::Path(why) => Some(why),
             Error::Usage(_) | Error::Taken { .. } | Error::NotTakenOver { .. } => None,
         }
     }
@@ -218,5 +213,11 @@ impl error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Error {
+        Error::Path(error)
     }
 }

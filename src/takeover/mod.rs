@@ -35,5 +35,6 @@ pub use application::{Application, Arrival, Description, Item, Rejection, SavedS
 pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use start::Start;

@@ -15,7 +15,6 @@
 //! so that a second start by mistake ends there and has disturbed nobody.
 
 use std::io;
-use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -48,20 +47,16 @@ impl Start {
     }
 
     /// A cold start that offers a takeover at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Path`]; the file system is not changed yet.
-    pub fn at(path: impl AsRef<Path>) -> Result<Start, Error> {
-        Ok(Start::with(Role::Donor(checked(path.as_ref())?)))
+    #[must_use]
+    pub fn at(path: TakeoverPath) -> Start {
+        Start::with(Role::Donor(path))
     }
 
     /// A start as successor of the process that offers a takeover at `path`. The next one is
     /// offered there by us, once we own.
-    ///
-    /// # Errors
-    /// [`Error::Path`]; nobody was called yet.
-    pub fn from(path: impl AsRef<Path>) -> Result<Start, Error> {
-        Ok(Start::with(Role::Taker(checked(path.as_ref())?)))
+    #[must_use]
+    pub fn from(path: TakeoverPath) -> Start {
+        Start::with(Role::Taker(path))
     }
 
     fn with(role: Role) -> Start {
@@ -158,13 +153,6 @@ impl Start {
             }
         }
     }
-}
-
-fn checked(path: &Path) -> Result<TakeoverPath, Error> {
-    TakeoverPath::new(path).map_err(|why| Error::Path {
-        path: path.to_owned(),
-        why,
-    })
 }
 
 /// The offer at a path that nobody else may own.

@@ -103,12 +103,6 @@ impl TakeoverPath {
     }
 }
 
-impl AsRef<Path> for TakeoverPath {
-    fn as_ref(&self) -> &Path {
-        &self.given
-    }
-}
-
 impl fmt::Display for TakeoverPath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.given.display().fmt(out)

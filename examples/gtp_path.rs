@@ -61,7 +61,7 @@ fn run() -> Result<(), Error> {
         let control = open(control, GTP_C, cx)?;
         // Not before both are ours: a second start by mistake is no restart.
         app.recovery = count_up(file)?;
-        eprintln!("serving on {user} and {control}, recovery {}", app.recovery);
+        eprintln!("serving on {user} and {control}");
         Ok(())
     })
 }

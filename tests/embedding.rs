@@ -216,6 +216,7 @@ impl Application for App {
 
     fn moment(&mut self, cx: &mut Cx<App>, moment: Moment) {
         let said = match moment {
+            Moment::Open => "open",
             Moment::Preload => "preload",
             Moment::RolledBack(_) => {
                 if self.terms_when_rolled_back {

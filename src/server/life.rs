@@ -68,9 +68,6 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
         }
     }
     start.begin(server, cx)?;
-    if !start.is_successor() {
-        server.is_ready();
-    }
     reactor.run(server)?;
     server.takeover.outcome()
 }
@@ -131,6 +128,7 @@ impl Server {
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
         match moment {
+            Moment::Open => self.is_ready(),
             Moment::Preload => {
                 let shown = fd_array(cx);
                 log::info!("Current fd_array:={shown}");

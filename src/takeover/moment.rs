@@ -1,6 +1,7 @@
 //! What an application is told of a takeover, and what it usually does then.
 //!
 //! ```text
+//!   cold start       ──▶ Open                        it serves, and can be taken over
 //!   donor   Preload ─┬─▶ Released ─▶ Exit            it has been taken over
 //!                    ├─▶ RolledBack                  nothing has happened, the next may come
 //!                    └─▶ Orphaned                    the new owner died at once: it owns again
@@ -23,6 +24,9 @@ use crate::proto::records::ItemKind;
 /// What has become of a takeover.
 #[derive(Debug)]
 pub enum Moment {
+    /// Cold start: everything is open, and the takeover is offered. With `Active`, which a
+    /// taker is told, the moment to tell whoever waits for the start to be over.
+    Open,
     /// Donor: a taker has been welcomed; we serve on while it is told everything.
     Preload,
     /// Donor: the attempt failed and we serve on as if nothing had happened.
@@ -68,7 +72,11 @@ impl Moment {
                     app.forget(cx, Item::Source(id));
                 }
             }
-            Moment::Preload | Moment::RolledBack(_) | Moment::Released(_) | Moment::Active(_) => {}
+            Moment::Open
+            | Moment::Preload
+            | Moment::RolledBack(_)
+            | Moment::Released(_)
+            | Moment::Active(_) => {}
         }
     }
 }
@@ -96,6 +104,7 @@ fn end<S>(cx: &Cx<S>, id: SourceId) {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Moment::Open => f.write_str("open"),
             Moment::Preload => f.write_str("a successor is told everything"),
             Moment::RolledBack(report) => {
                 write!(

@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::application::Application;
 use super::drive::{Deadlines, Takeover};
 use super::error::Error;
+use super::moment::Moment;
 use super::rendezvous::{self, Offer, Probe, PublishError, Replace, TakeoverPath};
 use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec};
 
@@ -119,18 +120,18 @@ impl Start {
         }
     }
 
-    /// Offers the takeover, or calls the donor. What comes of a call is told by
-    /// [`Application::moment`], and to be asked for with [`Takeover::outcome`].
+    /// Offers the takeover, or calls the donor. What comes of it is told by
+    /// [`Application::moment`], of a call also by [`Takeover::outcome`].
     ///
     /// # Errors
     /// Why not. A donor has felt nothing then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
         match &self.role {
-            Role::Alone => Ok(()),
+            Role::Alone => {}
             Role::Donor(path) => {
                 let offer = offer_at(path)?;
                 log::info!("Starting Takeover channel on [{path}]");
-                Ok(Takeover::offer(app, cx, offer, 0, self.deadlines)?)
+                Takeover::offer(app, cx, offer, 0, self.deadlines)?;
             }
             Role::Taker(path) => {
                 let (channel, donor) = rendezvous::connect(path).map_err(|why| Error::Connect {
@@ -142,16 +143,12 @@ impl Start {
                     path: path.clone(),
                     why,
                 })?;
-                Ok(Takeover::take_over(
-                    app,
-                    cx,
-                    channel,
-                    donor,
-                    offer,
-                    self.deadlines,
-                )?)
+                Takeover::take_over(app, cx, channel, donor, offer, self.deadlines)?;
+                return Ok(());
             }
         }
+        app.moment(cx, Moment::Open);
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ impl Example {
     /// A cold start that offers takeovers; it serves when this returns.
     pub fn serve<A: AsRef<OsStr>>(&self, args: &[A]) -> Server {
         let server = self.cold_start(args);
-        server.wait_line("serving on ");
+        server.wait_line("open");
         server
     }
 

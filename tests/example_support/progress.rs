@@ -57,8 +57,14 @@ impl Progress {
         let waiting = |tally: &mut Tally| tally.answered < goal && tally.faults == 0;
         let waited = self.0.more.wait_timeout_while(tally, BOUND, waiting);
         let (tally, timeout) = waited.expect("no thread panics with it");
-        assert!(tally.faults == 0, "{:#?}", tally.shown);
-        assert!(!timeout.timed_out(), "only {} answers", tally.answered);
+        let (answered, shown) = (tally.answered, tally.shown.clone());
+        // Not while the lock is held: the load would panic too.
+        drop(tally);
+        assert!(shown.is_empty(), "{shown:#?}");
+        assert!(
+            !timeout.timed_out(),
+            "only {answered} answers, {goal} are awaited"
+        );
     }
 
     /// Tells the load to come to its end.
@@ -74,13 +80,11 @@ impl Progress {
     /// If anything went wrong.
     #[track_caller]
     pub fn assert_flawless(&self) {
-        let tally = self.lock();
-        assert!(
-            tally.faults == 0,
-            "{} faults: {:#?}",
-            tally.faults,
-            tally.shown
-        );
+        let (faults, shown) = {
+            let tally = self.lock();
+            (tally.faults, tally.shown.clone())
+        };
+        assert!(faults == 0, "{faults} faults: {shown:#?}");
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {

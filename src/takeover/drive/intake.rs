@@ -96,8 +96,9 @@ pub(super) struct Intake {
     held: HashMap<u64, Held>,
     cookies: HashSet<u64>,
     declined: HashSet<u64>,
-    /// Which items cannot be served without which, in both directions.
-    partners: HashMap<u64, Vec<u64>>,
+    /// Which items cannot be served without which, in both directions; each once, though both
+    /// may have said so.
+    partners: HashMap<u64, BTreeSet<u64>>,
     /// Of those held, the ones to be run once when we own: looking for them among all would
     /// make the freeze depend on how many items there are.
     to_run: BTreeSet<u64>,
@@ -251,8 +252,8 @@ impl Intake {
             None => false,
         };
         for &link in &descriptor.links {
-            self.partners.entry(id).or_default().push(link);
-            self.partners.entry(link).or_default().push(id);
+            self.partners.entry(id).or_default().insert(link);
+            self.partners.entry(link).or_default().insert(id);
         }
         let staged = Staged {
             kind: descriptor.kind,

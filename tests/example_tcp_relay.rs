@@ -1,0 +1,134 @@
+//! `examples/tcp_relay`: two connections a client, and nothing between them is lost.
+
+mod example_support;
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use example_support::{Example, Exchange, TAKEOVERS, addresses, connect};
+use support::{Random, Server, seed};
+
+/// What a client that does not read sends: more than the kernel has room for on the way to the
+/// upstream and back.
+const MUCH: usize = 48 << 20;
+
+/// An upstream that sends back whatever comes, and ends when its client has.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("an upstream");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    address
+}
+
+fn serve(example: &Example, upstream: SocketAddr) -> Server {
+    example.serve(&["127.0.0.1:0", &upstream.to_string()])
+}
+
+/// Bytes that are not the same at any other place of any other stream.
+fn bytes(random: &mut Random, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&random.bits().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// The other side has ended, and said nothing more.
+fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("more came back than was sent")),
+    }
+}
+
+#[test]
+fn five_takeovers_under_load_lose_nothing_in_either_direction() {
+    let seed = seed();
+    let example = Example::new("tcp_relay");
+    let server = serve(&example, echo());
+    let address = addresses(&server)[0];
+
+    let round = move |stream: &mut TcpStream, connection: u64, round: u64| {
+        let mut random = Random::new(seed ^ (connection << 32 | round));
+        let length = random.within(1..20_000) as usize;
+        let sent = bytes(&mut random, length);
+        let (head, tail) = sent.split_at(random.within(0..sent.len() as u64) as usize);
+        stream.write_all(head)?;
+        stream.write_all(tail)?;
+        let mut back = vec![0; sent.len()];
+        stream.read_exact(&mut back)?;
+        if back != sent {
+            return Err(io::Error::other("other bytes came back"));
+        }
+        Ok(())
+    };
+    let last = |stream: &mut TcpStream, _| {
+        stream.shutdown(Shutdown::Write)?;
+        expect_end(stream)
+    };
+    let load = Exchange::start(address, 6, round, last);
+
+    // One that sends and does not read, until all takeovers are over.
+    let greedy = connect(address).expect("it listens");
+    let sent = bytes(&mut Random::new(seed), MUCH);
+    let mut writer = greedy.try_clone().expect("a copy");
+    let (mut reader, expected) = (greedy, sent.clone());
+    let writing = thread::spawn(move || writer.write_all(&sent));
+
+    load.progress.wait_for_more(20);
+    let _server = example.replace_often(server, &load.progress);
+    println!("{} rounds", load.finish());
+    assert!(!writing.is_finished(), "{MUCH} bytes found room on the way");
+
+    let mut back = vec![0; MUCH];
+    reader.read_exact(&mut back).expect("all comes back");
+    assert!(back == expected, "other bytes came back");
+    writing.join().unwrap().expect("all was sent");
+    reader.shutdown(Shutdown::Write).unwrap();
+    expect_end(&mut reader).unwrap();
+}
+
+#[test]
+fn half_closed_and_taken_over_still_gets_the_answer() {
+    let example = Example::new("tcp_relay");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = serve(&example, listener.local_addr().unwrap());
+    let mut client = connect(addresses(&server)[0]).unwrap();
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+
+    let (mut upstream, _) = listener.accept().unwrap();
+    upstream.set_read_timeout(Some(support::BOUND)).unwrap();
+    let mut question = String::new();
+    upstream.read_to_string(&mut question).unwrap();
+    assert_eq!(question, "question");
+    for _ in 0..TAKEOVERS {
+        server = example.replace(&mut server);
+        upstream.write_all(b"answer").unwrap();
+        let mut answer = [0; 6];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+    drop(upstream);
+    expect_end(&mut client).unwrap();
+}
+
+#[test]
+fn upstream_that_refuses_ends_its_client_alone() {
+    let example = Example::new("tcp_relay");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut server = serve(&example, address);
+    let mut client = connect(addresses(&server)[0]).unwrap();
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    server = example.replace(&mut server);
+    assert!(server.is_running());
+}

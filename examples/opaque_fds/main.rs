@@ -1,0 +1,184 @@
+//! Descriptors that are no sockets: a tun device, a timerfd and a memfd change hands.
+//!
+//! A reflector on a tun device, as a user plane has one: it sends each UDP packet back to where
+//! it came from. How many there were stands in a table in shared memory, and an alarm is set.
+//! The interface stays up, with its addresses and routes, as long as somebody has the device
+//! open; the alarm rings when it was set to, in whichever process has it by then, once; the
+//! table is not copied, however large it is.
+//!
+//! ```text
+//!   opaque_fds -t PATH INTERFACE MILLISECONDS    cold start; the alarm rings after so long
+//!   opaque_fds -T PATH                           take over from whoever offers it at PATH
+//! ```
+//!
+//! What it shows: kinds of descriptors, and one that is carried beside the reactor.
+//!
+//! | item | kind | state, version 1, little-endian |
+//! |---|---|---|
+//! | "tun" | tun | none |
+//! | "alarm" | timerfd | when it rings (8 bytes, ns of CLOCK_MONOTONIC) |
+//! | "table" | memfd, carried: memory cannot be polled | none, it is in the memory |
+
+mod tun;
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use socket_takeover::event::{Cx, Next, Spec, Time};
+use socket_takeover::takeover::{
+    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
+    SavedState, Start, Takeover, TakeoverPath,
+};
+
+const VERSION: u16 = 1;
+/// Our number for the item "table".
+const TABLE: u32 = 0;
+
+#[derive(Default)]
+pub(crate) struct Reflector {
+    /// None until a successor has received it. Packets reflected: 8 bytes at its start.
+    table: Option<File>,
+    alarm_at: Time,
+    takeover: Takeover,
+}
+
+fn main() -> Exit {
+    run().into()
+}
+
+fn run() -> Result<(), Error> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut app = Reflector::default();
+    let (path, interface, after) = match words[..] {
+        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
+        ["-t", path, interface, after] => (path, interface, after.parse()),
+        _ => {
+            return Err(Error::usage(
+                "say -t PATH INTERFACE MILLISECONDS, or -T PATH",
+            ));
+        }
+    };
+    let after = after.map_err(|_| Error::usage("MILLISECONDS is to be a number"))?;
+    Start::at(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
+        tun::reflect(tun::open(interface)?, cx)?;
+        let after = Duration::from_millis(after);
+        app.alarm_at = Time::now() + after;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        alarm.set(
+            Expiration::OneShot(after.into()),
+            TimerSetTimeFlags::empty(),
+        )?;
+        ring(OwnedFd::from(alarm).into(), cx)?;
+        let table = File::from(memfd_create("table", MFdFlags::MFD_CLOEXEC)?);
+        table.set_len(8)?;
+        app.table = Some(table);
+        Ok(())
+    })
+}
+
+fn ring(alarm: File, cx: &mut Cx<Reflector>) -> io::Result<Item> {
+    let added = cx.add(
+        Spec::item("alarm"),
+        alarm,
+        |alarm, app: &mut Reflector, cx, _| {
+            // How often it rang. An event without a ring is no fault (timerfd_create(2)).
+            if alarm.read(&mut [0; 8]).is_ok() {
+                let late = i128::from(cx.now().as_ns()) - i128::from(app.alarm_at.as_ns());
+                eprintln!("alarm: {} µs late", late / 1000);
+            }
+            Ok(Next::Keep)
+        },
+    )?;
+    Ok(added.into())
+}
+
+impl Reflector {
+    fn packets(&self) -> io::Result<u64> {
+        let table = self.table.as_ref().ok_or(ErrorKind::NotFound)?;
+        let mut count = [0; 8];
+        table.read_exact_at(&mut count, 0)?;
+        Ok(u64::from_le_bytes(count))
+    }
+
+    /// Only the owner writes: a donor that has released shares the memory with its successor.
+    pub(crate) fn count_one(&self) -> io::Result<()> {
+        let count = self.packets()? + 1;
+        let table = self.table.as_ref().ok_or(ErrorKind::NotFound)?;
+        table.write_all_at(&count.to_le_bytes(), 0)
+    }
+}
+
+impl Application for Reflector {
+    const NAME: &'static str = "opaque_fds";
+
+    fn takeover(&mut self) -> &mut Takeover {
+        &mut self.takeover
+    }
+
+    fn carried(&self, out: &mut Vec<u32>) {
+        out.push(TABLE);
+    }
+
+    fn carried_fd(&self, _: u32) -> Option<BorrowedFd<'_>> {
+        self.table.as_ref().map(File::as_fd)
+    }
+
+    fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String> {
+        match item {
+            Item::Carried(_) => Ok(Description::new(ItemKind::Memfd, "table", VERSION)),
+            Item::Source(id) if cx.name(id) == Some("tun") => {
+                Description::source(cx, id, ItemKind::Tun, VERSION)
+            }
+            Item::Source(id) => Description::source(cx, id, ItemKind::Timerfd, VERSION),
+        }
+    }
+
+    fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool {
+        if let Item::Source(id) = item
+            && cx.name(id) == Some("alarm")
+        {
+            out.extend_from_slice(&self.alarm_at.as_ns().to_le_bytes());
+        }
+        false
+    }
+
+    fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
+        if arrival.state.version != VERSION {
+            return Err(Rejection::Declined(DeclineCode::StateVersion));
+        }
+        match (arrival.name, arrival.fd) {
+            ("tun", Some(fd)) => Ok(tun::reflect(fd.into(), cx)?),
+            ("alarm", Some(fd)) => {
+                let at = arrival
+                    .state
+                    .bytes
+                    .try_into()
+                    .map_err(|_| "no time".to_owned())?;
+                self.alarm_at = Time::from_ns(u64::from_le_bytes(at));
+                Ok(ring(fd.into(), cx)?)
+            }
+            ("table", Some(fd)) => {
+                self.table = Some(fd.into());
+                Ok(Item::Carried(TABLE))
+            }
+            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+        }
+    }
+
+    /// Nothing of this changes while it runs.
+    fn update(&mut self, _: &mut Cx<Self>, _: Item, _: SavedState<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment) {
+        eprintln!("{moment}; {:?} packets", self.packets().ok());
+        moment.follow(self, cx);
+    }
+}

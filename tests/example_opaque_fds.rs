@@ -16,7 +16,7 @@ use support::Server;
 
 const INTERFACE: &str = "reflector";
 /// When the alarm rings: in the midst of the takeovers, or after them if they are quick.
-const ALARM_MS: u32 = 150;
+const ALARM_MS: u32 = 60;
 
 /// Moves this thread, and what it starts from here on, into a network of its own.
 fn own_network() -> Result<(), String> {

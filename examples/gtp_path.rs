@@ -22,8 +22,8 @@ use std::{env, fs, io};
 
 use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::takeover::{
-    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
-    SavedState, Start, Takeover, TakeoverPath,
+    Application, Arrival, Description, Error, Exit, Item, ItemKind, Moment, Rejection, SavedState,
+    Start, Takeover, TakeoverPath,
 };
 
 /// Version of every state below; a change that an older release cannot read gets another.
@@ -123,17 +123,15 @@ impl Application for GtpPath {
     }
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
-        if arrival.state.version != VERSION {
-            return Err(Rejection::Declined(DeclineCode::StateVersion));
-        }
-        match (arrival.name, arrival.fd) {
-            (GTP_U, Some(fd)) => Ok(add(fd.into(), GTP_U, cx)?),
-            (GTP_C, Some(fd)) => Ok(add(fd.into(), GTP_C, cx)?),
-            ("recovery", None) => {
+        match (arrival.name, arrival.state.version, arrival.fd) {
+            (GTP_U, VERSION, Some(fd)) => Ok(add(fd.into(), GTP_U, cx)?),
+            (GTP_C, VERSION, Some(fd)) => Ok(add(fd.into(), GTP_C, cx)?),
+            ("recovery", VERSION, None) => {
                 self.update(cx, Item::Carried(RECOVERY), arrival.state)?;
                 Ok(Item::Carried(RECOVERY))
             }
-            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+            // Without it we would be no successor: the donor had better go on.
+            (name, version, _) => Err(format!("{name:?}, version {version}, is not for us").into()),
         }
     }
 

@@ -23,8 +23,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket_takeover::event::{Cx, Next, Reactor, Signals, Spec, Time};
 use socket_takeover::takeover::{
-    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
-    SavedState, Start, Takeover, TakeoverPath,
+    Application, Arrival, Description, Error, Exit, Item, ItemKind, Moment, Rejection, SavedState,
+    Start, Takeover, TakeoverPath,
 };
 
 const VERSION: u16 = 1;
@@ -182,9 +182,9 @@ impl Application for Echo {
     }
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
-        match (arrival.kind, arrival.fd) {
-            (ItemKind::Udp, Some(fd)) => Ok(add(fd.into(), cx)?),
-            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+        match (arrival.name, arrival.state.version, arrival.fd) {
+            ("echo", VERSION, Some(fd)) => Ok(add(fd.into(), cx)?),
+            (name, version, _) => Err(format!("{name:?}, version {version}, is not for us").into()),
         }
     }
 

@@ -21,8 +21,8 @@
 //! The arrows are kept by `tests/architecture.rs`. `unsafe` is in [`sys`] and
 //! [`takeover::scm`], nowhere else.
 //!
-//! To embed it: read [`event`] for the loop, implement [`takeover::Application`], and call
-//! [`takeover::Takeover::offer`] or [`takeover::Takeover::take_over`].
+//! To embed it: read [`takeover`], which begins with a whole daemon of one screen, and
+//! [`event`] for the loop.
 
 pub mod event;
 pub mod proto;

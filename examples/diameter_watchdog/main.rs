@@ -123,21 +123,20 @@ impl Application for Diameter {
     }
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
-        if arrival.state.version != VERSION {
-            return Err(Rejection::Declined(DeclineCode::StateVersion));
-        }
-        match (arrival.name, arrival.fd) {
-            ("listener", Some(fd)) => Ok(listen(fd.into(), cx)?),
-            ("peer", Some(fd)) => {
+        match (arrival.name, arrival.state.version, arrival.fd) {
+            ("listener", VERSION, Some(fd)) => Ok(listen(fd.into(), cx)?),
+            ("peer", VERSION, Some(fd)) => {
                 let mut peer = Peer::from(TcpStream::from(fd));
                 let until = peer.restore(arrival.state.bytes)?;
                 Ok(peer.add(cx, Some(until))?)
             }
-            ("identity", None) => {
+            ("identity", VERSION, None) => {
                 self.update(cx, Item::Carried(IDENTITY), arrival.state)?;
                 Ok(Item::Carried(IDENTITY))
             }
-            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+            // Of another release: its donor serves it to its end.
+            ("peer", _, Some(_)) => Err(Rejection::Declined(DeclineCode::StateVersion)),
+            (name, version, _) => Err(format!("{name:?}, version {version}, is not for us").into()),
         }
     }
 

@@ -31,8 +31,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket_takeover::event::{Cx, Next, Spec, Time};
 use socket_takeover::takeover::{
-    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
-    SavedState, Start, Takeover, TakeoverPath,
+    Application, Arrival, Description, Error, Exit, Item, ItemKind, Moment, Rejection, SavedState,
+    Start, Takeover, TakeoverPath,
 };
 
 const VERSION: u16 = 1;
@@ -150,12 +150,9 @@ impl Application for Reflector {
     }
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
-        if arrival.state.version != VERSION {
-            return Err(Rejection::Declined(DeclineCode::StateVersion));
-        }
-        match (arrival.name, arrival.fd) {
-            ("tun", Some(fd)) => Ok(tun::reflect(fd.into(), cx)?),
-            ("alarm", Some(fd)) => {
+        match (arrival.name, arrival.state.version, arrival.fd) {
+            ("tun", VERSION, Some(fd)) => Ok(tun::reflect(fd.into(), cx)?),
+            ("alarm", VERSION, Some(fd)) => {
                 let at = arrival
                     .state
                     .bytes
@@ -164,11 +161,12 @@ impl Application for Reflector {
                 self.alarm_at = Time::from_ns(u64::from_le_bytes(at));
                 Ok(ring(fd.into(), cx)?)
             }
-            ("table", Some(fd)) => {
+            ("table", VERSION, Some(fd)) => {
                 self.table = Some(fd.into());
                 Ok(Item::Carried(TABLE))
             }
-            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+            // Without it we would be no successor: the donor had better go on.
+            (name, version, _) => Err(format!("{name:?}, version {version}, is not for us").into()),
         }
     }
 

@@ -137,12 +137,9 @@ impl Application for Relay {
     }
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
-        if arrival.state.version != VERSION {
-            return Err(Rejection::Declined(DeclineCode::StateVersion));
-        }
-        match (arrival.name, arrival.fd) {
-            ("listener", Some(fd)) => Ok(listen(fd.into(), cx)?),
-            ("leg", Some(fd)) => {
+        match (arrival.name, arrival.state.version, arrival.fd) {
+            ("listener", VERSION, Some(fd)) => Ok(listen(fd.into(), cx)?),
+            ("leg", VERSION, Some(fd)) => {
                 let mut leg = Leg::from(TcpStream::from(fd));
                 leg.restore(arrival.state.bytes)?;
                 // Of two, the one that comes second knows the first, and tells it.
@@ -156,11 +153,13 @@ impl Application for Relay {
                 }
                 Ok(handle.into())
             }
-            ("upstream", None) => {
+            ("upstream", VERSION, None) => {
                 self.update(cx, Item::Carried(UPSTREAM), arrival.state)?;
                 Ok(Item::Carried(UPSTREAM))
             }
-            _ => Err(Rejection::Declined(DeclineCode::Kind)),
+            // Of another release: its donor serves it to its end.
+            ("leg", _, Some(_)) => Err(Rejection::Declined(DeclineCode::StateVersion)),
+            (name, version, _) => Err(format!("{name:?}, version {version}, is not for us").into()),
         }
     }
 

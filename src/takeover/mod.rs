@@ -1,16 +1,200 @@
 //! A running process hands everything to its successor, in one atomic step.
 //!
-//! ```text
-//!   application ──▶ drive ──┬─▶ donor, taker      pure state machines, what to do when
-//!   (items, save,           ├─▶ ledger            what the taker knows of each item
-//!    restore)               ├─▶ channel, scm      records and descriptors between the two
-//!                           ├─▶ lease             who owns: the one commit point
-//!                           └─▶ rendezvous, identity, validate, limits
+//! # Why
+//! A daemon that is restarted loses its connections, what they have said so far, and its word:
+//! a peer that finds a counter reset takes it for a crash and drops every session. A listener
+//! alone is easily passed on; here everything goes, sockets with their queues, the state of the
+//! application and its deadlines, and either all of it changes hands or nothing has happened.
+//! The old process (the *donor*) serves while the new one (the *taker*) is told everything;
+//! then nobody serves for a tenth of a millisecond, however many connections there are, while
+//! what has changed meanwhile is sent and the taker claims. How that is made safe against
+//! deaths, hangs and damage on both sides is told in `docs/takeover.md`.
+//!
+//! # What you do
+//! 1. Run on a [`Reactor`](crate::event::Reactor): each socket is a source of it, added with
+//!    [`Spec::item`](crate::event::Spec::item).
+//! 2. Implement [`Application`] for your state: say what there is, and save and restore it.
+//! 3. Start by [`Start`]: [`Start::at`] on a cold start, [`Start::from`] as a successor.
+//!
+//! This is a whole daemon. It echoes datagrams and counts them, and the count goes on over any
+//! number of takeovers:
+//!
+//! ```no_run
+//! use socket_takeover::event::{Cx, Next, Spec};
+//! use socket_takeover::takeover::{
+//!     Application, Arrival, Description, Error, Exit, Item, ItemKind, Rejection, SavedState, Start,
+//!     Takeover, TakeoverPath,
+//! };
+//! use std::io::{self, ErrorKind};
+//! use std::net::UdpSocket;
+//!
+//! const VERSION: u16 = 1;
+//! const COUNT: u32 = 0;
+//!
+//! #[derive(Default)]
+//! struct Echo {
+//!     count: u64,
+//!     takeover: Takeover,
+//! }
+//!
+//! fn main() -> Exit {
+//!     run().into()
+//! }
+//!
+//! fn run() -> Result<(), Error> {
+//!     let path = TakeoverPath::new("/run/echo.takeover")?;
+//!     let mut echo = Echo::default();
+//!     if std::env::args().any(|word| word == "-T") {
+//!         return Start::from(path).run(&mut echo, |_, _| Ok(()));
+//!     }
+//!     Start::at(path).run(&mut echo, |_, cx| {
+//!         let socket = UdpSocket::bind("127.0.0.1:7007")?;
+//!         socket.set_nonblocking(true)?;
+//!         add(socket, cx).map(|_| ())
+//!     })
+//! }
+//!
+//! // Opened or handed over, the socket is served in the same way.
+//! fn add(socket: UdpSocket, cx: &mut Cx<Echo>) -> io::Result<Item> {
+//!     let added = cx.add(Spec::item("echo"), socket, |socket, echo: &mut Echo, cx, _| {
+//!         let mut datagram = [0; 2048];
+//!         for _ in 0..cx.budget() {
+//!             match socket.recv_from(&mut datagram) {
+//!                 Ok((length, from)) => {
+//!                     echo.count += 1;
+//!                     let _ = socket.send_to(&datagram[..length], from);
+//!                 }
+//!                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
+//!                 Err(error) => return Err(error),
+//!             }
+//!         }
+//!         Ok(Next::Again)
+//!     })?;
+//!     Ok(added.into())
+//! }
+//!
+//! impl Application for Echo {
+//!     const NAME: &'static str = "echo";
+//!
+//!     fn takeover(&mut self) -> &mut Takeover {
+//!         &mut self.takeover
+//!     }
+//!
+//!     fn carried(&self, out: &mut Vec<u32>) {
+//!         out.push(COUNT);
+//!     }
+//!
+//!     fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String> {
+//!         match item {
+//!             Item::Source(id) => Description::source(cx, id, ItemKind::Udp, VERSION),
+//!             Item::Carried(_) => Ok(Description::new(ItemKind::State, "count", VERSION)),
+//!         }
+//!     }
+//!
+//!     fn save(&mut self, _: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool {
+//!         if item == Item::Carried(COUNT) {
+//!             out.extend_from_slice(&self.count.to_le_bytes());
+//!         }
+//!         false
+//!     }
+//!
+//!     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
+//!         match (arrival.name, arrival.state.version, arrival.fd) {
+//!             ("echo", VERSION, Some(fd)) => Ok(add(fd.into(), cx)?),
+//!             ("count", VERSION, None) => {
+//!                 self.update(cx, Item::Carried(COUNT), arrival.state)?;
+//!                 Ok(Item::Carried(COUNT))
+//!             }
+//!             (name, version, _) => Err(format!("{name:?}, version {version}").into()),
+//!         }
+//!     }
+//!
+//!     fn update(
+//!         &mut self,
+//!         _: &mut Cx<Self>,
+//!         item: Item,
+//!         state: SavedState<'_>,
+//!     ) -> Result<(), String> {
+//!         if item == Item::Carried(COUNT) {
+//!             let count = state.bytes.try_into().map_err(|_| "no count")?;
+//!             self.count = u64::from_le_bytes(count);
+//!         }
+//!         Ok(())
+//!     }
+//! }
 //! ```
 //!
-//! An application implements [`Application`] and calls [`Takeover::offer`] on a cold start
-//! or [`Takeover::take_over`] as a successor; [`Application::moment`] tells it what came of
-//! it.
+//! Two terminals, `echo` and then `echo -T`, and the first has gone without a datagram lost.
+//!
+//! # Your own state
+//! Whatever lives in the process and not in the kernel is yours to save: bytes that were read
+//! and not understood, answers that were not sent, protocol states, counters, deadlines. State
+//! of one connection goes with that connection, by its [`Item::Source`]; state of the whole
+//! goes as an item that is [carried](Application::carried) beside the reactor, with a number of
+//! your choice and the kind [`ItemKind::State`]. A descriptor that is not watched (a memfd, a
+//! locked file) is carried too, and [`Application::carried_fd`] lends it.
+//!
+//! Nothing else travels: no closure, no timer, no child, no descriptor number. Save what they
+//! were made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for
+//! the whole machine, and set again by `restore`; a timer likewise, with the carried state.
+//!
+//! An item may be served only together with others, such as the two legs of a relay: name them
+//! by [`Description::links`], find them by [`Arrival::links`].
+//!
+//! # What to do in each method
+//!
+//! | method | side | do | do not |
+//! |---|---|---|---|
+//! | [`describe`](Application::describe) | donor | name, kind, addresses, version, links; an error refuses the takeover | |
+//! | [`save`](Application::save) | donor | append the state; true if there is work that no event will announce, as output that waits | I/O, a lot of computing: changed items are saved while nobody serves |
+//! | [`restore`](Application::restore) | taker | make the source, [`Cx::add`](crate::event::Cx::add) it with its deadline and interest | I/O, `setsockopt`, `SO_ERROR`: the donor owns it still |
+//! | [`update`](Application::update) | taker | replace the state by a later one | the same |
+//! | [`forget`](Application::forget) | taker | drop it, and what you know of it | `shutdown`, which would end it for the donor too |
+//! | [`moment`](Application::moment) | both | log; on `Open` and `Active` tell whoever waits for the start; then [`Moment::follow`] | write to shared memory after `Released`: it is the successor's |
+//!
+//! A change that the reactor sees is sent by itself: a callback that ran, a
+//! [`Cx::get_mut`](crate::event::Cx::get_mut), another deadline. If you change what an item's
+//! `save` writes anywhere else, say so by [`Cx::touch`](crate::event::Cx::touch). Carried items
+//! are saved once at the beginning and once more at the end, so they should be small.
+//!
+//! # Versions of state
+//! Each item has a version of what its `save` writes, so that two releases can meet, in either
+//! direction: an upgrade that is taken back is a takeover by the older one.
+//!
+//! - A new field at the end that an older release may ignore keeps the version; let `update`
+//!   allow for more than it knows.
+//! - Anything else gets a new number, and `restore` a branch for each number that it still
+//!   reads. Ship the reading of it one release before the writing.
+//! - A connection that cannot be read is declined ([`Rejection::Declined`]): the donor keeps
+//!   it, and serves those it has kept, alone, until the last has ended.
+//! - Of anything that has no end (a port, a counter that the rest depends on) say that it is
+//!   [`Rejection::Invalid`]: the takeover fails, the donor goes on, and the successor leaves
+//!   with 75.
+//!
+//! # A loop of your own
+//! Who has one, or signals, or a daemon's ceremonies, does what [`Start::run`] does in steps:
+//! [`Start::reactor`], adding items if it is a cold start, [`Start::begin`], turning the
+//! reactor until it is stopped, [`Takeover::outcome`]. SIGTERM is answered by
+//! [`Takeover::term`]. See `examples/nested_loop.rs`.
+//!
+//! # Examples
+//!
+//! | in `examples/` | shows |
+//! |---|---|
+//! | `gtp_path` | UDP; a counter that must not look like a restart |
+//! | `diameter_watchdog` | TCP; half-read messages, unsent answers, deadlines |
+//! | `tcp_relay` | linked connections, half-closed, under back-pressure |
+//! | `opaque_fds` | a tun device, a timerfd, shared memory |
+//! | `nested_loop` | the reactor inside another loop |
+//!
+//! # Inside
+//! ```text
+//!   start, application ──▶ drive ──┬─▶ donor, taker      pure state machines, what to do when
+//!   (items, save, restore,         ├─▶ ledger            what the taker knows of each item
+//!    moments)                      ├─▶ channel, scm      records and descriptors between the two
+//!                                  ├─▶ lease             who owns: the one commit point
+//!                                  └─▶ rendezvous, identity, validate, limits
+//! ```
 
 mod application;
 pub mod channel;

@@ -286,7 +286,12 @@ pub trait Application: Sized + 'static {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use nix::sys::socket::{setsockopt, sockopt};
+
     use super::*;
+    use crate::event::{Config, Next, Reactor, Spec};
 
     #[test]
     fn item_to_wire_and_back() {
@@ -298,5 +303,36 @@ mod tests {
         ] {
             assert_eq!(Item::from(ItemId::from(item)), item);
         }
+    }
+
+    #[test]
+    fn connection_reset_before_it_is_described_still_has_a_description() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, address) = listener.accept().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let local = peer.local_addr().unwrap();
+        let mut reactor = Reactor::<()>::new(Config::default()).unwrap();
+        let keep = |_: &mut TcpStream, _: &mut (), _: &mut Cx<()>, _| Ok(Next::Keep);
+        let id = reactor
+            .cx()
+            .add(Spec::item("peer"), peer, keep)
+            .unwrap()
+            .id();
+
+        let cx = reactor.cx();
+        let alive = Description::source(cx, id, ItemKind::TcpPeer, 7).unwrap();
+        assert_eq!((alive.local, alive.peer), (Some(local), Some(address)));
+        assert_eq!((&*alive.name, alive.state_version), ("peer", 7));
+
+        // SO_LINGER of 0 makes the close a reset (socket(7)).
+        let now = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&client, sockopt::Linger, &now).unwrap();
+        drop(client);
+        let dead = Description::source(reactor.cx(), id, ItemKind::TcpPeer, 7).unwrap();
+        assert_eq!(dead.peer, Some(UNKNOWN));
     }
 }

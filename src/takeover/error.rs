@@ -221,3 +221,42 @@ impl From<PathError> for Error {
         Error::Path(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(ending: Ending) -> Error {
+        let why = String::new();
+        Error::NotTakenOver { ending, why }
+    }
+
+    fn not_connected(why: ConnectError) -> Error {
+        let path = TakeoverPath::new("/run/x").unwrap();
+        Error::Connect { path, why }
+    }
+
+    #[test]
+    fn each_failure_says_whether_a_retry_is_safe() {
+        let refused = |code| left(Ending::Refused(code));
+        let expected = [
+            (Error::usage("say -t PATH"), 2),
+            (TakeoverPath::new("").unwrap_err().into(), 2),
+            (not_connected(ConnectError::Nobody("gone")), 69),
+            (not_connected(ConnectError::Busy), 75),
+            (not_connected(ConnectError::Original), 1),
+            (refused(RefuseCode::Version), 76),
+            (refused(RefuseCode::Features), 76),
+            (refused(RefuseCode::Slots), 75),
+            (left(Ending::DonorServes), 75),
+            (left(Ending::Unanswered), 75),
+            (left(Ending::Stopped), 75),
+            (left(Ending::DonorDied), 1),
+            (io::Error::other("disk").into(), 1),
+        ];
+        for (error, code) in expected {
+            assert_eq!(error.exit_code(), code, "{error}");
+            assert_eq!(error.is_retryable(), code == 75, "{error}");
+        }
+    }
+}

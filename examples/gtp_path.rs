@@ -51,12 +51,14 @@ fn run() -> Result<(), Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = GtpPath::default();
     let (path, file, user, control) = match words[..] {
-        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
+        ["-T", path] => {
+            return Start::take_over(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(()));
+        }
         ["-t", path, file] => (path, file, "0.0.0.0:2152", "0.0.0.0:2123"),
         ["-t", path, file, user, control] => (path, file, user, control),
         _ => return Err(Error::usage("say -t PATH FILE [USER CONTROL], or -T PATH")),
     };
-    Start::at(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
+    Start::offer(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
         let user = open(user, GTP_U, cx)?;
         let control = open(control, GTP_C, cx)?;
         // Not before both are ours: a second start by mistake is no restart.

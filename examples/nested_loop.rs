@@ -41,8 +41,8 @@ fn run() -> Result<(), Error> {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (start, address) = match words[..] {
-        ["-T", path] => (Start::from(TakeoverPath::new(path)?), None),
-        ["-t", path, address] => (Start::at(TakeoverPath::new(path)?), Some(address)),
+        ["-T", path] => (Start::take_over(TakeoverPath::new(path)?), None),
+        ["-t", path, address] => (Start::offer(TakeoverPath::new(path)?), Some(address)),
         _ => return Err(Error::usage("say -t PATH ADDRESS, or -T PATH")),
     };
     // What the host has anyway.

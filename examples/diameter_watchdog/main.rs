@@ -52,12 +52,14 @@ fn run() -> Result<(), Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = Diameter::default();
     let (path, host, address) = match words[..] {
-        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
+        ["-T", path] => {
+            return Start::take_over(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(()));
+        }
         ["-t", path, host] => (path, host, "0.0.0.0:3868"),
         ["-t", path, host, address] => (path, host, address),
         _ => return Err(Error::usage("say -t PATH HOST [ADDRESS], or -T PATH")),
     };
-    Start::at(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
+    Start::offer(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         app.identity.state = since.map_err(io::Error::other)?.as_secs() as u32;
         app.identity.host = host.to_owned();

@@ -56,7 +56,9 @@ fn run() -> Result<(), Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = Reflector::default();
     let (path, interface, after) = match words[..] {
-        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
+        ["-T", path] => {
+            return Start::take_over(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(()));
+        }
         ["-t", path, interface, after] => (path, interface, after.parse()),
         _ => {
             return Err(Error::usage(
@@ -65,7 +67,7 @@ fn run() -> Result<(), Error> {
         }
     };
     let after = after.map_err(|_| Error::usage("MILLISECONDS is to be a number"))?;
-    Start::at(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
+    Start::offer(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
         tun::reflect(tun::open(interface)?, cx)?;
         let after = Duration::from_millis(after);
         app.alarm_at = Time::now() + after;

@@ -50,13 +50,15 @@ fn run() -> Result<(), Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut app = Relay::default();
     let (path, address, upstream) = match words[..] {
-        ["-T", path] => return Start::from(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(())),
+        ["-T", path] => {
+            return Start::take_over(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(()));
+        }
         ["-t", path, address, upstream] => (path, address, upstream),
         _ => return Err(Error::usage("say -t PATH ADDRESS UPSTREAM, or -T PATH")),
     };
     let upstream = upstream.parse();
     app.upstream = Some(upstream.map_err(|_| Error::usage("UPSTREAM is to be HOST:PORT"))?);
-    Start::at(TakeoverPath::new(path)?).run(&mut app, |_, cx| {
+    Start::offer(TakeoverPath::new(path)?).run(&mut app, |_, cx| {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         eprintln!("serving on {}", listener.local_addr()?);

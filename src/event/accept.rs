@@ -105,7 +105,11 @@ impl Acceptor {
                 Err(error) => error,
             };
             match AcceptFailure::of(&error) {
-                AcceptFailure::Drained => return Ok(Next::Keep),
+                AcceptFailure::Drained => {
+                    // The kernel looks for a free descriptor first, so there is one.
+                    self.backoff.reset();
+                    return Ok(Next::Keep);
+                }
                 AcceptFailure::PeerGone => {}
                 AcceptFailure::Exhausted => {
                     let again = self.backoff.next(cx.now());
@@ -212,6 +216,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Config, Reactor, Spec};
 
     #[test]
     fn pauses_in_a_row_double_up_to_the_longest() {
@@ -224,6 +229,37 @@ mod tests {
         backoff.reset();
         assert_eq!(backoff.next(Time::ZERO), Time::ZERO + FIRST);
         assert_eq!(backoff.pauses(), 9);
+    }
+
+    #[test]
+    fn acceptor_with_more_clients_than_budget_accepts_all() {
+        let config = Config {
+            budget: 2,
+            ..Config::default()
+        };
+        let mut reactor = Reactor::new(config).unwrap();
+        let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accept = |listener: &mut Acceptor, streams: &mut Vec<_>, cx: &mut Cx<_>, event| {
+            listener.accept(cx, event, |_, stream, from| streams.push((stream, from)))
+        };
+        let handle = reactor.cx().add(Spec::item("listener"), listener, accept);
+        let handle = handle.unwrap();
+        let clients: Vec<TcpStream> = (0..5)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let mut streams = Vec::new();
+        while streams.len() < clients.len() {
+            let before = streams.len();
+            reactor
+                .turn(&mut streams, Some(Duration::from_secs(10)))
+                .unwrap();
+            assert!(streams.len() > before, "a turn in vain");
+        }
+        for (client, (_, from)) in clients.iter().zip(&streams) {
+            assert_eq!(client.local_addr().unwrap(), *from);
+        }
+        assert!(!reactor.cx().get(handle).unwrap().is_pausing());
     }
 
     #[test]

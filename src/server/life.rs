@@ -44,8 +44,8 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
         Role::Serve { path: None, .. } => Start::alone(),
         Role::Serve {
             path: Some(path), ..
-        } => Start::at(path.clone()),
-        Role::TakeOver { path } => Start::from(path.clone()),
+        } => Start::offer(path.clone()),
+        Role::TakeOver { path } => Start::take_over(path.clone()),
     };
     let start = start.deadlines(options.deadlines);
     let mut reactor = start.reactor()?;

@@ -14,7 +14,7 @@
 //! 1. Run on a [`Reactor`](crate::event::Reactor): each socket is a source of it, added with
 //!    [`Spec::item`](crate::event::Spec::item).
 //! 2. Implement [`Application`] for your state: say what there is, and save and restore it.
-//! 3. Start by [`Start`]: [`Start::at`] on a cold start, [`Start::from`] as a successor.
+//! 3. Start by [`Start`]: [`Start::offer`] on a cold start, [`Start::take_over`] as a successor.
 //!
 //! This is a whole daemon. It echoes datagrams and counts them, and the count goes on over any
 //! number of takeovers:
@@ -45,9 +45,9 @@
 //!     let path = TakeoverPath::new("/run/echo.takeover")?;
 //!     let mut echo = Echo::default();
 //!     if std::env::args().any(|word| word == "-T") {
-//!         return Start::from(path).run(&mut echo, |_, _| Ok(()));
+//!         return Start::take_over(path).run(&mut echo, |_, _| Ok(()));
 //!     }
-//!     Start::at(path).run(&mut echo, |_, cx| {
+//!     Start::offer(path).run(&mut echo, |_, cx| {
 //!         let socket = UdpSocket::bind("127.0.0.1:7007")?;
 //!         socket.set_nonblocking(true)?;
 //!         add(socket, cx).map(|_| ())

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!                  reactor        set up by the application        begin             run
-//!   at(path)       serving        binds, adds its items            offers PATH       serves
-//!   from(path)     held           adds nothing: items arrive       calls the donor   serves once it owns
+//!   offer          serving        binds, adds its items            offers PATH       serves
+//!   take_over      held           adds nothing: items arrive       calls the donor   serves once it owns
 //! ```
 //!
 //! [`Start::run`] does all of it, for a process whose only loop this is. Who has a loop of
@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::application::Application;
 use super::drive::{Deadlines, Takeover};
 use super::error::Error;
+use super::limits::raise_nofile;
 use super::moment::Moment;
 use super::rendezvous::{self, Offer, Probe, PublishError, Replace, TakeoverPath};
 use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec};
@@ -49,14 +50,14 @@ impl Start {
 
     /// A cold start that offers a takeover at `path`.
     #[must_use]
-    pub fn at(path: TakeoverPath) -> Start {
+    pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))
     }
 
     /// A start as successor of the process that offers a takeover at `path`. The next one is
     /// offered there by us, once we own.
     #[must_use]
-    pub fn from(path: TakeoverPath) -> Start {
+    pub fn take_over(path: TakeoverPath) -> Start {
         Start::with(Role::Taker(path))
     }
 
@@ -88,7 +89,8 @@ impl Start {
 
     /// Starts, serves and ends. `cold` opens what a successor would be given; it is called on
     /// a cold start alone, before PATH exists. SIGTERM and SIGINT end it in an orderly way, a
-    /// takeover under way included; no other signal is touched.
+    /// takeover under way included; no other signal is touched. The soft limit of open files is
+    /// raised to the hard one: a successor needs a descriptor for each of ours.
     ///
     /// # Errors
     /// Why it did not come to serving, or what failed later; [`Error::exit_code`] says it to
@@ -98,6 +100,7 @@ impl Start {
         app: &mut S,
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
+        let _ = raise_nofile();
         let mut reactor = self.reactor()?;
         watch_signals(reactor.cx())?;
         if !self.is_successor() {

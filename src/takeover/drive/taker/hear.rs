@@ -1,0 +1,221 @@
+//! What the taker hears: the donor's records, as events.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::{TakerSide, with};
+use crate::event::{Cx, Event as Ready, Next, Time};
+use crate::proto::records::{self, FailCode, Record, Welcome};
+use crate::proto::wire::{Header, WIRE_VERSION};
+use crate::takeover::application::Application;
+use crate::takeover::drive::Deadlines;
+use crate::takeover::drive::intake::Problem;
+use crate::takeover::drive::post::Incoming;
+use crate::takeover::lease::Lease;
+use crate::takeover::limits;
+use crate::takeover::taker::{Event, State};
+
+/// Records taken in one turn: some batches, and in the freeze nearly always all there are.
+const RECORDS: usize = 64;
+
+impl TakerSide {
+    /// What has arrived, as far as the budget goes: deadlines and signals are to be seen too.
+    pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Next {
+        for _ in 0..RECORDS {
+            if matches!(self.machine.state(), State::Active | State::Gone) {
+                return Next::Keep;
+            }
+            let event = match self.post.receive() {
+                Incoming::Record(length) => match self.understand(app, cx, length) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => continue,
+                    Err(problem) => self.unusable_unless_aborted(problem),
+                },
+                Incoming::Empty => return Next::Keep,
+                Incoming::End => Event::Eof,
+                Incoming::Broken(what) | Incoming::Unreadable(what) => {
+                    self.unusable(Problem::new(FailCode::Fds, what))
+                }
+            };
+            self.feed(app, cx, event);
+        }
+        Next::Again
+    }
+
+    /// What a donor sent before it stopped may be unusable by now, its listener above all.
+    /// Then it has said so since, and that is the truth of the matter.
+    pub(super) fn unusable_unless_aborted(&mut self, problem: Problem) -> Event {
+        for _ in 0..RECORDS {
+            match self.post.receive() {
+                Incoming::Record(length) => {
+                    let buffer = self.post.take_buffer();
+                    let decoded = records::decode(&buffer[..length], self.post.fds.len());
+                    let aborted = match decoded {
+                        Ok((_, Record::Abort(abort))) => Some(self.aborted(abort.reason)),
+                        _ => None,
+                    };
+                    self.post.fds.clear();
+                    self.post.put_buffer(buffer);
+                    if let Some(event) = aborted {
+                        return event;
+                    }
+                }
+                Incoming::Broken(_) => {}
+                Incoming::Empty | Incoming::End | Incoming::Unreadable(_) => break,
+            }
+        }
+        self.unusable(problem)
+    }
+
+    pub(super) fn aborted(&mut self, reason: &str) -> Event {
+        self.report.failure = format!("the donor ended the takeover: {reason}");
+        Event::Abort
+    }
+
+    pub(super) fn understand<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        length: usize,
+    ) -> Result<Option<Event>, Problem> {
+        let buffer = self.post.take_buffer();
+        let bytes = &buffer[..length];
+        let fds = std::mem::take(&mut self.post.fds);
+        let event = match records::decode(bytes, fds.len()) {
+            Ok((header, record)) => self.event_of(app, cx, bytes, &header, record, fds),
+            Err(error) => Err(Problem::new(FailCode::Malformed, error.to_string())),
+        };
+        self.post.put_buffer(buffer);
+        event
+    }
+
+    pub(super) fn event_of<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        bytes: &[u8],
+        header: &Header,
+        record: Record<'_>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Option<Event>, Problem> {
+        let state = self.machine.state();
+        Ok(Some(match record {
+            Record::Welcome(welcome) if state == State::Hello => {
+                self.welcome::<S>(&welcome, fds)?;
+                Event::Welcome
+            }
+            Record::Refuse(refuse) => {
+                self.refused = Some(refuse.code);
+                self.report.failure = format!("refused: {} ({})", refuse.code, refuse.reason);
+                Event::Refused
+            }
+            Record::Items(_) | Record::State(_) | Record::Closed(_)
+                if matches!(state, State::Receive | State::Settle) =>
+            {
+                let last_words = state == State::Settle;
+                if last_words {
+                    self.intake.digest.update(bytes);
+                }
+                self.intake.take(app, cx, &record, fds, last_words)?;
+                match (header.is_last(), last_words) {
+                    (true, _) => Event::Batch {
+                        sequence: header.sequence,
+                        declined: self.intake.batch_complete()?,
+                    },
+                    (false, true) => Event::FinalPart,
+                    (false, false) => return Ok(None),
+                }
+            }
+            Record::Prepare => {
+                self.report.times.prepare = Some(Time::now());
+                Event::Prepare
+            }
+            Record::End(end) => {
+                self.report.times.end = Some(Time::now());
+                self.end = Some(end);
+                Event::End
+            }
+            Record::Abort(abort) => self.aborted(abort.reason),
+            Record::Welcome(_)
+            | Record::Items(_)
+            | Record::State(_)
+            | Record::Closed(_)
+            | Record::Hello(_)
+            | Record::Ack(_)
+            | Record::Drained
+            | Record::Fail(_)
+            | Record::Active => {
+                let what = format!("{:?} is not for now", record.kind());
+                return Err(Problem::new(FailCode::Malformed, what));
+            }
+        }))
+    }
+
+    pub(super) fn welcome<S: Application>(
+        &mut self,
+        welcome: &Welcome<'_>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Problem> {
+        if welcome.version != WIRE_VERSION {
+            let what = format!("version {} was never offered", welcome.version);
+            return Err(Problem::new(FailCode::Malformed, what));
+        }
+        if welcome.application != S::NAME {
+            let what = format!(
+                "the donor is {:?}, we are {:?}",
+                welcome.application,
+                S::NAME
+            );
+            return Err(Problem::new(FailCode::Invalid, what));
+        }
+        let now = Time::now();
+        let theirs = Time::from_ns(welcome.now_ns);
+        if theirs > now || now.since(theirs) > Duration::from_secs(60) {
+            let what = "the donor's monotonic clock is not ours".to_owned();
+            return Err(Problem::new(FailCode::Invalid, what));
+        }
+        let lease = fds
+            .into_iter()
+            .next()
+            .ok_or_else(|| Problem::new(FailCode::Fds, "WELCOME has no lease".into()))?;
+        let lease = Lease::from_fd(lease)
+            .map_err(|error| Problem::new(FailCode::Invalid, format!("lease: {error}")))?;
+        self.lease = Some(lease);
+        self.donors = Deadlines {
+            preload: Duration::from_millis(welcome.preload_ms.into()),
+            freeze: Duration::from_millis(welcome.freeze_ms.into()),
+            claim: Duration::from_millis(welcome.claim_ms.into()),
+            ..self.own
+        };
+        // Grown once and while we are alone: with a second thread each doubling waits for
+        // a grace period of the kernel.
+        let slots = usize::try_from(welcome.items).unwrap_or(usize::MAX);
+        limits::size_table(slots.saturating_add(limits::RESERVE))
+            .map_err(|error| Problem::new(FailCode::Resources, format!("slots: {error}")))?;
+        // No more than there are slots for; what comes beyond that is refused elsewhere.
+        self.intake
+            .expect(slots.min(limits::free_slots().unwrap_or(0)));
+        self.report.id = welcome.id;
+        self.report.generation = welcome.generation;
+        self.report.times.welcome = Some(now);
+        Ok(())
+    }
+}
+
+pub(super) fn channel_event<S: Application>(
+    _: &mut OwnedFd,
+    app: &mut S,
+    cx: &mut Cx<S>,
+    ready: Ready,
+) -> io::Result<Next> {
+    let mut next = Next::Keep;
+    with(app, cx, |side, app, cx| {
+        if ready.is_writable() {
+            // What does not go now goes with the next event, or its deadline passes.
+            let _ = side.post.flush();
+        }
+        next = side.receive(app, cx);
+    });
+    Ok(next)
+}

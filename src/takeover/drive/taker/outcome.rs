@@ -1,0 +1,146 @@
+//! The claim and what follows: the first turn, the next donor; or the way out.
+
+use std::time::Duration;
+
+use super::TakerSide;
+use crate::event::{Cx, Time};
+use crate::proto::records::{self, FailCode, Record, RefuseCode};
+use crate::takeover::application::Application;
+use crate::takeover::drive::intake::{Intake, Problem};
+use crate::takeover::drive::{Role, Takeover, donor};
+use crate::takeover::lease::{Lease, Verdict};
+use crate::takeover::moment::Moment;
+use crate::takeover::taker::{Event, Leaving};
+
+/// How an attempt ended for a taker that owns nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The donor refused.
+    Refused(RefuseCode),
+    /// The donor serves on: it ended the attempt, was too slow for us or took back the
+    /// grant; or we could not use what it sent.
+    DonorServes,
+    /// The donor died or stopped before it had handed over. Nobody serves.
+    DonorDied,
+    /// The donor left before it had answered: it has handed over to somebody else, or died.
+    /// A retry tells.
+    Unanswered,
+    /// We were told to stop.
+    Stopped,
+}
+
+impl TakerSide {
+    pub(super) fn validate(&mut self) -> Event {
+        match self.end {
+            Some(end) => match self.intake.agrees_with(&end) {
+                Ok(()) => Event::Valid,
+                Err(problem) => self.unusable(problem),
+            },
+            None => self.unusable(Problem::new(FailCode::Internal, "no END".into())),
+        }
+    }
+
+    pub(super) fn claim(&mut self) -> Event {
+        match self.lease.as_ref().map(Lease::claim) {
+            Some(Ok(Verdict::Won)) => Event::Won,
+            // A lease that cannot be read has not been read by us: we do not own.
+            Some(Ok(Verdict::Lost) | Err(_)) | None => Event::Lost,
+        }
+    }
+
+    /// The peers have waited long enough: the next thing is their turn, and everything else
+    /// comes at the end of that.
+    pub(super) fn activate<S: Application>(&mut self, cx: &mut Cx<S>) {
+        cx.resume();
+        for id in self.intake.runs() {
+            cx.resume_later(id);
+        }
+        self.disarm(cx);
+        cx.defer(succeed);
+        self.report.times.decided = Some(Time::now());
+    }
+
+    pub(super) fn leave<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, why: Leaving) {
+        self.disarm(cx);
+        // Copies first, the channel last: its end tells the donor that they are gone.
+        if let Err(error) = cx.release(&[]) {
+            log::debug!("release: {error}");
+        }
+        self.intake = Intake::default();
+        self.offer = None;
+        let ending = match why {
+            Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
+            Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
+            // Its end is seen on the channel some milliseconds before its pidfd tells; one
+            // that was told to stop says ABORT first, and the listener that we may be looking
+            // at just then is none any more.
+            Leaving::Eof | Leaving::Aborted | Leaving::Failed
+                if self.donor.dies_within(Duration::from_millis(100)) =>
+            {
+                Ending::DonorDied
+            }
+            Leaving::Aborted
+            | Leaving::Eof
+            | Leaving::Deadline
+            | Leaving::Failed
+            | Leaving::Revoked => Ending::DonorServes,
+            Leaving::Stopping => Ending::Stopped,
+        };
+        if self.report.failure.is_empty() {
+            self.report.failure = match why {
+                Leaving::Refused => "the donor refused",
+                Leaving::Aborted => "the donor ended the takeover",
+                Leaving::Eof => "the donor closed the channel",
+                Leaving::Deadline => "the donor did not answer in time",
+                Leaving::Failed => "what the donor sent cannot be used",
+                Leaving::Revoked => "the donor took back its grant",
+                Leaving::Stopping => "told to stop",
+            }
+            .to_owned();
+        }
+        self.finish_report();
+        app.takeover().left = Some((ending, self.report.failure.clone()));
+        app.moment(cx, Moment::Left(self.report.clone(), ending));
+        cx.remove(self.watch.id());
+    }
+
+    pub(super) fn finish_report(&mut self) {
+        self.report.bytes = self.post.bytes;
+        self.report.fds = self.post.passed;
+        self.report.items = self.intake.len() as u64;
+        self.report.last = self.intake.tally;
+        if let Some(end) = &self.end {
+            // One clock a machine: the donor's own word for when the freeze began.
+            self.report.times.held = Some(Time::from_ns(end.held_ns));
+        }
+    }
+}
+
+/// We own, and the peers had their first turn: become the donor of the next takeover. Ours
+/// hears of it last, since it leaves then: by that time PATH and pid file lead to us.
+pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
+    let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
+        return;
+    };
+    side.finish_report();
+    cx.remove(side.watch.id());
+    if let Some(offer) = side.offer.take() {
+        let generation = side.report.generation;
+        match donor::DonorSide::new(cx, offer, generation, side.own) {
+            Ok(next) => {
+                app.takeover().role = Role::Donor(Box::new(next));
+                donor::with(app, cx, donor::DonorSide::publish);
+            }
+            Err(error) => log::error!("no further takeover is possible: {error}"),
+        }
+    }
+    app.moment(cx, Moment::Active(side.report.clone()));
+    let mut record = Vec::new();
+    if records::encode(&Record::Active, false, &mut record).is_ok() {
+        // The donor learns it from the lease in any case.
+        let _ = side.post.post(record, |_| ());
+    }
+    if side.told_to_stop {
+        Takeover::term(app, cx);
+    }
+}

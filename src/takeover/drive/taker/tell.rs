@@ -1,0 +1,116 @@
+//! What the taker tells the donor: HELLO, ACK, DRAINED, FAIL.
+
+use std::io;
+
+use super::TakerSide;
+use crate::event::{Cx, Interest, Time};
+use crate::proto::records::{self, AckBuilder, Fail, FailCode, Fit, Hello, Record};
+use crate::proto::wire::{MAX_VERSION, MIN_VERSION};
+use crate::takeover::application::Application;
+use crate::takeover::channel::Sent;
+use crate::takeover::drive::intake::Problem;
+use crate::takeover::drive::post::Post;
+use crate::takeover::limits;
+use crate::takeover::taker::Event;
+
+/// Descriptors that a taker opens for itself between HELLO and the claim.
+const OWN: usize = 24;
+
+pub(super) fn hello(post: &mut Post) -> io::Result<()> {
+    let free = limits::free_slots()?.saturating_sub(OWN);
+    let mut record = Vec::new();
+    let hello = Record::Hello(Hello {
+        min: MIN_VERSION,
+        max: MAX_VERSION,
+        features: 0,
+        free_slots: free as u64,
+        now_ns: Time::now().as_ns(),
+        pid: std::process::id(),
+    });
+    records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
+    match post.post(record, |_| ()) {
+        Ok(_) => Ok(()),
+        // It hung up on us at once; what it said is still to be read.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl TakerSide {
+    pub(super) fn acknowledge<S: Application>(
+        &mut self,
+        cx: &mut Cx<S>,
+        sequence: u32,
+    ) -> Option<Event> {
+        let mut declines = std::mem::take(&mut self.intake.declines);
+        let mut record = Vec::new();
+        let mut builder = AckBuilder::new(sequence, &mut record);
+        for decline in declines.drain(..) {
+            if builder.push(decline) == Fit::Full {
+                let what = "more declines than a record holds".to_owned();
+                return Some(self.unusable(Problem::new(FailCode::Internal, what)));
+            }
+        }
+        builder.finish();
+        self.post_now(cx, record)
+    }
+
+    pub(super) fn settle<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
+        if let Err(error) = cx.settle() {
+            let what = format!("epoll: {error}");
+            return Some(self.unusable(Problem::new(FailCode::Resources, what)));
+        }
+        let mut record = Vec::new();
+        let encoded = records::encode(&Record::Drained, false, &mut record);
+        debug_assert!(encoded.is_ok());
+        let failed = self.post_now(cx, record);
+        self.report.times.held = Some(Time::now());
+        cx.spin_for(self.spin);
+        failed
+    }
+
+    pub(super) fn post_now<S: Application>(
+        &mut self,
+        cx: &mut Cx<S>,
+        record: Vec<u8>,
+    ) -> Option<Event> {
+        match self.post.post(record, |_| ()) {
+            Ok(Sent::Done) => None,
+            Ok(Sent::Blocked | Sent::Crowded) => {
+                // A donor reads what it asked for; should it not, its deadline is ours too.
+                let _ = cx.set_interest(self.watch.id(), Interest::Both);
+                None
+            }
+            // Its end of the channel is closed; what it said before is still to be read.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+                None
+            }
+            Err(error) => {
+                let what = format!("send: {error}");
+                Some(self.unusable(Problem::new(FailCode::Resources, what)))
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self) {
+        // Without a problem of our own it was a good record at the wrong time.
+        let problem = self.problem.get_or_insert_with(|| {
+            Problem::new(FailCode::Malformed, "a record came out of its turn".into())
+        });
+        log::error!("cannot take over: {problem}");
+        self.report.failure = problem.to_string();
+        let fail = Record::Fail(Fail {
+            code: problem.code,
+            reason: &problem.what,
+            item: problem.item,
+        });
+        let mut record = Vec::new();
+        if records::encode(&fail, false, &mut record).is_ok()
+            && let Err(error) = self.post.post(record, |_| ())
+        {
+            log::debug!("the donor was not told: {error}");
+        }
+    }
+}

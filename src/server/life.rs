@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec};
 use socket_takeover::takeover::limits::raise_nofile;
-use socket_takeover::takeover::{Error, Moment, Report, Start, Takeover};
+use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
+use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
 use super::listener::Listener;
@@ -33,10 +34,33 @@ pub(crate) fn run(
     server.pid_file = pid_file;
     server.readiness = readiness;
     if let Err(error) = serve(&mut server, &options) {
-        log::error!("{error}");
+        log::error!("{error}{}", remedy(&error));
         server.exit = error.exit_code();
     }
     server.farewell()
+}
+
+/// What to do, in terms of our options.
+fn remedy(error: &Error) -> &'static str {
+    match error {
+        Error::Taken { by, .. } => match by {
+            Probe::Alive => "; take over from it with -T, or choose another path",
+            Probe::Original => "; choose another path",
+            _ => "; it is left alone, choose another path",
+        },
+        Error::Connect { why, .. } => match why {
+            ConnectError::Nobody(_) => "; start the service without -T",
+            ConnectError::Busy => "; try again later",
+            ConnectError::Original => "; such a server cannot be taken over",
+            _ => "",
+        },
+        Error::NotTakenOver { ending, .. } => match ending {
+            Ending::DonorDied => "; start the service without -T",
+            Ending::Unanswered => "; try again",
+            Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => "",
+        },
+        _ => "",
+    }
 }
 
 fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {

@@ -162,37 +162,20 @@ impl fmt::Display for Error {
         match self {
             Error::Usage(what) => f.write_str(what),
             Error::Path(why) => write!(f, "the takeover path {why}"),
-            Error::Taken { path, by } => {
-                let remedy = match by {
-                    Probe::Alive => "take over from it, or choose another path",
-                    Probe::Original => "choose another path",
-                    _ => "it is left alone, choose another path",
-                };
-                write!(f, "takeover path {path} {by}; {remedy}")
-            }
+            Error::Taken { path, by } => write!(f, "takeover path {path} {by}"),
             Error::Offer { path, why } => {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
-            Error::Connect { path, why } => {
-                write!(f, "takeover path {path} {why}")?;
-                f.write_str(match why {
-                    ConnectError::Nobody(_) => "; start without taking over",
-                    ConnectError::Busy => "; try again later",
-                    ConnectError::Original => "; such a process cannot be taken over",
-                    _ => "",
-                })
-            }
+            Error::Connect { path, why } => write!(f, "takeover path {path} {why}"),
             Error::NotTakenOver { ending, why } => {
-                let remedy = match ending {
-                    Ending::DonorDied => {
-                        "the donor has died or was stopped, start without taking over"
-                    }
-                    Ending::Unanswered => "another taker was faster, or it has died; try again",
+                let now = match ending {
+                    Ending::DonorDied => "the donor has died or was stopped",
+                    Ending::Unanswered => "another taker was faster, or the donor has died",
                     Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
                         "the donor serves on"
                     }
                 };
-                write!(f, "not taken over: {why}; {remedy}")
+                write!(f, "not taken over: {why}; {now}")
             }
             Error::Io(error) => error.fmt(f),
         }

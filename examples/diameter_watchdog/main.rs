@@ -72,18 +72,17 @@ fn run() -> Result<(), Error> {
 }
 
 fn listen(listener: TcpListener, cx: &mut Cx<Diameter>) -> io::Result<Item> {
-    let listener = Acceptor::from(listener);
-    let added = cx.add(
-        Spec::item("listener"),
-        listener,
-        |listener, _, cx, event| {
-            listener.accept(cx, event, |cx, stream, address| {
-                if let Err(error) = Peer::from(stream).add(cx, None) {
-                    eprintln!("{address} was not taken: {error}");
-                }
-            })
-        },
-    )?;
+    let (spec, listener) = (Spec::item("listener"), Acceptor::from(listener));
+    let added = cx.add(spec, listener, |listener, _, cx, event| {
+        listener.accept(cx, event, |cx, stream, address| {
+            let added = stream
+                .set_nodelay(true)
+                .and_then(|()| Peer::from(stream).add(cx, None));
+            if let Err(error) = added {
+                eprintln!("{address} was not taken: {error}");
+            }
+        })
+    })?;
     Ok(added.into())
 }
 

@@ -68,9 +68,12 @@ impl Leg {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
         match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Leg::from(TcpStream::from(fd))),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(Errno::EINPROGRESS) => {}
+            Err(error) => return Err(error.into()),
         }
+        let stream = TcpStream::from(fd);
+        stream.set_nodelay(true)?;
+        Ok(Leg::from(stream))
     }
 
     /// Gives it to the reactor. Both directions are always of interest: with edges, what is

@@ -68,23 +68,20 @@ fn run() -> Result<(), Error> {
 }
 
 fn listen(listener: TcpListener, cx: &mut Cx<Relay>) -> io::Result<Item> {
-    let listener = Acceptor::from(listener);
-    let added = cx.add(
-        Spec::item("listener"),
-        listener,
-        |listener, app, cx, event| {
-            listener.accept(cx, event, |cx, client, address| {
-                if let Err(error) = app.welcome(client, cx) {
-                    eprintln!("{address} was not taken: {error}");
-                }
-            })
-        },
-    )?;
+    let (spec, listener) = (Spec::item("listener"), Acceptor::from(listener));
+    let added = cx.add(spec, listener, |listener, app: &mut Relay, cx, event| {
+        listener.accept(cx, event, |cx, client, address| {
+            if let Err(error) = app.welcome(client, cx) {
+                eprintln!("{address} was not taken: {error}");
+            }
+        })
+    })?;
     Ok(added.into())
 }
 
 impl Relay {
     fn welcome(&mut self, client: TcpStream, cx: &mut Cx<Relay>) -> io::Result<()> {
+        client.set_nodelay(true)?;
         let upstream = self.upstream.ok_or(io::ErrorKind::NotConnected)?;
         let upstream = Leg::connect(upstream)?.add(cx)?;
         let mut client = Leg::from(client);

@@ -5,9 +5,14 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
+use std::time::Duration;
 
 use example_support::{Example, Exchange, TAKEOVERS, addresses, connect};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
+};
 use support::{Random, Server, seed};
 
 /// More than the kernel has room for on the way from a client to the upstream and back: four
@@ -116,6 +121,7 @@ fn half_closed_and_taken_over_still_gets_the_answer() {
     client.write_all(b"question").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
 
+    assert!(support::wait_readable(&listener, support::BOUND).unwrap());
     let (mut upstream, _) = listener.accept().unwrap();
     upstream.set_read_timeout(Some(support::BOUND)).unwrap();
     let mut question = String::new();
@@ -143,4 +149,47 @@ fn upstream_that_refuses_ends_its_client_alone() {
     assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     server = example.replace(&mut server);
     assert!(server.is_running());
+}
+
+/// A listener whose queue is full: whoever connects now is not answered (tcp(7), listen(2)).
+fn crowded() -> (TcpListener, Vec<TcpStream>) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(anywhere)).unwrap();
+    listen(&fd, Backlog::new(0).unwrap()).unwrap();
+    let listener = TcpListener::from(fd);
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    (listener, queued)
+}
+
+#[test]
+fn leg_taken_over_while_it_is_being_connected_gets_there() {
+    let example = Example::new("tcp_relay");
+    let (listener, queued) = crowded();
+    let mut server = serve(&example, listener.local_addr().unwrap());
+    let mut client = connect(addresses(&server)[0]).unwrap();
+    client.write_all(b"early").unwrap();
+    for _ in 0..2 {
+        server = example.replace(&mut server);
+    }
+    let mut early = [0; 5];
+    // The kernel tries again after a second.
+    loop {
+        assert!(support::wait_readable(&listener, support::BOUND).unwrap());
+        let (mut stream, from) = listener.accept().unwrap();
+        if queued.iter().all(|one| one.local_addr().unwrap() != from) {
+            stream.set_read_timeout(Some(support::BOUND)).unwrap();
+            match stream.read_exact(&mut early) {
+                Ok(()) => break,
+                // The one that found no room, and has gone.
+                Err(error) => println!("{from}: {error}"),
+            }
+        }
+    }
+    assert_eq!(&early, b"early");
 }

@@ -69,6 +69,8 @@ fn any_number_of_peers_replaced_keeps_each() {
     for count in [0, 1, 249, 250, 251, 253, 500] {
         peers.add(Kind::Talking, count - connected);
         connected = count;
+        // Accepted, and not only connected: the new owner names the peers that it was given.
+        peers.echoes(4);
         server = stage.replace(&mut server, &[]);
         server.wait_line(&format!(" with {count} Peers"));
         peers.echoes(8);

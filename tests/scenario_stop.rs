@@ -9,7 +9,7 @@ use support::{Kind, Peers, Server, Stage, seed};
 /// A server with a pid file, and where that is.
 fn serve_with_pid_file(stage: &Stage) -> (Server, std::path::PathBuf) {
     let file = stage.file("pid");
-    let server = stage.serve(&["-P", file.to_str().unwrap()]);
+    let server = stage.serve(&["-v", "-P", file.to_str().unwrap()]);
     assert!(file.exists() && stage.path().exists());
     (server, file)
 }
@@ -22,6 +22,8 @@ fn told_to_stop_answers_what_was_sent_and_leaves_nothing() {
         let kinds = [(Kind::HalfSent, 100), (Kind::Idle, 10)];
         let peers = Peers::connect(server.address(), seed(), &kinds);
         peers.say(4 + 1);
+        // Who is connected and not accepted yet is nobody's peer when the service stops.
+        server.wait_nth_line("Accepting connection from Peer", 110);
         // All of this lies in the server's sockets when it learns of the signal.
         server.stop();
         peers.say(4000 + 1);

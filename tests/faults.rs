@@ -30,13 +30,14 @@ use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, patch_sequence};
 use socket_takeover::takeover::channel::{Channel, Got, Sent};
 use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
-use support::{BOUND, Server, Stage, wait_readable};
+use support::{BOUND, Server, Stage, need, wait_readable};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 
 /// Starts the service with one fault. With `-D` the process that is started is the service
 /// itself, and strace a child that nobody waits for.
 fn start_with<A: AsRef<OsStr>>(fault: &str, args: &[A]) -> Server {
+    need("strace");
     let mut command = Command::new("strace");
     command.args(["-D", "-o", "/dev/null", "-e", "signal=none", "-e"]);
     command.arg(format!("inject={fault}"));
@@ -68,6 +69,7 @@ struct Fault(Child);
 
 impl Fault {
     fn of(server: &Server, fault: &str) -> Fault {
+        need("strace");
         let mut strace = Command::new("strace")
             .args(["-o", "/dev/null", "-e", "signal=none", "-e"])
             .arg(format!("inject={fault}"))

@@ -1,7 +1,7 @@
 //! What programs say that share no code with this project: 40 streams through socat and 760
 //! connections of a Python checker, over a chain of ten takeovers.
 //!
-//! `tools/setup` installs both programs; without them this fails rather than prove nothing.
+//! `tools/setup` installs both programs where they are missing.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use support::{Random, Stage, seed};
+use support::{Random, Stage, need, seed};
 
 const STREAMS: usize = 40;
 const CONNECTIONS: usize = 760;
@@ -34,7 +34,7 @@ impl Stream {
             .stdin(Stdio::piped())
             .stdout(File::create(&received).unwrap())
             .spawn()
-            .expect("socat is missing: run tools/setup");
+            .expect("socat is there");
         Stream {
             input: socat.stdin.take().unwrap(),
             socat,
@@ -60,6 +60,8 @@ impl Stream {
 
 #[test]
 fn chain_of_ten_takeovers_seen_by_foreign_checkers() {
+    need("socat");
+    need("python3");
     let stage = Stage::new();
     let mut random = Random::new(seed());
     let mut server = stage.serve(&[]);
@@ -74,7 +76,7 @@ fn chain_of_ten_takeovers_seen_by_foreign_checkers() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3 is missing: run tools/setup");
+        .expect("python3 is there");
     let mut said = BufReader::new(checker.stdout.take().unwrap());
     let mut line = String::new();
     said.read_line(&mut line).unwrap();

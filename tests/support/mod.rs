@@ -56,6 +56,22 @@ pub use verdict::Verdict;
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.
 pub const BOUND: Duration = Duration::from_secs(60);
 
+/// Makes sure that a program is there that `tools/setup` installs.
+pub fn need(program: &str) {
+    let is_there = || {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+    };
+    if !is_there() {
+        let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/setup");
+        let status = std::process::Command::new(setup).status();
+        assert!(
+            is_there(),
+            "{program} is missing, and tools/setup did not help: {status:?}"
+        );
+    }
+}
+
 /// Lets this process hold as many descriptors as its hard limit allows; thousands of clients
 /// need it. The servers inherit the limit.
 pub fn raise_nofile() {

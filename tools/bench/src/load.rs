@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::floor::wait;
+use crate::ready::wait;
 use crate::subject::Subject;
 
 /// Bytes of a message: a big-endian counter.
@@ -24,14 +24,23 @@ struct Client {
     filled: usize,
 }
 
-/// Nanoseconds of the server's CPU time a message, measured for `length`, and for longer if
-/// the machine is so slow that no message came back in that time.
-pub(crate) fn cost(
+/// What one measurement finds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// Nanoseconds of the server's CPU time a message.
+    pub(crate) cost: f64,
+    /// Messages that came back in a second.
+    pub(crate) rate: f64,
+}
+
+/// Measures for `length`, and for longer if the machine is so slow that no message came back
+/// in that time.
+pub(crate) fn measure(
     subject: &Subject,
     connections: usize,
     depth: usize,
     length: Duration,
-) -> Result<f64, Box<dyn Error>> {
+) -> Result<Measured, Box<dyn Error>> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut clients = Vec::with_capacity(connections);
     for number in 0..connections {
@@ -42,9 +51,12 @@ pub(crate) fn cost(
         clients.push(client);
     }
     run(&epoll, &mut clients, WARM_UP)?;
-    let before = subject.cpu()?;
-    let messages = run(&epoll, &mut clients, length)?;
-    Ok((subject.cpu()? - before).as_nanos() as f64 / messages as f64)
+    let (began, before) = (Instant::now(), subject.cpu()?);
+    let messages = run(&epoll, &mut clients, length)? as f64;
+    Ok(Measured {
+        cost: (subject.cpu()? - before).as_nanos() as f64 / messages,
+        rate: messages / began.elapsed().as_secs_f64(),
+    })
 }
 
 /// Goes on for `length`; how many messages have come back.

@@ -1,135 +1,86 @@
-//! What one message costs the service, against the least that an echo server can do.
+//! What socket-takeover costs, beside the least that can do the same and beside other loops.
 //!
-//! The figure is the server's CPU time a message, not the clock's: a machine that is busy
-//! with other things makes a run longer and hardly changes what it costs. What is left of
-//! its mood (caches, clock rate) changes within seconds, so that the two servers take turns,
-//! either as often first, and are compared pair by pair.
+//! | file | question |
+//! |---|---|
+//! | `echo` | what does a message cost, and how many are there in a second? |
+//! | `dispatch` | what does a callback cost when its source is ready? |
+//! | `timers` | what does a timer cost? |
+//! | `memory` | how much does an idle connection hold, how much an armed timer? |
+//! | `fairness` | how long do quiet peers wait beside one that never stops sending? |
+//!
+//! Nothing here passes or fails: machines differ, and their moods do. Each figure is printed
+//! with its spread and its ratio to what was measured beside it.
 
-mod floor;
+mod cli;
+mod dispatch;
+mod echo;
+mod fairness;
+mod figures;
 mod load;
+mod machine;
+mod memory;
+mod ready;
+mod servers;
 mod subject;
+mod timers;
 
 use std::error::Error;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 
-use lexopt::prelude::*;
-use subject::Subject;
+use cli::{Command, Options};
 
-const HELP: &str = "\
-What a message costs the service, against a minimal epoll echo server; prints Markdown.
-
-  cargo build --release && cargo run --release -p takeover-bench
-
-  --service FILE   the service's binary (default: socket-takeover beside this program)
-  --pairs N        measurements of each server and load (default 9)
-  --millis N       length of one measurement (default 600)
-  --cpus S,L       CPUs that server and load are pinned to (default 0,1)
-  -h, --help       this text
-
-Where the two cannot be pinned apart the figures say less, and a line says so.
-";
-
-/// Connections, and messages in flight on each.
-const LOADS: [(usize, usize); 2] = [(64, 1), (64, 16)];
-
-/// What is measured, and how.
-struct Options {
-    service: PathBuf,
-    pairs: usize,
-    length: Duration,
-    server_cpu: usize,
-    load_cpu: usize,
-}
+/// The arguments make no sense.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run() {
+    let (command, options) = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("takeover-bench: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match run(command, &options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            eprintln!("takeover-bench: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
-    let mut options = Options {
-        service: std::env::current_exe()?.with_file_name("socket-takeover"),
-        pairs: 9,
-        length: Duration::from_millis(600),
-        server_cpu: 0,
-        load_cpu: 1,
-    };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("service") => options.service = parser.value()?.into(),
-            Long("pairs") => options.pairs = parser.value()?.parse()?,
-            Long("millis") => options.length = Duration::from_millis(parser.value()?.parse()?),
-            Long("cpus") => {
-                let value = parser.value()?.string()?;
-                let (server, load) = value.split_once(',').ok_or("--cpus needs two, as 0,1")?;
-                (options.server_cpu, options.load_cpu) = (server.parse()?, load.parse()?);
-            }
-            Long("be-the-floor") => return Ok(floor::serve()?),
-            Short('h') | Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
+fn run(command: Command, options: &Options) -> Result<(), Box<dyn Error>> {
+    let open_files = machine::raise_open_files();
+    match command {
+        Command::Brief => echo::brief(options),
+        Command::All => all(options, open_files),
+        Command::Echo => echo::full(options),
+        Command::Dispatch => dispatch::table(options),
+        Command::Timers => timers::table(options),
+        Command::Memory => memory::table(options, open_files),
+        Command::Fairness => fairness::table(options),
+        Command::Subject(server, port) => Ok(server.serve(port)?),
+        Command::Armed(server, count) => memory::armed(server, count),
+        Command::Help => {
+            print!("{}", cli::HELP);
+            Ok(())
         }
     }
-    if options.pairs == 0 {
-        return Err("--pairs must be at least 1".into());
-    }
-    measure(&options)
 }
 
-fn measure(options: &Options) -> Result<(), Box<dyn Error>> {
-    let pairs = options.pairs;
-    println!(
-        "Server CPU time a message in ns, and its ratio in {pairs} pairs; median (min–max).\n"
-    );
-    println!("| connections × depth | floor | service | ratio |\n|---|---|---|---|");
-    let mut floor = Command::new(std::env::current_exe()?);
-    floor.arg("--be-the-floor");
-    let mut service = Command::new(&options.service);
-    service.args(["-a", "127.0.0.1", "-p", "0", "--no-syslog"]);
-    let mut servers = [floor, service];
-
-    let mut apart = options.server_cpu != options.load_cpu;
-    for (connections, depth) in LOADS {
-        let mut costs = [Vec::new(), Vec::new()];
-        for turn in 0..2 * pairs {
-            // floor, service, service, floor, floor, …: either is as often the first.
-            let server = (turn + turn / 2) % 2;
-            apart &= subject::pin(options.server_cpu);
-            let subject = Subject::start(&mut servers[server])?;
-            apart &= subject::pin(options.load_cpu);
-            costs[server].push(load::cost(&subject, connections, depth, options.length)?);
-        }
-        let [floor, service] = costs;
-        let ratios: Vec<f64> = service.iter().zip(&floor).map(|(s, f)| s / f).collect();
-        let (floor, service, ratio) = (spread(floor, 0), spread(service, 0), spread(ratios, 2));
-        println!("| {connections} × {depth} | {floor} | {service} | {ratio} |");
-    }
-    if !apart {
-        println!("\nServer and load could not be pinned apart: take the figures with care.");
-    }
+fn all(options: &Options, open_files: usize) -> Result<(), Box<dyn Error>> {
+    println!("## Machine\n");
+    machine::print_facts();
+    println!("\n## Echo\n");
+    echo::full(options)?;
+    println!("\n## Dispatch\n");
+    dispatch::table(options)?;
+    println!("\n## Timers\n");
+    timers::table(options)?;
+    println!("\n## Memory\n");
+    memory::table(options, open_files)?;
+    println!("\n## Fairness\n");
+    fairness::table(options)?;
+    println!("\nLoad average at the end: {}.", machine::load_average());
     Ok(())
-}
-
-/// Median, least and most, with so many decimals.
-fn spread(mut values: Vec<f64>, decimals: usize) -> String {
-    values.sort_by(f64::total_cmp);
-    let (least, most) = (values[0], values[values.len() - 1]);
-    let middle = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
-    format!("{middle:.decimals$} ({least:.decimals$}–{most:.decimals$})")
-}
-
-#[test]
-fn spread_of_odd_and_even_counts() {
-    assert_eq!(spread(vec![3.0, 1.0, 2.0], 0), "2 (1–3)");
-    assert_eq!(spread(vec![1.0, 2.0], 1), "1.5 (1.0–2.0)");
 }

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use crate::cli::Options;
+use crate::machine::pin;
+use crate::servers::Server;
 
 /// A running server.
 pub(crate) struct Subject {
@@ -15,13 +16,20 @@ pub(crate) struct Subject {
     /// Held open, so that a server which logs does not write into a broken pipe.
     output: BufReader<ChildStderr>,
     pub(crate) port: u16,
+    /// Server and load have a CPU each.
+    pub(crate) is_apart: bool,
 }
 
 impl Subject {
-    /// Starts a server on the CPU of this thread and waits until it says where it listens.
-    pub(crate) fn start(command: &mut Command) -> Result<Subject, Box<dyn Error>> {
+    /// Starts a server on its CPU, waits until it says where it listens, and goes to the
+    /// load's CPU.
+    pub(crate) fn start(server: Server, options: &Options) -> Result<Subject, Box<dyn Error>> {
+        let mut command = server.command(options)?;
         command.stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().map_err(|error| {
+        let is_placed = pin(options.server_cpu);
+        let spawned = command.spawn();
+        let is_apart = pin(options.load_cpu) && is_placed && options.server_cpu != options.load_cpu;
+        let mut process = spawned.map_err(|error| {
             let program = command.get_program().display();
             format!("{program}: {error} (it is built by: cargo build --release)")
         })?;
@@ -30,6 +38,7 @@ impl Subject {
             process,
             output: BufReader::new(output),
             port: 0,
+            is_apart,
         };
         subject.port = subject.listening()?;
         Ok(subject)
@@ -45,6 +54,11 @@ impl Subject {
             sum += first.parse::<u64>()?;
         }
         Ok(Duration::from_nanos(sum))
+    }
+
+    /// Its own memory, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64, Box<dyn Error>> {
+        private_memory(&self.process.id().to_string())
     }
 
     /// The port, from the first line that names one.
@@ -72,10 +86,14 @@ impl Drop for Subject {
     }
 }
 
-/// Pins this thread, and what it starts from here on; false if there is no such CPU for us.
-pub(crate) fn pin(cpu: usize) -> bool {
-    let mut set = CpuSet::new();
-    set.set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .is_ok()
+/// The pages that a process has written to and shares with nobody, in bytes (proc(5),
+/// smaps_rollup); the process is a number, or `self`.
+pub(crate) fn private_memory(process: &str) -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Private_Dirty:"))
+        .ok_or("smaps_rollup names no Private_Dirty")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024)
 }

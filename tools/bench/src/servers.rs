@@ -1,0 +1,78 @@
+//! The echo servers that are compared, each a process of its own.
+//!
+//! All of them are one thread with 64 KiB that every connection reads into, and answer what one
+//! read took with one write: what differs is what a server spends around these two calls.
+
+mod calloop;
+mod exchange;
+mod floor;
+mod tokio;
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use crate::cli::Options;
+
+/// One read's worth.
+const ROOM: usize = 64 * 1024;
+
+/// What can be started; the floor is what the others are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The least: epoll, read, write.
+    Floor,
+    /// The product's own binary.
+    Service,
+    /// A task for each connection on a current-thread runtime.
+    Tokio,
+    /// A source for each connection.
+    Calloop,
+}
+
+impl Server {
+    pub(crate) const ALL: [Server; 4] = [
+        Server::Floor,
+        Server::Service,
+        Server::Tokio,
+        Server::Calloop,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Server::Floor => "floor",
+            Server::Service => "service",
+            Server::Tokio => "tokio",
+            Server::Calloop => "calloop",
+        }
+    }
+
+    /// What starts it. It names its port on stderr.
+    pub(crate) fn command(self, options: &Options) -> io::Result<Command> {
+        if self == Server::Service {
+            let service = match &options.service {
+                Some(file) => file.clone(),
+                None => std::env::current_exe()?.with_file_name("socket-takeover"),
+            };
+            let mut command = Command::new(service);
+            command.args(["-a", "127.0.0.1", "-p", "0", "--no-syslog"]);
+            return Ok(command);
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["subject", self.name(), "0"]);
+        Ok(command)
+    }
+
+    /// Serves until the process is killed.
+    pub(crate) fn serve(self, port: u16) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        eprintln!("[127.0.0.1]:{}", listener.local_addr()?.port());
+        match self {
+            Server::Floor => floor::serve(&listener),
+            Server::Tokio => tokio::serve(listener),
+            Server::Calloop => calloop::serve(listener),
+            Server::Service => Err(io::Error::other("the service is a program of its own")),
+        }
+    }
+}

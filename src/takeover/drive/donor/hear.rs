@@ -282,7 +282,10 @@ impl DonorSide {
             "" => "it said nothing",
             note => note,
         };
-        self.complain(&format!("takeover by pid {} {why}", attempt.taker.pid()));
+        self.complain(&format!(
+            "a call for a takeover by pid {}: {why}",
+            attempt.taker.pid()
+        ));
     }
 
     pub(super) fn complain(&mut self, what: &str) {

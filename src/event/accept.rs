@@ -36,7 +36,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::{Cx, Event, Next, Time};
+use super::{AddError, Cx, Event, Handle, Next, Spec, Time};
 
 /// The first pause; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(10);
@@ -78,6 +78,30 @@ impl Acceptor {
     /// Those of getsockname(2), which for a bound socket are none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Gives it to the reactor as an item, bound or handed over. `welcome` gets each client;
+    /// one that it could not take is logged and closed.
+    ///
+    /// # Errors
+    /// As [`Cx::add`].
+    pub fn add<S: 'static>(
+        self,
+        cx: &mut Cx<S>,
+        name: &'static str,
+        mut welcome: impl FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()> + 'static,
+    ) -> Result<Handle<Acceptor>, AddError<Acceptor>> {
+        cx.add(
+            Spec::item(name),
+            self,
+            move |acceptor, state: &mut S, cx, event| {
+                acceptor.accept(cx, event, |cx, stream, address| {
+                    if let Err(error) = welcome(state, cx, stream, address) {
+                        log::warn!("{name}: {address} was not taken: {error}");
+                    }
+                })
+            },
+        )
     }
 
     /// The whole of its callback: accepts until nobody waits, the budget is used up, or
@@ -216,7 +240,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Config, Reactor, Spec};
+    use crate::event::{Config, Reactor};
 
     #[test]
     fn pauses_in_a_row_double_up_to_the_longest() {

@@ -160,6 +160,7 @@ mod signals;
 mod slots;
 mod source;
 mod stats;
+mod stream;
 mod time;
 mod timers;
 mod timing;
@@ -180,6 +181,7 @@ pub use reactor::Reactor;
 pub use signals::{SignalInfo, Signals};
 pub use source::{Event, Interest, Next, Spec};
 pub use stats::Stats;
+pub use stream::Stream;
 pub use time::Time;
 pub use waker::{WakeSource, Waker};
 

@@ -23,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::drive::Takeover;
+use super::kinds;
 use super::ledger::ItemId;
 use super::moment::Moment;
 use super::validate;
@@ -116,6 +117,17 @@ impl Description {
             Ok((local, peer)) => about.local(Some(local)).peer(peer),
             Err(_) => about,
         })
+    }
+
+    /// As [`Description::source`], of the kind that the kernel says its descriptor is
+    /// ([`kinds::of`](super::kinds::of)): a TCP socket is a listener, a connection or, while it
+    /// is being connected, opaque.
+    ///
+    /// # Errors
+    /// As [`Description::source`].
+    pub fn detect<S>(cx: &Cx<S>, id: SourceId, state_version: u16) -> Result<Self, String> {
+        let kind = cx.fd(id).map_or(ItemKind::Opaque, kinds::of);
+        Description::source(cx, id, kind, state_version)
     }
 
     /// An item with a descriptor or, of kind [`ItemKind::State`], without; no addresses, no

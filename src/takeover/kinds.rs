@@ -83,6 +83,35 @@ pub fn can_travel(fd: BorrowedFd<'_>) -> Result<(), String> {
     refuse(&nature(fd)?)
 }
 
+/// The kind of a descriptor as the kernel knows it, which [`check`] then finds to be so; opaque
+/// is whatever has no kind, and a TCP socket while it is being connected.
+#[must_use]
+pub fn of(fd: BorrowedFd<'_>) -> ItemKind {
+    match sys::tcp_state(fd) {
+        Ok(validate::LISTEN) => return ItemKind::Listener,
+        Ok(validate::SYN_SENT) => return ItemKind::Opaque,
+        Ok(_) => return ItemKind::TcpPeer,
+        Err(_) => {} // no TCP socket
+    }
+    let kinds = [
+        ItemKind::Udp,
+        ItemKind::Raw,
+        ItemKind::Packet,
+        ItemKind::Netlink,
+        ItemKind::Tun,
+        ItemKind::Timerfd,
+        ItemKind::Eventfd,
+        ItemKind::Memfd,
+        ItemKind::BpfMap,
+        ItemKind::BpfLink,
+    ];
+    let Ok(nature) = nature(fd) else {
+        return ItemKind::Opaque;
+    };
+    let found = kinds.into_iter().find(|kind| is_kind(fd, *kind, &nature));
+    found.unwrap_or(ItemKind::Opaque)
+}
+
 /// The number that tells a socket from every other; 0 for what is no socket.
 #[must_use]
 pub fn cookie(fd: BorrowedFd<'_>) -> u64 {
@@ -93,7 +122,26 @@ fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
     let nature = nature(fd)?;
     refuse(&nature)?;
     let kind = claimed.kind;
-    let fits = match (kind, &nature) {
+    // What an unknown kind is, the application says or declines.
+    if matches!(kind, ItemKind::Opaque | ItemKind::Other(_)) {
+        return check_cookie(fd, claimed.cookie);
+    }
+    if !is_kind(fd, kind, &nature) {
+        return Err(format!("not a {kind} but {}", nature.name()));
+    }
+    check_cookie(fd, claimed.cookie)?;
+    if kind == ItemKind::Udp {
+        check_address(fd, claimed.local)?;
+    }
+    let is_polled = !matches!(kind, ItemKind::Memfd | ItemKind::BpfMap | ItemKind::BpfLink);
+    if is_polled && !is_nonblocking(fd) {
+        return Err("O_NONBLOCK is not set".into());
+    }
+    Ok(())
+}
+
+fn is_kind(fd: BorrowedFd<'_>, kind: ItemKind, nature: &Nature) -> bool {
+    match (kind, nature) {
         (ItemKind::Udp, Nature::Socket(Some(AddressFamily::Inet | AddressFamily::Inet6))) => {
             is_type(fd, SockType::Datagram)
         }
@@ -110,22 +158,8 @@ fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
         (ItemKind::BpfLink, Nature::File(name)) => {
             name.starts_with("anon_inode:bpf_link") || name.starts_with("anon_inode:bpf-link")
         }
-        // What an unknown kind is, the application says or declines.
-        (ItemKind::Opaque | ItemKind::Other(_), _) => return check_cookie(fd, claimed.cookie),
         _ => false,
-    };
-    if !fits {
-        return Err(format!("not a {kind} but {}", nature.name()));
     }
-    check_cookie(fd, claimed.cookie)?;
-    if kind == ItemKind::Udp {
-        check_address(fd, claimed.local)?;
-    }
-    let is_polled = !matches!(kind, ItemKind::Memfd | ItemKind::BpfMap | ItemKind::BpfLink);
-    if is_polled && !is_nonblocking(fd) {
-        return Err("O_NONBLOCK is not set".into());
-    }
-    Ok(())
 }
 
 impl Nature {

@@ -42,6 +42,41 @@ enum Role {
 }
 
 impl Start {
+    /// By the words of the command line: `-t PATH` and then one word for each of `words`, for a
+    /// cold start that offers a takeover; `-T PATH` alone, to take over. A successor is given
+    /// everything by its donor, so its words are empty.
+    ///
+    /// ```no_run
+    /// # use socket_takeover::takeover::{Error, Start};
+    /// let (start, [address]) = Start::from_args(["ADDRESS"])?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A usage error that says what is wanted; a PATH that cannot be one.
+    pub fn from_args<const N: usize>(words: [&str; N]) -> Result<(Start, [String; N]), Error> {
+        let given: Vec<String> = std::env::args().skip(1).collect();
+        Start::from_words(&given, words)
+    }
+
+    fn from_words<const N: usize>(
+        given: &[String],
+        words: [&str; N],
+    ) -> Result<(Start, [String; N]), Error> {
+        let wrong = || Error::usage(format!("say -t PATH {}, or -T PATH", words.join(" ")));
+        let (start, rest) = match given {
+            [flag, path] if flag == "-T" => {
+                let start = Start::take_over(TakeoverPath::new(path)?);
+                (start, vec![String::new(); N])
+            }
+            [flag, path, rest @ ..] if flag == "-t" => {
+                (Start::offer(TakeoverPath::new(path)?), rest.to_vec())
+            }
+            _ => return Err(wrong()),
+        };
+        Ok((start, rest.try_into().map_err(|_| wrong())?))
+    }
+
     /// A cold start that cannot be taken over.
     #[must_use]
     pub fn alone() -> Start {
@@ -201,4 +236,38 @@ fn on_signals<S: Application>(
         Takeover::term(app, cx);
     }
     Ok(Next::Keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(line: &str) -> Result<(Start, [String; 2]), Error> {
+        let given: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Start::from_words(&given, ["ADDRESS", "UPSTREAM"])
+    }
+
+    #[test]
+    fn words_of_either_start_are_told_apart_from_all_others() {
+        let (cold, words) = start("-t /run/x a b").unwrap();
+        assert!(!cold.is_successor());
+        assert_eq!(words, ["a", "b"]);
+        let (successor, words) = start("-T /run/x").unwrap();
+        assert!(successor.is_successor());
+        assert_eq!(words, ["", ""]);
+        for line in [
+            "",
+            "-t",
+            "-T",
+            "-t /run/x a",
+            "-t /run/x a b c",
+            "-T /run/x a b",
+            "/run/x",
+        ] {
+            let error = start(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}: {error}");
+        }
+        let nothing = Start::from_words(&["-T".to_owned(), "/run/x".to_owned()], []);
+        assert!(nothing.unwrap().0.is_successor());
+    }
 }

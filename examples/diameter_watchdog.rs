@@ -12,23 +12,20 @@
 //!
 //! | item | kind | state, version 1, little-endian |
 //! |---|---|---|
-//! | "listener" | listener | none |
+//! | "listener" | listener | our identity: the AVPs that every answer has, as they are sent |
 //! | "peer" | tcp peer | deadline (8 bytes, ns), capabilities exchanged (0 or 1), stream |
-//! | "identity" | state | the AVPs that say who we are, as they are sent |
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, UNIX_EPOCH};
 
-use socket_takeover::event::{Acceptor, Cx, Interest, Spec, Stream, Time};
+use socket_takeover::event::{Acceptor, Cx, Stream, Time};
 use socket_takeover::takeover::{
-    Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
+    Application, Arrival, DeclineCode, Description, Error, Exit, Item, Moment, Rejection,
     SavedState, Start, Takeover,
 };
 
 const VERSION: u16 = 1;
-/// Our number for the item "identity".
-const IDENTITY: u32 = 0;
 /// A peer is to be heard of twice in so long (RFC 3539 recommends a watchdog each 30 s).
 const SILENCE: Duration = Duration::from_secs(60);
 /// A peer that announces a longer message is not one.
@@ -37,11 +34,10 @@ const LONGEST: usize = 64 * 1024;
 const CAPABILITIES: u32 = 257;
 const WATCHDOG: u32 = 280;
 const DISCONNECT: u32 = 282;
-/// Flags of a command: a request; proxiable; an error.
+/// Flags of a command: a request; proxiable; an error. Of an AVP: not to be ignored.
 const REQUEST: u8 = 0x80;
 const PROXIABLE: u8 = 0x40;
 const ERROR: u8 = 0x20;
-/// Flag of an AVP that its receiver has to understand.
 const MANDATORY: u8 = 0x40;
 
 #[derive(Default)]
@@ -50,13 +46,8 @@ struct Diameter {
     takeover: Takeover,
 }
 
-type Peer = Stream<Session>;
-
-#[derive(Default)]
-struct Session {
-    /// Capabilities were exchanged.
-    is_open: bool,
-}
+/// A connection, and whether capabilities were exchanged on it.
+type Peer = Stream<bool>;
 
 fn main() -> Exit {
     run().into()
@@ -86,8 +77,7 @@ fn listen(listener: Acceptor, cx: &mut Cx<Diameter>) -> io::Result<Item> {
 
 /// Accepted or handed over, a peer is served in the same way.
 fn add(peer: Peer, cx: &mut Cx<Diameter>) -> io::Result<Item> {
-    let until = cx.now() + SILENCE;
-    let spec = Spec::item("peer").interest(Interest::Both).deadline(until);
+    let spec = Peer::spec("peer").deadline(cx.now() + SILENCE);
     let added = cx.add(spec, peer, |peer, app: &mut Diameter, cx, event| {
         peer.serve(cx, event, |peer, cx| {
             cx.set_deadline(event.id(), Some(cx.now() + SILENCE));
@@ -112,8 +102,8 @@ fn take_in(peer: &mut Peer, identity: &[u8]) -> io::Result<()> {
         if message[4] & REQUEST == 0 {
             continue; // an answer, and we have asked nothing
         }
-        peer.session.is_open |= command == CAPABILITIES;
-        if !peer.session.is_open {
+        peer.session |= command == CAPABILITIES;
+        if !peer.session {
             return Err(ErrorKind::InvalidData.into());
         }
         let (result, error) = match command {
@@ -157,28 +147,21 @@ impl Application for Diameter {
         &mut self.takeover
     }
 
-    fn carried(&self, out: &mut Vec<u32>) {
-        out.push(IDENTITY);
-    }
-
     fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String> {
         match item {
             Item::Source(id) => Description::detect(cx, id, VERSION),
-            Item::Carried(_) => Ok(Description::new(ItemKind::State, "identity", VERSION)),
+            Item::Carried(_) => Err("nothing is carried beside the sockets".into()),
         }
     }
 
     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool {
-        let Item::Source(id) = item else {
-            out.extend(&self.identity);
-            return false;
-        };
+        let Item::Source(id) = item else { return false };
         let Some(peer) = cx.source::<Peer>(id) else {
-            return true; // the listener, which may pause: the successor's tries at once
+            out.extend(&self.identity);
+            return true; // a listener may pause: the successor's is to try at once
         };
-        let deadline = cx.deadline(id).unwrap_or(Time::ZERO);
-        out.extend(deadline.as_ns().to_le_bytes());
-        out.push(u8::from(peer.session.is_open));
+        out.extend(cx.deadline(id).unwrap_or(Time::ZERO).as_ns().to_le_bytes());
+        out.push(u8::from(peer.session));
         peer.save(out)
     }
 
@@ -186,7 +169,6 @@ impl Application for Diameter {
         let item = match (arrival.name, arrival.state.version, arrival.fd) {
             ("listener", VERSION, Some(fd)) => listen(TcpListener::from(fd).into(), cx)?,
             ("peer", VERSION, Some(fd)) => add(TcpStream::from(fd).into(), cx)?,
-            ("identity", VERSION, None) => Item::Carried(IDENTITY),
             // Of another release: its donor serves it to its end.
             ("peer", _, Some(_)) => return Err(Rejection::Declined(DeclineCode::StateVersion)),
             (name, version, _) => return Err(format!("no {name:?}, version {version}").into()),
@@ -196,16 +178,16 @@ impl Application for Diameter {
     }
 
     fn update(&mut self, cx: &mut Cx<Self>, item: Item, now: SavedState<'_>) -> Result<(), String> {
-        let Item::Source(id) = item else {
-            self.identity = now.bytes.to_vec();
-            return Ok(());
-        };
-        if let Some(peer) = cx.source_mut::<Peer>(id) {
+        if let Item::Source(id) = item
+            && let Some(peer) = cx.source_mut::<Peer>(id)
+        {
             let (deadline, rest) = now.bytes.split_first_chunk().ok_or("no deadline")?;
-            let (open, stream) = rest.split_first().ok_or("no state")?;
-            peer.session.is_open = *open == 1;
+            let (open, stream) = rest.split_first().ok_or("no session")?;
+            peer.session = *open == 1;
             peer.restore(stream)?;
             cx.set_deadline(id, Some(Time::from_ns(u64::from_le_bytes(*deadline))));
+        } else {
+            self.identity = now.bytes.to_vec();
         }
         Ok(())
     }

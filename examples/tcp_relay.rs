@@ -24,7 +24,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use socket_takeover::event::{Acceptor, Cx, Handle, Interest, Next, Spec, Stream};
+use socket_takeover::event::{Acceptor, Cx, Handle, Next, Stream};
 use socket_takeover::takeover::{
     Application, Arrival, DeclineCode, Description, Error, Exit, Item, ItemKind, Moment, Rejection,
     SavedState, Start, Takeover,
@@ -79,8 +79,7 @@ fn listen(listener: Acceptor, cx: &mut Cx<Relay>) -> io::Result<Item> {
 /// Accepted, connected or handed over. Of two legs the second knows the first, and tells it.
 fn add(mut leg: Leg, partner: Option<Handle<Leg>>, cx: &mut Cx<Relay>) -> io::Result<Handle<Leg>> {
     leg.session.partner = partner;
-    let spec = Spec::item("leg").interest(Interest::Both);
-    let handle = cx.add(spec, leg, |leg, _, cx, _| {
+    let handle = cx.add(Leg::spec("leg"), leg, |leg, _, cx, _| {
         let passed = pass(leg, cx);
         if !matches!(passed, Ok(Next::Keep | Next::Again)) {
             leg.end();

@@ -12,12 +12,14 @@
 //!   SIOCOUTQ)
 //! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`has_tcp_ulp`],
 //!   [`refuse_passed_fds`]: socket options that nix has no type for
+//! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
@@ -292,6 +294,34 @@ fn get_option(
     Ok(length as usize)
 }
 
+/// Opens the device behind a tun interface: one IP packet a read, or a write. The interface is
+/// made with it and gone with its last descriptor, unless it was made to persist
+/// (`Documentation/networking/tuntap.rst`). It is non-blocking and close-on-exec.
+///
+/// # Errors
+/// `InvalidInput` if the name is longer than 15 bytes. `EPERM` without CAP_NET_ADMIN, `EBUSY`
+/// if somebody has the interface open, `ENOENT` without the driver.
+pub fn open_tun(interface: &str) -> io::Result<File> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // struct ifreq: a name of 16 bytes, NUL included, then a union that begins with the flags.
+    let mut request = [0_u8; mem::size_of::<libc::ifreq>()];
+    let name = request[..15].get_mut(..interface.len());
+    let name = name.ok_or(io::ErrorKind::InvalidInput)?;
+    name.copy_from_slice(interface.as_bytes());
+    let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    // SAFETY: the kernel copies one struct ifreq in and out, which is what the request is as
+    // long as; it keeps no pointer to it.
+    match unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, request.as_mut_ptr()) } {
+        0.. => Ok(device),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// An MPTCP socket, for tests of what is to be told from TCP; nix has no name for it.
 #[cfg(test)]
 pub(crate) fn mptcp_socket() -> io::Result<OwnedFd> {
@@ -356,6 +386,18 @@ mod tests {
         let own = pidfd_open(std::process::id()).unwrap();
         let error = wait_pidfd(own.as_fd(), Collect::No).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+    }
+
+    #[test]
+    fn tun_interface_with_too_long_a_name_is_not_opened() {
+        match open_tun("sixteen_letters_") {
+            // Where there is no device it does not come to the name.
+            Err(error) if fs::metadata("/dev/net/tun").is_err() => println!("skipped: {error}"),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                println!("skipped: {error}");
+            }
+            opened => assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::InvalidInput),
+        }
     }
 
     #[test]

@@ -17,14 +17,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage};
 
-use super::{Cx, Event, Next};
+use super::{Cx, Event, Interest, Next, Spec};
 
 /// What one read takes at most.
 const READ: usize = 16 * 1024;
 
-/// A TCP connection as (a part of) a source, to be watched for
-/// [both directions](super::Interest::Both). See [`Stream::serve`] for a protocol of requests
-/// and answers, the other methods for anything else.
+/// A TCP connection as a source, to be added with [`Stream::spec`]. See [`Stream::serve`] for a
+/// protocol of requests and answers, the other methods for anything else.
 ///
 /// `T` is what the protocol keeps of each connection besides; saving it is the application's.
 #[derive(Debug)]
@@ -69,6 +68,13 @@ impl<T: Default> Stream<T> {
 }
 
 impl<T> Stream<T> {
+    /// What to add it with: an item, watched for both directions. With edges, what is not acted
+    /// upon costs nothing.
+    #[must_use]
+    pub fn spec(name: &'static str) -> Spec {
+        Spec::item(name).interest(Interest::Both)
+    }
+
     /// The socket, for its addresses and options.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
@@ -247,7 +253,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{Config, Interest, Reactor, Spec, Time};
+    use crate::event::{Config, Reactor, Time};
 
     fn pair() -> (TcpStream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -300,7 +306,6 @@ mod tests {
     fn served_until_its_deadline_and_then_ended() {
         let (mut client, stream) = pair();
         let mut reactor = Reactor::<u32>::new(Config::default()).unwrap();
-        let spec = Spec::item("echo").interest(Interest::Both);
         let serve = |stream: &mut Stream, calls: &mut u32, cx: &mut Cx<u32>, event| {
             stream.serve(cx, event, |stream, _| {
                 *calls += 1;
@@ -308,7 +313,10 @@ mod tests {
                 Ok(())
             })
         };
-        let handle = reactor.cx().add(spec, stream, serve).unwrap();
+        let handle = reactor
+            .cx()
+            .add(Stream::<()>::spec("echo"), stream, serve)
+            .unwrap();
         client.write_all(b"ping").unwrap();
         let mut calls = 0;
         while calls == 0 {

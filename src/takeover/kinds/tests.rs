@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -145,4 +145,20 @@ fn what_cannot_travel_is_refused_with_the_reason() {
     assert!(can_travel(signals.as_fd()).unwrap_err().contains("signals"));
     assert!(verdict(ItemKind::Opaque, &unix).is_err());
     assert_eq!(can_travel(eventfd().as_fd()), Ok(()));
+}
+
+#[test]
+fn kind_is_found_for_what_has_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(of(listener.as_fd()), ItemKind::Listener);
+    assert_eq!(of(client.as_fd()), ItemKind::TcpPeer);
+    assert_eq!(of(udp().0.as_fd()), ItemKind::Udp);
+    assert_eq!(of(eventfd().as_fd()), ItemKind::Eventfd);
+    assert_eq!(of(memfd().as_fd()), ItemKind::Memfd);
+    let flags = TimerFlags::TFD_NONBLOCK;
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).unwrap();
+    assert_eq!(of(timer.as_fd()), ItemKind::Timerfd);
+    let (unix, _other) = UnixStream::pair().unwrap();
+    assert_eq!(of(unix.as_fd()), ItemKind::Opaque);
 }

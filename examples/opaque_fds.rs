@@ -19,10 +19,8 @@
 //! | "alarm" | timerfd | when it rings (8 bytes, ns of CLOCK_MONOTONIC) |
 //! | "table" | memfd, carried: memory cannot be polled | none, it is in the memory |
 
-mod tun;
-
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -30,9 +28,10 @@ use std::time::Duration;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket_takeover::event::{Cx, Next, Spec, Time};
+use socket_takeover::sys;
 use socket_takeover::takeover::{
     Application, Arrival, Description, Error, Exit, Item, ItemKind, Moment, Rejection, SavedState,
-    Start, Takeover, TakeoverPath,
+    Start, Takeover,
 };
 
 const VERSION: u16 = 1;
@@ -40,7 +39,7 @@ const VERSION: u16 = 1;
 const TABLE: u32 = 0;
 
 #[derive(Default)]
-pub(crate) struct Reflector {
+struct Reflector {
     /// None until a successor has received it. Packets reflected: 8 bytes at its start.
     table: Option<File>,
     alarm_at: Time,
@@ -52,31 +51,15 @@ fn main() -> Exit {
 }
 
 fn run() -> Result<(), Error> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut app = Reflector::default();
-    let (path, interface, after) = match words[..] {
-        ["-T", path] => {
-            return Start::take_over(TakeoverPath::new(path)?).run(&mut app, |_, _| Ok(()));
-        }
-        ["-t", path, interface, after] => (path, interface, after.parse()),
-        _ => {
-            return Err(Error::usage(
-                "say -t PATH INTERFACE MILLISECONDS, or -T PATH",
-            ));
-        }
-    };
-    let after = after.map_err(|_| Error::usage("MILLISECONDS is to be a number"))?;
-    Start::offer(TakeoverPath::new(path)?).run(&mut app, |app, cx| {
-        tun::reflect(tun::open(interface)?, cx)?;
-        let after = Duration::from_millis(after);
+    let (start, [interface, after]) = Start::from_args(["INTERFACE", "MILLISECONDS"])?;
+    start.run(&mut Reflector::default(), |app, cx| {
+        reflect(sys::open_tun(&interface)?, cx)?;
+        let after = Duration::from_millis(after.parse().map_err(io::Error::other)?);
         app.alarm_at = Time::now() + after;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        alarm.set(
-            Expiration::OneShot(after.into()),
-            TimerSetTimeFlags::empty(),
-        )?;
+        let once = Expiration::OneShot(after.into());
+        alarm.set(once, TimerSetTimeFlags::empty())?;
         ring(OwnedFd::from(alarm).into(), cx)?;
         let table = File::from(memfd_create("table", MFdFlags::MFD_CLOEXEC)?);
         table.set_len(8)?;
@@ -85,19 +68,46 @@ fn run() -> Result<(), Error> {
     })
 }
 
-fn ring(alarm: File, cx: &mut Cx<Reflector>) -> io::Result<Item> {
-    let added = cx.add(
-        Spec::item("alarm"),
-        alarm,
-        |alarm, app: &mut Reflector, cx, _| {
-            // How often it rang. An event without a ring is no fault (timerfd_create(2)).
-            if alarm.read(&mut [0; 8]).is_ok() {
-                let late = i128::from(cx.now().as_ns()) - i128::from(app.alarm_at.as_ns());
-                eprintln!("alarm: {} µs late", late / 1000);
+/// One packet a read, and a write.
+fn reflect(device: File, cx: &mut Cx<Reflector>) -> io::Result<Item> {
+    let spec = Spec::item("tun");
+    let added = cx.add(spec, device, |device, app: &mut Reflector, cx, _| {
+        let mut packet = [0; 2048];
+        for _ in 0..cx.budget() {
+            let length = match device.read(&mut packet) {
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
+                Err(error) => return Err(error),
+            };
+            // IPv4 without options, UDP. Both checksums are sums: they stay right.
+            if let [0x45, _, _, _, _, _, _, _, _, 17, ..] = packet[..length]
+                && length >= 28
+            {
+                let (source, target) = packet[12..20].split_at_mut(4);
+                source.swap_with_slice(target);
+                let (source, target) = packet[20..24].split_at_mut(2);
+                source.swap_with_slice(target);
+                // One that is not taken is lost, as by any router.
+                if device.write(&packet[..length]).is_ok() {
+                    app.count_one()?;
+                }
             }
-            Ok(Next::Keep)
-        },
-    )?;
+        }
+        Ok(Next::Again)
+    })?;
+    Ok(added.into())
+}
+
+fn ring(alarm: File, cx: &mut Cx<Reflector>) -> io::Result<Item> {
+    let spec = Spec::item("alarm");
+    let added = cx.add(spec, alarm, |alarm, app: &mut Reflector, cx, _| {
+        // How often it rang. An event without a ring is no fault (timerfd_create(2)).
+        if alarm.read(&mut [0; 8]).is_ok() {
+            let late = i128::from(cx.now().as_ns()) - i128::from(app.alarm_at.as_ns());
+            eprintln!("alarm: {} µs late", late / 1000);
+        }
+        Ok(Next::Keep)
+    })?;
     Ok(added.into())
 }
 
@@ -110,7 +120,7 @@ impl Reflector {
     }
 
     /// Only the owner writes: a donor that has released shares the memory with its successor.
-    pub(crate) fn count_one(&self) -> io::Result<()> {
+    fn count_one(&self) -> io::Result<()> {
         let count = self.packets()? + 1;
         let table = self.table.as_ref().ok_or(ErrorKind::NotFound)?;
         table.write_all_at(&count.to_le_bytes(), 0)
@@ -135,10 +145,7 @@ impl Application for Reflector {
     fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String> {
         match item {
             Item::Carried(_) => Ok(Description::new(ItemKind::Memfd, "table", VERSION)),
-            Item::Source(id) if cx.name(id) == Some("tun") => {
-                Description::source(cx, id, ItemKind::Tun, VERSION)
-            }
-            Item::Source(id) => Description::source(cx, id, ItemKind::Timerfd, VERSION),
+            Item::Source(id) => Description::detect(cx, id, VERSION),
         }
     }
 
@@ -153,14 +160,11 @@ impl Application for Reflector {
 
     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
         match (arrival.name, arrival.state.version, arrival.fd) {
-            ("tun", VERSION, Some(fd)) => Ok(tun::reflect(fd.into(), cx)?),
+            ("tun", VERSION, Some(fd)) => Ok(reflect(fd.into(), cx)?),
             ("alarm", VERSION, Some(fd)) => {
-                let at = arrival
-                    .state
-                    .bytes
-                    .try_into()
-                    .map_err(|_| "no time".to_owned())?;
-                self.alarm_at = Time::from_ns(u64::from_le_bytes(at));
+                let at = arrival.state.bytes.first_chunk();
+                let at = at.ok_or_else(|| "no time".to_owned())?;
+                self.alarm_at = Time::from_ns(u64::from_le_bytes(*at));
                 Ok(ring(fd.into(), cx)?)
             }
             ("table", VERSION, Some(fd)) => {

@@ -91,7 +91,7 @@ fn add(peer: Peer, cx: &mut Cx<Diameter>) -> io::Result<Item> {
 fn take_in(peer: &mut Peer, identity: &[u8]) -> io::Result<()> {
     while let Some(&[version, a, b, c]) = peer.input.first_chunk() {
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        if version != 1 || length % 4 != 0 || !(20..=LONGEST).contains(&length) {
+        if version != 1 || !length.is_multiple_of(4) || !(20..=LONGEST).contains(&length) {
             return Err(ErrorKind::InvalidData.into());
         }
         if peer.input.len() < length {

@@ -36,7 +36,8 @@ const UPSTREAM: u32 = 0;
 
 #[derive(Default)]
 struct Relay {
-    upstream: String,
+    /// None until a successor has been told.
+    upstream: Option<SocketAddr>,
     takeover: Takeover,
 }
 
@@ -56,8 +57,7 @@ fn main() -> Exit {
 fn run() -> Result<(), Error> {
     let (start, [address, upstream]) = Start::from_args(["ADDRESS", "UPSTREAM"])?;
     start.run(&mut Relay::default(), |app, cx| {
-        let _: SocketAddr = upstream.parse().map_err(io::Error::other)?;
-        app.upstream = upstream.to_owned();
+        app.upstream = Some(upstream.parse().map_err(io::Error::other)?);
         let listener = Acceptor::bind(address.parse().map_err(io::Error::other)?)?;
         eprintln!("serving on {}", listener.local_addr()?);
         listen(listener, cx).map(|_| ())
@@ -66,7 +66,7 @@ fn run() -> Result<(), Error> {
 
 fn listen(listener: Acceptor, cx: &mut Cx<Relay>) -> io::Result<Item> {
     let added = listener.add(cx, "listener", |app: &mut Relay, cx, client, _| {
-        let upstream = Stream::connect(app.upstream.parse().map_err(io::Error::other)?)?;
+        let upstream = Stream::connect(app.upstream.ok_or(io::ErrorKind::NotConnected)?)?;
         client.set_nodelay(true)?;
         upstream.socket().set_nodelay(true)?;
         let upstream = add(upstream, None, cx)?;
@@ -147,7 +147,8 @@ impl Application for Relay {
 
     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool {
         let Item::Source(id) = item else {
-            out.extend(self.upstream.as_bytes());
+            let upstream = self.upstream.map(|address| address.to_string());
+            out.extend(upstream.unwrap_or_default().as_bytes());
             return false;
         };
         match cx.source::<Leg>(id) {
@@ -177,7 +178,8 @@ impl Application for Relay {
 
     fn update(&mut self, cx: &mut Cx<Self>, item: Item, now: SavedState<'_>) -> Result<(), String> {
         let Item::Source(id) = item else {
-            self.upstream = String::from_utf8_lossy(now.bytes).into_owned();
+            let upstream = String::from_utf8_lossy(now.bytes).parse();
+            self.upstream = Some(upstream.map_err(|_| "no address of an upstream")?);
             return Ok(());
         };
         let leg = cx.source_mut::<Leg>(id);

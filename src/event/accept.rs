@@ -49,8 +49,9 @@ const LONGEST: Duration = Duration::from_millis(640);
 /// # use socket_takeover::event::*;
 /// # fn add(cx: &mut Cx<Vec<std::net::TcpStream>>) -> std::io::Result<()> {
 /// let listener = Acceptor::bind("127.0.0.1:3868".parse().unwrap())?;
-/// cx.add(Spec::item("listener"), listener, |listener, streams: &mut Vec<_>, cx, event| {
-///     listener.accept(cx, event, |_cx, stream, _address| streams.push(stream))
+/// listener.add(cx, "listener", |streams: &mut Vec<_>, _cx, stream, _address| {
+///     streams.push(stream);
+///     Ok(())
 /// })?;
 /// # Ok(())
 /// # }

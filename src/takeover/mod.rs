@@ -134,6 +134,9 @@
 //! your choice and the kind [`ItemKind::State`]. A descriptor that is not watched (a memfd, a
 //! locked file) is carried too, and [`Application::carried_fd`] lends it.
 //!
+//! For a protocol on TCP, [`Stream`](crate::event::Stream) holds what was read and what is to be
+//! sent, and saves and restores both.
+//!
 //! Nothing else travels: no closure, no timer, no child, no descriptor number. Save what they
 //! were made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for
 //! the whole machine, and set again by `restore`; a timer likewise, with the carried state.

@@ -45,8 +45,7 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
     let rounds = options.pairs;
     println!(
         "Answers to {QUIET} quiet peers that send every {} ms, in µs from when each message was \
-         due, over {rounds} \
-         rounds; what the firehose got back meanwhile (median).\n",
+         due, over {rounds} rounds;\nwhat the firehose got back meanwhile (median).\n",
         EVERY.as_millis(),
     );
     let mut alone: [Shown; Server::ALL.len()] = Default::default();

@@ -141,15 +141,6 @@ impl Offer {
         &self.path
     }
 
-    /// Whether callers of PATH come here: it was published, and nobody has put another file
-    /// in its place.
-    ///
-    /// # Errors
-    /// If the directory cannot be looked at.
-    pub fn is_at_path(&self) -> io::Result<bool> {
-        Ok(self.published && inode_of(&self.directory, &self.name)? == Some(self.inode))
-    }
-
     /// The next caller, if there is one. Its identity is still to be asked for.
     ///
     /// # Errors

@@ -110,12 +110,6 @@ impl DonorSide {
 
     pub(super) fn hang_up<S>(&mut self, cx: &mut Cx<S>) {
         if let Some(mut attempt) = self.attempt.take() {
-            if attempt.lease.is_none() && !attempt.note.is_empty() {
-                let (pid, note) = (attempt.taker.pid(), &attempt.note);
-                self.complain(&format!(
-                    "a takeover call by pid {pid} was hung up on: {note}"
-                ));
-            }
             self.last = attempt.final_report();
             if attempt.report.times.welcome.is_none() {
                 self.dismiss(&attempt);

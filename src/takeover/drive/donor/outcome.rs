@@ -112,7 +112,7 @@ impl DonorSide {
         if let Some(mut attempt) = self.attempt.take() {
             self.last = attempt.final_report();
             if attempt.report.times.welcome.is_none() {
-                self.dismiss(&attempt);
+                self.dismiss(cx, &attempt);
             }
             cx.remove(attempt.watch.id());
             if let Some(death) = attempt.death {

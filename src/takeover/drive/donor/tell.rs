@@ -100,7 +100,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 None
             }
-            Err(error) => Some(self.trouble(Cause::Strange, format!("PREPARE: {error}"))),
+            Err(error) => Some(self.trouble(Cause::Strange, unsent("PREPARE", &error))),
         }
     }
 
@@ -132,7 +132,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 return Event::Did(Outcome::Blocked);
             }
-            Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+            Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
         }
         let mut full = Sent::Done;
         if attempt.final_array {
@@ -148,7 +148,7 @@ impl DonorSide {
             });
             match posted {
                 Ok(now) => full = now,
-                Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+                Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
             }
         }
         if last {
@@ -193,7 +193,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 Event::Did(Outcome::Blocked)
             }
-            Err(error) => self.trouble(Cause::Strange, format!("END: {error}")),
+            Err(error) => self.trouble(Cause::Strange, unsent("END", &error)),
         }
     }
 
@@ -225,10 +225,20 @@ impl DonorSide {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {
-                let trouble = self.trouble(Cause::Strange, format!("send: {error}"));
+                let trouble = self.trouble(Cause::Strange, unsent("send", &error));
                 self.feed(app, cx, trouble);
             }
         }
+    }
+}
+
+/// Why a record was not sent, and what to do about it.
+fn unsent(what: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => {
+            format!("{what}: {error}: the send buffer is too small; raise net.core.wmem_max")
+        }
+        _ => format!("{what}: {error}"),
     }
 }
 

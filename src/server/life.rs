@@ -12,7 +12,7 @@ use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
 use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use super::peer::Peer;
 use super::{Server, Shown};
 use crate::cli::{Options, Role};
@@ -146,6 +146,12 @@ impl Server {
         let number = listener.number();
         self.listener = Some(listener.add(cx)?);
         log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
+        if let Some(longest) = listener::longest_backlog().filter(|longest| *longest < backlog) {
+            log::warn!(
+                "no more than {longest} clients can wait to be accepted, not {backlog}; raise \
+                 net.core.somaxconn, or say -b {longest}"
+            );
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `waiting.rs` | waiting for a process's descriptors |
@@ -32,6 +33,7 @@ mod server;
 mod verdict;
 
 mod client;
+mod fault;
 pub mod pinned;
 mod scene;
 pub mod side;
@@ -45,6 +47,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use client::Client;
+pub use fault::Fault;
 pub use log::{Log, figure};
 pub use peer::Kind;
 pub use peers::Peers;

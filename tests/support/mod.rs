@@ -11,6 +11,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `apart.rs` | parts that need another process, user or network |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
@@ -32,6 +33,7 @@ mod random;
 mod server;
 mod verdict;
 
+pub mod apart;
 mod client;
 mod fault;
 pub mod pinned;

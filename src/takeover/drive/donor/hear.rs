@@ -155,7 +155,7 @@ impl DonorSide {
     ) -> Option<Event> {
         Some(match record {
             Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
-                return self.judge_hello(cx, hello);
+                return self.judge_hello(app, cx, hello);
             }
             Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
             Record::Drained => Event::Drained,
@@ -229,11 +229,15 @@ impl DonorSide {
     /// HELLO is here: refuse it, or report how many slots the taker has.
     pub(super) fn judge_hello<S: Application>(
         &mut self,
+        app: &mut S,
         cx: &mut Cx<S>,
         hello: &Hello,
     ) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
-        let items = cx.items_len() as u64;
+        let mut carried = Vec::new();
+        app.carried(&mut carried);
+        // As the ledger will count them: one slot too few would fail the preload.
+        let items = (cx.items_len() + carried.len()) as u64;
         let theirs = Time::from_ns(hello.now_ns);
         let now = Time::now();
         let refusal = if common_version(hello.min, hello.max).is_none() {

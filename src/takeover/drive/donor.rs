@@ -201,7 +201,7 @@ impl DonorSide {
             Action::End => return Some(self.end(cx)),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
-            Action::Abort(cause) => self.abort(cause),
+            Action::Abort(cause) => self.abort(cx, cause),
             Action::Kill => {
                 let taker = &self.attempt.as_ref()?.taker;
                 log::warn!(

@@ -270,7 +270,8 @@ impl DonorSide {
             let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
             return Some(Event::Fits { slots });
         };
-        attempt.post_record(&Record::Refuse(Refuse {
+        // The first record of a fresh channel always has room.
+        let _ = attempt.post_record(&Record::Refuse(Refuse {
             code,
             reason: &reason,
             min: MIN_VERSION,

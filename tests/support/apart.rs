@@ -62,6 +62,9 @@ pub fn played() -> Option<(String, std::path::PathBuf)> {
     Some((std::env::var(PART).ok()?, std::env::var_os(PATH)?.into()))
 }
 
+/// A user that nothing on a system belongs to.
+pub const STRANGER: u32 = 12345;
+
 /// As another user, who belongs to nobody's groups.
 pub fn as_user(command: &mut Command, uid: u32) -> &mut Command {
     command.uid(uid).gid(uid)

@@ -53,6 +53,7 @@ fn play(command: &mut Command) {
 /// At most one line a second of this kind, and at least one.
 #[track_caller]
 fn is_said_now_and_then(donor: &Server, what: &str, since: Instant) {
+    donor.wait_line(what);
     let lines = donor.log().count(what);
     let seconds = since.elapsed().as_secs() as usize;
     println!("{lines} lines with {what:?} in {seconds} s");
@@ -317,6 +318,27 @@ fn backlog_full_of_callers_who_stay() {
     is_said_now_and_then(&scene.donor, "another is under way", begun);
     scene.peers.echoes(4);
     drop(first);
+    scene.is_as_before();
+    scene.end();
+}
+
+/// Nobody serves just then, and a slow log would keep every client waiting.
+#[test]
+fn callers_in_the_freeze_are_mentioned_later() {
+    let scene = Scene::new(&["--deadline", "claim=60000"]);
+    let path = scene.stage.path();
+    let busy = || assert_eq!(FakeTaker::connect(&path).refusal(), RefuseCode::Busy);
+    let taker = FakeTaker::at(&path, At::AwaitClaim);
+    for _ in 0..10 {
+        busy();
+    }
+    drop(taker);
+    scene.is_as_before();
+    let taker = FakeTaker::connect(&path);
+    busy();
+    let line = scene.donor.wait_line("another is under way");
+    assert!(line.ends_with("(10 more like it before)"), "{line}");
+    drop(taker);
     scene.is_as_before();
     scene.end();
 }

@@ -4,14 +4,16 @@
 mod support;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket_takeover::proto::records::Kind;
+use socket_takeover::takeover::channel::{Channel, Sent};
+use support::apart::{Program, STRANGER, as_user};
 use support::pinned::{Pinned, Step};
 use support::side::FakeTaker;
 use support::{Client, Fault, Kind as Peer, Scene, Server, Stage, apart, need};
@@ -151,6 +153,73 @@ fn channel_buffer_too_small_for_a_record_rolls_back() {
     scene.donor.wait_line("raise net.core.wmem_max");
     scene.is_as_before();
     scene.end();
+}
+
+/// What other processes of its user have in flight counts as well (unix(7), ETOOMANYREFS); root
+/// is exempt. The donor refuses for as long as that lasts.
+#[test]
+fn donor_of_a_user_with_too_many_descriptors_in_flight() {
+    if !apart::is_root() {
+        return;
+    }
+    let stage = Stage::new();
+    let path = stage.path();
+    apart::open_folder(&path, 0o777);
+    let service = Program::at(Path::new(env!("CARGO_BIN_EXE_socket-takeover")));
+    let start = |args: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 300 && exec \"$0\" \"$@\"", &service.name()]);
+        // A count of its own, whatever else the tests run as a stranger.
+        as_user(&mut command, STRANGER + 2);
+        command.args(args).arg(&path);
+        Server::spawn(&mut command)
+    };
+    let donor = start(&["-G", "-a", "127.0.0.1", "-p", "0", "-t"]);
+    donor.wait_line("Starting Takeover channel on");
+    let mut scene = Scene::of(stage, donor, &[(Peer::Talking, 70)]);
+    // Not even root trusts another user to give it anything.
+    let mut root = scene.stage.take_over(&[]);
+    assert_eq!(root.wait_exit(), 1);
+    root.wait_line("belongs to uid 12347");
+    let this = Program::this();
+    let mut hog = this.part(&[], "hogs", &path);
+    let hog = Server::spawn(as_user(&mut hog, STRANGER + 2));
+    hog.wait_line("in flight");
+    let mut taker = start(&["-G", "-T"]);
+    assert_eq!(taker.wait_exit(), 75);
+    scene
+        .donor
+        .wait_line("more descriptors in flight than its limit");
+    scene.is_as_before();
+    drop(hog);
+    let taker = start(&["-G", "-T"]);
+    taker.wait_line("Serving on ");
+    assert_eq!(scene.donor.wait_exit(), 0);
+    scene.peers.echoes(4);
+    scene.peers.finish().assert_flawless();
+}
+
+/// Another process's part in a test.
+#[test]
+fn part() {
+    match apart::played() {
+        None => {}
+        Some((part, _)) if part == "hogs" => hogs(),
+        Some((part, _)) => panic!("no part {part:?}"),
+    }
+}
+
+fn hogs() {
+    let (near, _far) = Channel::pair().unwrap();
+    let file = File::open("/dev/null").unwrap();
+    for _ in 0..3 {
+        let sent = near.send(b"x", &[file.as_fd(); 200]).unwrap();
+        assert_eq!(sent, Sent::Done);
+    }
+    eprintln!("600 descriptors in flight");
+    loop {
+        std::thread::park(); // Until killed.
+    }
 }
 
 /// The kernel's least for each TCP socket, at both ends.

@@ -80,8 +80,11 @@ impl DonorSide {
                 )
             }
             // The first record of a fresh channel always has room.
-            Ok(Sent::Blocked | Sent::Crowded) => {
-                self.trouble(Cause::Resources, "WELCOME found no room".into())
+            Ok(Sent::Blocked) => self.trouble(Cause::Resources, "WELCOME found no room".into()),
+            Ok(Sent::Crowded) => {
+                let what = "no memory, or this user has more descriptors in flight than its \
+                            limit of open files (ulimit -n)";
+                self.trouble(Cause::Resources, what.into())
             }
             Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
         }

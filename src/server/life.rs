@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use nix::sys::signal::{SigSet, Signal};
-use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec};
+use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
 use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
@@ -160,11 +160,16 @@ impl Server {
         match moment {
             Moment::Open => self.is_ready(),
             Moment::Preload => {
-                let shown = fd_array(cx);
-                log::info!("Current fd_array:={shown}");
+                if let Some(unsaid) = self.begun.may_say(Time::now()) {
+                    let shown = fd_array(cx);
+                    log::info!("Current fd_array:={shown}{unsaid}");
+                }
             }
             Moment::RolledBack(report) => {
-                log::warn!("takeover failed, we serve on: {}; {report}", report.failure);
+                if let Some(unsaid) = self.failed.may_say(Time::now()) {
+                    let failure = &report.failure;
+                    log::warn!("takeover failed, we serve on: {failure}; {report}{unsaid}");
+                }
             }
             Moment::Released(report) => self.released(cx, &report),
             Moment::Exit => cx.stop(),

@@ -1,8 +1,8 @@
 //! What the donor hears: callers at PATH, and the records of the one it talks to.
 //!
 //! A caller whose identity is not trusted is hung up on without a word; one that comes while
-//! another is served is told BUSY. It is a taker once its HELLO fits, and only takers get a
-//! line of the log each: about all other callers see `complaints.rs`.
+//! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
+//! is paced by `complaints.rs`.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;

@@ -28,10 +28,12 @@ impl DonorSide {
         let Some(attempt) = self.attempt.as_mut() else {
             return Event::Failure(Cause::Strange);
         };
-        log::info!(
-            "Accepting connection from Takeover channel (pid {})",
-            attempt.taker.pid()
-        );
+        if let Some(unsaid) = self.complaints.taker() {
+            log::info!(
+                "Accepting connection from Takeover channel (pid {}){unsaid}",
+                attempt.taker.pid()
+            );
+        }
         let lease = match Lease::new() {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),

@@ -217,6 +217,24 @@ fn taker_claims_before_its_time() {
     scene.end();
 }
 
+/// The grant comes before END, so one that looks at nothing but the lease can win. Then it owns,
+/// with whatever it has: the donor leaves, and does not serve beside it.
+#[test]
+fn taker_claims_without_end() {
+    let mut scene = Scene::new(&[]);
+    let mut taker = FakeTaker::at(&scene.stage.path(), At::HoldPeers);
+    taker.side.say(&Record::Drained);
+    let begun = Instant::now();
+    while taker.claim() == Verdict::Lost {
+        assert!(begun.elapsed() < support::BOUND, "it is never granted");
+        thread::yield_now();
+    }
+    assert_eq!(scene.donor.wait_exit(), 0);
+    scene.donor.wait_line("released");
+    assert_eq!(scene.donor.log().count("we serve on"), 0);
+    assert_eq!(taker.claim(), Verdict::Lost, "one grant a lease");
+}
+
 /// A taker can write to the lease it was given, and so grant itself what it likes: the donor
 /// does not ask before its own grant, and then takes all there is.
 #[test]

@@ -2,13 +2,14 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::cli::Options;
+use crate::clients::Clients;
 
 /// A process that is killed when it is no longer needed.
 struct Process {
@@ -52,48 +53,6 @@ impl Drop for Process {
         // Both fail only if it has gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Connections to the chain, in a process of their own.
-struct Clients {
-    process: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Clients {
-    fn connect(port: u16, count: usize, kind: &str) -> Result<Clients, Box<dyn Error>> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["hold", &port.to_string(), &count.to_string(), kind])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let answers = BufReader::new(process.stdout.take().ok_or("no stdout")?);
-        let mut clients = Clients { process, answers };
-        match clients.answer()?.as_str() {
-            "ready" => Ok(clients),
-            other => Err(format!("the clients say {other:?}").into()),
-        }
-    }
-
-    fn order(&mut self, order: &str) -> Result<(), Box<dyn Error>> {
-        let stdin = self.process.stdin.as_mut().ok_or("no stdin")?;
-        Ok(writeln!(stdin, "{order}")?)
-    }
-
-    fn answer(&mut self) -> Result<String, Box<dyn Error>> {
-        let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            return Err("the clients have left".into());
-        }
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

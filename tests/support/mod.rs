@@ -15,6 +15,7 @@
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
+//! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -36,6 +37,7 @@ mod verdict;
 pub mod apart;
 mod client;
 mod fault;
+pub mod pair;
 pub mod pinned;
 mod scene;
 pub mod side;

@@ -4,7 +4,7 @@
 //! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
 //! is paced by `complaints.rs`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -94,6 +94,7 @@ impl DonorSide {
             unacknowledged: VecDeque::new(),
             unwanted: HashSet::new(),
             declined: HashSet::new(),
+            told: HashMap::new(),
             final_array: false,
             digest: Digest::default(),
             report,

@@ -123,6 +123,7 @@ impl FakeTaker {
             free_slots: 100_000,
             now_ns: Time::now().as_ns(),
             pid: process::id(),
+            newest_state: None,
         }
     }
 

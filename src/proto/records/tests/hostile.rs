@@ -158,7 +158,7 @@ fn with_extension(mut record: Vec<u8>, kind: u16, value: &[u8]) -> Vec<u8> {
 #[test]
 fn optional_extensions_are_skipped() {
     for (record, fds) in one_of_each() {
-        let extended = with_extension(record.clone(), 1, b"");
+        let extended = with_extension(record.clone(), 2, b"");
         let extended = with_extension(extended, MUST_UNDERSTAND - 1, b"value");
         assert_eq!(
             decode(&extended, fds).unwrap().1,

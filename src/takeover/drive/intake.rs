@@ -29,6 +29,10 @@ use crate::takeover::ledger::ItemId;
 use crate::takeover::report::Tally;
 use crate::takeover::validate::PeerState;
 
+/// Room for so many items is made on a donor's word; it is a number of its record, and where
+/// the limit of open files is none that alone would ask for more memory than there is.
+const EXPECTED: usize = 1 << 20;
+
 /// Why the takeover cannot go on.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -207,8 +211,10 @@ impl Intake {
     /// Makes room for so many items at once: a table that grows copies all it has, which
     /// should not happen in the freeze.
     pub(super) fn expect(&mut self, items: usize) {
-        self.held.reserve(items);
-        self.cookies.reserve(items);
+        let items = items.min(EXPECTED);
+        // Without it they grow as items come.
+        let _ = self.held.try_reserve(items);
+        let _ = self.cookies.try_reserve(items);
     }
 
     fn complete(&self) -> Result<(), Problem> {

@@ -33,6 +33,8 @@ pub struct FakeDonor {
     offer: Offer,
     listener: TcpListener,
     peers: Vec<(TcpStream, SocketAddr)>,
+    /// State version of every peer.
+    pub peer_version: u16,
     attempt: Option<Attempt>,
 }
 
@@ -66,6 +68,7 @@ impl FakeDonor {
             offer,
             listener,
             peers: Vec::new(),
+            peer_version: STATE,
             attempt: None,
         }
     }
@@ -173,6 +176,7 @@ impl FakeDonor {
             let id = FIRST_PEER + at as u64;
             push(Descriptor {
                 peer: Some(*address),
+                state_version: self.peer_version,
                 ..self.descriptor(id, ItemKind::TcpPeer, "peer", cookie(peer.as_fd()))
             });
             fds.push(copy(peer.as_fd()));
@@ -243,8 +247,7 @@ impl FakeDonor {
             changed: said,
             ..
         } = self.attempt();
-        socket_takeover::proto::wire::patch_sequence(&mut states, side.next);
-        digest.update(&states);
+        digest.update(&side.finished(states.clone()));
         *said = changed;
         side.say_encoded(states, &[]);
     }
@@ -282,6 +285,22 @@ impl FakeDonor {
         self.grant();
         let end = Record::End(self.ending());
         self.side().say(&end);
+    }
+
+    /// The same, of a taker that has declined every peer.
+    pub fn finish_without_peers(&mut self) {
+        let items = 2;
+        self.grant();
+        let end = End {
+            items,
+            ..self.ending()
+        };
+        self.side().say(&Record::End(end));
+    }
+
+    /// The first peer, moved out.
+    pub fn take_peer(&mut self) -> TcpStream {
+        self.peers.remove(0).0
     }
 
     /// What the taker says last.

@@ -170,7 +170,7 @@ fn optional_extensions_are_skipped() {
 #[test]
 fn extension_that_must_be_understood_is_refused() {
     for (record, fds) in one_of_each() {
-        let extended = with_extension(record, 1, b"skipped");
+        let extended = with_extension(record, 2, b"skipped");
         let extended = with_extension(extended, MUST_UNDERSTAND | 5, b"");
         let error = decode(&extended, fds).unwrap_err();
         assert_eq!(error, DecodeError::MustUnderstand(MUST_UNDERSTAND | 5));

@@ -172,7 +172,7 @@ impl Played {
 
     /// The taker has said why, that a retry is in vain, and owns nothing.
     #[track_caller]
-    fn is_incompatible(mut self, why: &str) {
+    fn finds_no_common_ground(mut self, why: &str) {
         let last = self.donor.last_word().expect("a last word");
         let Record::Fail(fail) = last.record() else {
             panic!("{why}: {last:?}");
@@ -243,7 +243,7 @@ fn hello_answered_by_what_was_never_offered() {
         let lease = played.donor.lease();
         let record = encoded(&Record::Welcome(welcome));
         played.donor.side().say_encoded(record, &[lease.as_fd()]);
-        played.is_incompatible(why);
+        played.finds_no_common_ground(why);
     }
 }
 
@@ -255,7 +255,7 @@ fn hello_answered_in_another_version() {
     record[4] = 2;
     let lease = played.donor.lease();
     played.donor.side().say_encoded(record, &[lease.as_fd()]);
-    played.is_incompatible("has wire version 2, spoken here are 1 to 1");
+    played.finds_no_common_ground("has wire version 2, spoken here are 1 to 1");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn later_donor_that_must_be_understood_is_left_before_the_freeze() {
         reach(&mut played.donor);
         played.donor.side().extension = Some(NEEDED);
         say(&mut played.donor);
-        played.is_incompatible("extension 0x8777");
+        played.finds_no_common_ground("extension 0x8777");
     }
 }
 

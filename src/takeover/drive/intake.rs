@@ -217,7 +217,8 @@ impl Intake {
         let _ = self.cookies.try_reserve(items);
     }
 
-    fn complete(&self) -> Result<(), Problem> {
+    /// Whether no item and no state is half here.
+    pub(super) fn complete(&self) -> Result<(), Problem> {
         match self.staged.keys().next() {
             Some(&id) => Err(Problem::of(
                 FailCode::Malformed,

@@ -136,6 +136,8 @@ impl TakerSide {
                 }
             }
             Record::Prepare => {
+                // Better found now than in the freeze.
+                self.intake.complete()?;
                 self.report.times.prepare = Some(Time::now());
                 Event::Prepare
             }

@@ -256,6 +256,10 @@ impl Intake {
                     .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
                 state == PeerState::Dead
             }
+            None if descriptor.cookie != 0 => {
+                let what = "a socket's cookie without a socket";
+                return Err(Problem::of(FailCode::Invalid, id, what));
+            }
             None => false,
         };
         for &link in &descriptor.links {
@@ -442,3 +446,6 @@ impl Intake {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
+//! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -32,6 +33,7 @@ mod server;
 mod verdict;
 
 mod client;
+pub mod pair;
 pub mod pinned;
 mod scene;
 pub mod side;

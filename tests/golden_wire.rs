@@ -147,6 +147,17 @@ fn file_is_of_a_version_that_is_still_spoken() {
     }
 }
 
+/// Answers one message of the client's, and leaves the socket as a donor has it.
+fn echo(peer: &mut TcpStream, client: &mut Client) {
+    peer.set_nonblocking(false).unwrap();
+    client.say();
+    let mut message = [0; 4];
+    peer.read_exact(&mut message).unwrap();
+    peer.write_all(&message).unwrap();
+    client.hear();
+    peer.set_nonblocking(true).unwrap();
+}
+
 /// The taker of the earlier release takes over from the present donor.
 #[test]
 fn first_taker_of_version_1_takes_over() {
@@ -169,6 +180,9 @@ fn first_taker_of_version_1_takes_over() {
                 let lease: &Lease = lease.as_ref().expect("WELCOME has come");
                 assert_eq!(lease.claim().unwrap(), Verdict::Won);
             }
+            if line.name == "DRAINED" {
+                client.talk();
+            }
             let _ = side.throw(&line.filled(&holes), &[]).unwrap();
             continue;
         }
@@ -184,12 +198,7 @@ fn first_taker_of_version_1_takes_over() {
     assert_eq!(donor.wait_exit(), 0);
     // The listener leads, the client follows; both are ours alone now.
     let mut peer = TcpStream::from(items.pop().unwrap());
-    peer.set_nonblocking(false).unwrap();
-    client.say();
-    let mut message = [0; 4];
-    peer.read_exact(&mut message).unwrap();
-    peer.write_all(&message).unwrap();
-    client.hear();
+    echo(&mut peer, &mut client);
     let listener = TcpListener::from(items.pop().unwrap());
     listener.set_nonblocking(false).unwrap();
     let _new = Client::connect(listener.local_addr().unwrap());
@@ -207,12 +216,7 @@ fn first_donor_of_version_1_is_taken_over() {
     let address = listener.local_addr().unwrap();
     let mut client = Client::connect(address);
     let (mut peer, client_address) = listener.accept().unwrap();
-    client.say();
-    let mut message = [0; 4];
-    peer.read_exact(&mut message).unwrap();
-    peer.write_all(&message).unwrap();
-    client.hear();
-    peer.set_nonblocking(true).unwrap();
+    echo(&mut peer, &mut client);
     listener.set_nonblocking(true).unwrap();
 
     let taker = stage.take_over(&[]);
@@ -241,7 +245,10 @@ fn first_donor_of_version_1_is_taken_over() {
         if line.from_taker {
             let heard = side.hear().expect("the taker goes on");
             line.is_heard(heard.bytes(), &mut holes);
-            is_final |= line.name == "DRAINED";
+            if line.name == "DRAINED" {
+                is_final = true;
+                echo(&mut peer, &mut client);
+            }
             continue;
         }
         for name in ["welcome_now", "held_now"] {
@@ -270,7 +277,7 @@ fn first_donor_of_version_1_is_taken_over() {
     assert_eq!(lease.revoke().unwrap(), Verdict::Lost);
     taker.wait_line("Serving on ");
     drop((peer, listener, side));
-    // It goes on where the file's donor was: the service expects the second message.
+    // It goes on where the file's donor was: the service expects the third message.
     client.talk();
     Client::connect(address).talk();
 }

@@ -90,6 +90,7 @@ fn hello() -> Vec<u8> {
         free_slots: 1000,
         now_ns: Duration::from(now).as_nanos() as u64,
         pid: std::process::id(),
+        newest_state: None,
     };
     encode(&Record::Hello(hello), false, &mut record).unwrap();
     record

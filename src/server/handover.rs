@@ -37,6 +37,7 @@ const PID_FILE: u32 = 1;
 
 impl Application for Server {
     const NAME: &'static str = "socket-takeover";
+    const NEWEST_STATE: Option<u16> = Some(STATE_VERSION);
 
     fn takeover(&mut self) -> &mut Takeover {
         &mut self.takeover

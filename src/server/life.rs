@@ -60,7 +60,7 @@ fn remedy(error: &Error) -> &'static str {
         Error::NotTakenOver { ending, .. } => match ending {
             Ending::DonorDied => "; start the service without -T",
             Ending::Unanswered => "; try again",
-            Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => "",
+            Ending::Refused(_) | Ending::Incompatible | Ending::DonorServes | Ending::Stopped => "",
         },
         _ => "",
     }

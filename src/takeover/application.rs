@@ -236,8 +236,12 @@ pub trait Application: Sized + 'static {
     /// Says what it is; a taker of another name is refused.
     const NAME: &'static str;
 
-    /// Where the application keeps the takeover's own state. While a takeover works, a
-    /// default stands there.
+    /// The newest version of state that `restore` and `update` read, over all items. A donor
+    /// is told, so that a later release can write what this one reads:
+    /// [`Takeover::state_version`]. Nothing is told unless this says otherwise.
+    const NEWEST_STATE: Option<u16> = None;
+
+    /// Where the application keeps the takeover's own state.
     fn takeover(&mut self) -> &mut Takeover;
 
     /// Adds the numbers of the items that it carries beside the reactor; none, unless this

@@ -87,6 +87,8 @@ pub struct Takeover {
     role: Role,
     /// How it ended, for a taker that owns nothing, and why.
     left: Option<(Ending, String)>,
+    /// What the taker that called last says it reads.
+    newest_state: Option<u16>,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +139,16 @@ impl Takeover {
         app.takeover().role = Role::Taker(Box::new(side));
         taker::begin(app, cx);
         Ok(())
+    }
+
+    /// The state version that a donor's `describe` is to name and its `save` to write: `ours`,
+    /// or an older one if that is the newest that the taker reads
+    /// ([`Application::NEWEST_STATE`]). The same from the first `describe` of a takeover to its
+    /// last `save`. An application that cannot write that one says so as the error of
+    /// `describe`, or writes its own and has the taker decline.
+    #[must_use]
+    pub fn state_version(&self, ours: u16) -> u16 {
+        self.newest_state.map_or(ours, |newest| newest.min(ours))
     }
 
     /// What came of the call to a donor: an error if nothing was taken over. No error, too,

@@ -166,8 +166,13 @@
 //!
 //! - A new field at the end that an older release may ignore keeps the version; let `update`
 //!   allow for more than it knows.
-//! - Anything else gets a new number, and `restore` a branch for each number that it still
-//!   reads. Ship the reading of it one release before the writing.
+//! - Anything else gets a new number, the next one over all items, and `restore` a branch for
+//!   each number that it still reads.
+//! - A successor says which is the newest that it reads, if you say so
+//!   ([`Application::NEWEST_STATE`]); `describe` names and `save` writes what
+//!   [`Takeover::state_version`] makes of that. So a release that still writes what the one
+//!   before it reads can be taken back. One that does not say is written the newest: ship the
+//!   reading of a number one release before the writing.
 //! - A connection that cannot be read is declined ([`Rejection::Declined`]): the donor keeps
 //!   it, and serves those it has kept, alone, until the last has ended.
 //! - Of anything that has no end (a port, a counter that the rest depends on) say that it is

@@ -7,11 +7,15 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | wire: every record spoilt in every way | `wire.rs`, `wire/` |
+//! | rejects: ten thousand attempts that come to nothing | `rejects.rs` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod options;
+mod rejects;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -26,7 +30,18 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "wire",
+        about: "each record of a takeover spoilt in every way, said to real processes",
+        run: wire::run,
+    },
+    Proof {
+        name: "rejects",
+        about: "10,000 attempts that come to nothing leave nothing (--times)",
+        run: rejects::run,
+    },
+];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

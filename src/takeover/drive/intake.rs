@@ -29,6 +29,10 @@ use crate::takeover::ledger::ItemId;
 use crate::takeover::report::Tally;
 use crate::takeover::validate::PeerState;
 
+/// Room for so many items is made on a donor's word; it is a number of its record, and where
+/// the limit of open files is none that alone would ask for more memory than there is.
+const EXPECTED: usize = 1 << 20;
+
 /// Why the takeover cannot go on.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -217,11 +221,14 @@ impl Intake {
     /// Makes room for so many items at once: a table that grows copies all it has, which
     /// should not happen in the freeze.
     pub(super) fn expect(&mut self, items: usize) {
-        self.held.reserve(items);
-        self.cookies.reserve(items);
+        let items = items.min(EXPECTED);
+        // Without it they grow as items come.
+        let _ = self.held.try_reserve(items);
+        let _ = self.cookies.try_reserve(items);
     }
 
-    fn complete(&self) -> Result<(), Problem> {
+    /// Whether no item and no state is half here.
+    pub(super) fn complete(&self) -> Result<(), Problem> {
         match self.staged.keys().next() {
             Some(&id) => Err(Problem::of(
                 FailCode::Malformed,
@@ -258,6 +265,10 @@ impl Intake {
                 let state = kinds::check(fd.as_fd(), &claimed)
                     .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
                 state == PeerState::Dead
+            }
+            None if descriptor.cookie != 0 => {
+                let what = "a socket's cookie without a socket";
+                return Err(Problem::of(FailCode::Invalid, id, what));
             }
             None => false,
         };
@@ -445,3 +456,6 @@ impl Intake {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ impl TakerSide {
         deadlines: Deadlines,
     ) -> io::Result<TakerSide> {
         let mut post = Post::new(channel);
-        hello(&mut post)?;
+        hello(&mut post, S::NEWEST_STATE)?;
         let watch = cx
             .add(
                 Spec::handover("takeover channel"),

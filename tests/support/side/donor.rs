@@ -33,6 +33,8 @@ pub struct FakeDonor {
     offer: Offer,
     listener: TcpListener,
     peers: Vec<(TcpStream, SocketAddr)>,
+    /// State version of every peer.
+    pub peer_version: u16,
     attempt: Option<Attempt>,
 }
 
@@ -66,6 +68,7 @@ impl FakeDonor {
             offer,
             listener,
             peers: Vec::new(),
+            peer_version: STATE,
             attempt: None,
         }
     }
@@ -173,6 +176,7 @@ impl FakeDonor {
             let id = FIRST_PEER + at as u64;
             push(Descriptor {
                 peer: Some(*address),
+                state_version: self.peer_version,
                 ..self.descriptor(id, ItemKind::TcpPeer, "peer", cookie(peer.as_fd()))
             });
             fds.push(copy(peer.as_fd()));
@@ -225,6 +229,14 @@ impl FakeDonor {
 
     /// The final array: each peer is to be run, since what it has sent was never read.
     pub fn final_array(&mut self) {
+        let states = self.final_states();
+        let finished = self.side().finished(states.clone());
+        self.note_final(&finished);
+        self.side().say_encoded(states, &[]);
+    }
+
+    /// Its one record, but for the number.
+    pub fn final_states(&self) -> Vec<u8> {
         let mut states = Vec::new();
         let mut builder = StateBuilder::new(&mut states);
         for at in 0..self.peers.len() {
@@ -236,17 +248,15 @@ impl FakeDonor {
             );
         }
         builder.finish(false);
+        states
+    }
+
+    /// Has END speak of a final array that is this record.
+    pub fn note_final(&mut self, record: &[u8]) {
         let changed = self.peers.len() as u64;
-        let Attempt {
-            side,
-            digest,
-            changed: said,
-            ..
-        } = self.attempt();
-        socket_takeover::proto::wire::patch_sequence(&mut states, side.next);
-        digest.update(&states);
-        *said = changed;
-        side.say_encoded(states, &[]);
+        let attempt = self.attempt();
+        attempt.digest.update(record);
+        attempt.changed = changed;
     }
 
     /// END as it should be.
@@ -282,6 +292,22 @@ impl FakeDonor {
         self.grant();
         let end = Record::End(self.ending());
         self.side().say(&end);
+    }
+
+    /// The same, of a taker that has declined every peer.
+    pub fn finish_without_peers(&mut self) {
+        let items = 2;
+        self.grant();
+        let end = End {
+            items,
+            ..self.ending()
+        };
+        self.side().say(&Record::End(end));
+    }
+
+    /// The first peer, moved out.
+    pub fn take_peer(&mut self) -> TcpStream {
+        self.peers.remove(0).0
     }
 
     /// What the taker says last.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{DonorSide, with};
 use crate::event::{Class, Cx, Interest, Time};
 use crate::proto::records::{self, End, Record, Welcome};
-use crate::proto::wire::WIRE_VERSION;
+use crate::proto::wire::FEATURES;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Sent;
 use crate::takeover::donor::{Cause, Event, Outcome, State};
@@ -26,6 +26,9 @@ impl DonorSide {
     pub(super) fn welcome<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Event {
         let generation = self.generation + 1;
         let Some(attempt) = self.attempt.as_mut() else {
+            return Event::Failure(Cause::Strange);
+        };
+        let Some(version) = attempt.post.agreed() else {
             return Event::Failure(Cause::Strange);
         };
         if let Some(unsaid) = self.complaints.taker() {
@@ -49,8 +52,8 @@ impl DonorSide {
         let mut record = Vec::new();
         let encoded = records::encode(
             &Record::Welcome(Welcome {
-                version: WIRE_VERSION,
-                features: 0,
+                version,
+                features: attempt.features & FEATURES,
                 id: attempt.report.id,
                 generation,
                 items: (sources.len() + numbers.len()) as u64,

@@ -20,6 +20,8 @@ pub enum Ending {
     /// The donor serves on: it ended the attempt, was too slow for us or took back the
     /// grant; or we could not use what it sent.
     DonorServes,
+    /// The donor speaks what we do not understand and serves on.
+    Incompatible,
     /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
     /// The donor left before it had answered: it has handed over to somebody else, or died.
@@ -78,6 +80,7 @@ impl TakerSide {
             {
                 Ending::DonorDied
             }
+            Leaving::Failed if self.has_problem(FailCode::Features) => Ending::Incompatible,
             Leaving::Aborted
             | Leaving::Eof
             | Leaving::Deadline
@@ -101,6 +104,10 @@ impl TakerSide {
         app.takeover().left = Some((ending, self.report.failure.clone()));
         app.moment(cx, Moment::Left(self.report.clone(), ending));
         cx.remove(self.watch.id());
+    }
+
+    fn has_problem(&self, code: FailCode) -> bool {
+        self.problem.as_ref().is_some_and(|one| one.code == code)
     }
 
     pub(super) fn finish_report(&mut self) {

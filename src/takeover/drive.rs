@@ -21,7 +21,9 @@
 //! | `drive/batch.rs` | its batches: items and states into records |
 //! | `drive/taker.rs` | the taker's side |
 //! | `drive/intake.rs` | its items: records into items and states |
+//! | `drive/audit.rs` | states compared with their sockets, if that is wanted |
 
+mod audit;
 mod batch;
 mod donor;
 mod intake;
@@ -87,6 +89,8 @@ pub struct Takeover {
     role: Role,
     /// How it ended, for a taker that owns nothing, and why.
     left: Option<(Ending, String)>,
+    /// States are compared with their sockets; what came of it in the takeover under way.
+    audit: Option<audit::Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +120,12 @@ impl Takeover {
         let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
         Ok(())
+    }
+
+    /// Whether each connection's state is compared with its socket, as
+    /// [`Start::check_positions`](super::Start::check_positions) says.
+    pub fn check_positions(&mut self, on: bool) {
+        self.audit = on.then(audit::Tally::default);
     }
 
     /// Takes over from the donor at the other end of `channel`. The reactor must have been

@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::audit;
 use crate::event::{Cx, SourceId};
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
@@ -102,6 +103,9 @@ pub(super) struct Intake {
     /// Of those held, the ones to be run once when we own: looking for them among all would
     /// make the freeze depend on how many items there are.
     to_run: BTreeSet<u64>,
+    /// Of those held, the ones whose sockets were ahead of their states when the donor was
+    /// about to hold: their states have to come again.
+    suspects: BTreeSet<u64>,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -183,6 +187,10 @@ impl Intake {
     /// Whether all is here that END speaks of.
     pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
         self.complete()?;
+        if let Some(&id) = self.suspects.first() {
+            let what = "the socket was used after its state was sent, and no other state came";
+            return Err(Problem::of(FailCode::Invalid, id, what));
+        }
         let Tally {
             closed,
             new,
@@ -203,6 +211,36 @@ impl Intake {
             ));
         }
         Ok(())
+    }
+
+    /// Compares all that is held with its sockets, while the donor still serves.
+    pub(super) fn suspect<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if app.takeover().audits() {
+            let held = self.held.iter();
+            let differ = held.filter(|(_, held)| audit::check(app, cx, held.item).is_err());
+            self.suspects = differ.map(|(id, _)| *id).collect();
+        }
+    }
+
+    /// A state of the final array is the last one: it has to be where its socket is.
+    fn audit<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        id: u64,
+        item: Item,
+        last_words: bool,
+    ) -> Result<(), Problem> {
+        if last_words {
+            self.suspects.remove(&id);
+            audit::check(app, cx, item).map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+        }
+        Ok(())
+    }
+
+    /// All that is held.
+    pub(super) fn items(&self) -> Vec<Item> {
+        self.held.values().map(|held| held.item).collect()
     }
 
     /// The sources that have work no event will announce.
@@ -318,10 +356,11 @@ impl Intake {
             } else {
                 self.to_run.remove(&id);
             }
-            let version = held.version;
+            let (item, version) = (held.item, held.version);
             let state = SavedState { version, bytes };
-            app.update(cx, held.item, state)
-                .map_err(|what| Problem::of(FailCode::Invalid, id, what))
+            app.update(cx, item, state)
+                .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+            self.audit(app, cx, id, item, last_words)
         } else if self.declined.contains(&id) {
             // It was on its way when the donor had not heard of the decline yet.
             Ok(())
@@ -375,7 +414,7 @@ impl Intake {
                 if run || dead {
                     self.to_run.insert(id);
                 }
-                Ok(())
+                self.audit(app, cx, id, item, last_words)
             }
             Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
                 Err(Problem::of(FailCode::Declined, id, code))
@@ -432,6 +471,7 @@ impl Intake {
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
             self.to_run.remove(&id);
+            self.suspects.remove(&id);
             app.forget(cx, held.item);
             return Ok(());
         }

@@ -11,6 +11,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
@@ -33,6 +34,7 @@ mod server;
 mod verdict;
 
 mod client;
+pub mod corner;
 pub mod pair;
 pub mod pinned;
 mod scene;

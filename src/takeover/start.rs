@@ -113,8 +113,8 @@ impl Start {
     }
 
     /// The same, comparing each connection's state with its socket, on both sides of the
-    /// takeovers to come: see [`Application::positions`]. It costs some 2 µs a connection
-    /// thrice, while others are served, and in the freeze for what has changed.
+    /// takeovers to come: see [`Application::positions`]. It costs some 2 µs a connection,
+    /// three times while it is served, and in the freeze once for each that has changed.
     #[must_use]
     pub fn check_positions(self, check_positions: bool) -> Start {
         Start {

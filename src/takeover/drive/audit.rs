@@ -3,7 +3,7 @@
 //!
 //! | who | when | which items | a difference |
 //! |---|---|---|---|
-//! | donor | an item's state is saved | every item; in the freeze those of the final array | ends the attempt |
+//! | donor | a state is saved during the preload | that item | ends the attempt |
 //! | taker | PREPARE, before DRAINED | all it holds: the donor serves on, so a difference is a *suspect* | state must come again, or END is answered by FAIL |
 //! | taker | an item of the final array is here | that item | FAIL |
 //! | taker | it owns, and its peers have had their first turn | all, some at a time | a line of the log |

@@ -149,7 +149,11 @@ impl Records {
             state.clear();
             let queued = matches!(item, Item::Source(source) if cx.is_resuming(source));
             let run = app.save(cx, item, &mut state) || queued;
-            audit::check(app, cx, item)?;
+            // Of the final array, which asks for no ACK, the taker does it: in the freeze nobody
+            // does it twice.
+            if last {
+                audit::check(app, cx, item)?;
+            }
             let mut unsent = Unsent::new(id.0, run, &state)
                 .map_err(|_| format!("an item's state is larger than {MAX_STATE} bytes"))?;
             while builder.push(&mut unsent) == Fit::Full {

@@ -12,6 +12,7 @@
 //! late, and costs the freeze nothing, because an owner's state and socket move together.
 //! Everything before the claim leaves the donor serving.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::event::Cx;
@@ -55,6 +56,51 @@ impl Takeover {
     /// What came of it so far, if it is wanted; it begins anew.
     pub(super) fn audited(&mut self) -> Option<Tally> {
         self.audit.as_mut().map(std::mem::take)
+    }
+}
+
+/// Items of a taker, by the donor's ids, whose sockets were ahead of their states when the donor
+/// was about to hold.
+#[derive(Debug, Default)]
+pub(super) struct Suspects(BTreeSet<u64>);
+
+impl Suspects {
+    pub(super) fn among<S: Application>(
+        held: impl Iterator<Item = (u64, Item)>,
+        app: &mut S,
+        cx: &mut Cx<S>,
+    ) -> Suspects {
+        if !app.takeover().audits() {
+            return Suspects::default();
+        }
+        let differ = held.filter(|(_, item)| check(app, cx, *item).is_err());
+        Suspects(differ.map(|(id, _)| id).collect())
+    }
+
+    /// A state has come. One of the final array is the last: it has to be where its socket is.
+    pub(super) fn judge<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        id: u64,
+        item: Item,
+        last_words: bool,
+    ) -> Result<(), String> {
+        if !last_words {
+            return Ok(());
+        }
+        self.0.remove(&id);
+        check(app, cx, item)
+    }
+
+    /// The donor has closed it.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.0.remove(&id);
+    }
+
+    /// One of which nothing more was heard.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.0.first().copied()
     }
 }
 

@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::audit;
+use super::audit::Suspects;
 use crate::event::{Cx, SourceId};
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
@@ -103,9 +103,8 @@ pub(super) struct Intake {
     /// Of those held, the ones to be run once when we own: looking for them among all would
     /// make the freeze depend on how many items there are.
     to_run: BTreeSet<u64>,
-    /// Of those held, the ones whose sockets were ahead of their states when the donor was
-    /// about to hold: their states have to come again.
-    suspects: BTreeSet<u64>,
+    /// Of those held, the ones whose states have to come again.
+    suspects: Suspects,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -187,7 +186,7 @@ impl Intake {
     /// Whether all is here that END speaks of.
     pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
         self.complete()?;
-        if let Some(&id) = self.suspects.first() {
+        if let Some(id) = self.suspects.first() {
             let what = "the socket was used after its state was sent, and no other state came";
             return Err(Problem::of(FailCode::Invalid, id, what));
         }
@@ -215,27 +214,8 @@ impl Intake {
 
     /// Compares all that is held with its sockets, while the donor still serves.
     pub(super) fn suspect<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        if app.takeover().audits() {
-            let held = self.held.iter();
-            let differ = held.filter(|(_, held)| audit::check(app, cx, held.item).is_err());
-            self.suspects = differ.map(|(id, _)| *id).collect();
-        }
-    }
-
-    /// A state of the final array is the last one: it has to be where its socket is.
-    fn audit<S: Application>(
-        &mut self,
-        app: &mut S,
-        cx: &mut Cx<S>,
-        id: u64,
-        item: Item,
-        last_words: bool,
-    ) -> Result<(), Problem> {
-        if last_words {
-            self.suspects.remove(&id);
-            audit::check(app, cx, item).map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
-        }
-        Ok(())
+        let held = self.held.iter().map(|(id, held)| (*id, held.item));
+        self.suspects = Suspects::among(held, app, cx);
     }
 
     /// All that is held.
@@ -359,8 +339,8 @@ impl Intake {
             let (item, version) = (held.item, held.version);
             let state = SavedState { version, bytes };
             app.update(cx, item, state)
-                .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
-            self.audit(app, cx, id, item, last_words)
+                .and_then(|()| self.suspects.judge(app, cx, id, item, last_words))
+                .map_err(|what| Problem::of(FailCode::Invalid, id, what))
         } else if self.declined.contains(&id) {
             // It was on its way when the donor had not heard of the decline yet.
             Ok(())
@@ -414,7 +394,9 @@ impl Intake {
                 if run || dead {
                     self.to_run.insert(id);
                 }
-                self.audit(app, cx, id, item, last_words)
+                self.suspects
+                    .judge(app, cx, id, item, last_words)
+                    .map_err(|what| Problem::of(FailCode::Invalid, id, what))
             }
             Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
                 Err(Problem::of(FailCode::Declined, id, code))
@@ -471,7 +453,7 @@ impl Intake {
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
             self.to_run.remove(&id);
-            self.suspects.remove(&id);
+            self.suspects.forget(id);
             app.forget(cx, held.item);
             return Ok(());
         }

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use socket_takeover::proto::records::Kind;
 use support::corner::{Corner, Guest};
 use support::pinned::{Pinned, Step};
-use support::{Peers, Random, Scene, Server, Stage, seed};
+use support::{Client, Peers, Random, Scene, Server, Stage, seed};
 
 /// Positions are compared, and nobody is given up for being held.
 const PATIENT: [&str; 7] = [
@@ -50,7 +50,7 @@ const TAKER: [(&str, Steps); 10] = [
     (
         "Settle, final array",
         &[
-            (Step::Sent(Kind::Drained), 1),
+            (Step::Received(Kind::Prepare), 1),
             (Step::Received(Kind::State), 1),
         ],
     ),
@@ -90,6 +90,9 @@ struct Play {
     /// Whoever serves; away while it is held.
     donor: Option<Server>,
     peers: Peers,
+    speaker: Client,
+    /// It waits for an answer.
+    spoken: bool,
     /// Descriptors of whoever serves nobody but the watching clients.
     fds: usize,
     random: Random,
@@ -112,11 +115,15 @@ impl Play {
         // A successor that nobody has disturbed: what each of them is to hold.
         donor = stage.replace(&mut donor, &PATIENT);
         peers.echoes(4);
+        let mut speaker = Client::connect(donor.address());
+        speaker.talk();
         let fds = donor.fds().len();
         Play {
             stage,
             donor: Some(donor),
             peers,
+            speaker,
+            spoken: false,
             fds,
             random: Random::new(seed()),
         }
@@ -126,13 +133,23 @@ impl Play {
         self.donor.as_mut().expect("it is not held")
     }
 
+    /// Lets a process come to where `steps` say. Behind the first of several somebody speaks, so
+    /// that something has changed and the final array is not empty.
+    fn walk(&mut self, held: &mut Pinned, steps: Steps) {
+        for (at, (step, nth)) in steps.iter().enumerate() {
+            if at == 1 {
+                self.speaker.say();
+            }
+            held.run_to(*step, *nth);
+        }
+        self.spoken = steps.len() > 1;
+    }
+
     /// Lets the donor come to where `steps` say, in a takeover by a taker that is free.
     fn hold_donor(&mut self, steps: Steps) -> (Pinned, Server) {
         let mut donor = Pinned::hold(self.donor.take().expect("it is not held"));
         let taker = self.stage.take_over(&PATIENT);
-        steps
-            .iter()
-            .for_each(|(step, nth)| donor.run_to(*step, *nth));
+        self.walk(&mut donor, steps);
         (donor, taker)
     }
 
@@ -182,6 +199,9 @@ impl Play {
         let held = self.fds;
         self.donor().wait_fds(|fds| fds.len() == held);
         self.peers.echoes(4);
+        if self.spoken {
+            self.speaker.hear();
+        }
         let positions = positions.split("positions").nth(1).unwrap_or_default();
         println!("{name:<24} {outcome:<12} {bytes:>9} bytes; positions{positions}");
     }
@@ -208,9 +228,7 @@ fn any_state_corners_and_taker_goes_on() {
     for (name, steps) in TAKER.into_iter().chain([CLAIMED]) {
         let mut guests = play.guests();
         let mut taker = Pinned::take_over(&play.stage.path(), &PATIENT);
-        steps
-            .iter()
-            .for_each(|(step, nth)| taker.run_to(*step, *nth));
+        play.walk(&mut taker, steps);
         guests.late.iter_mut().for_each(Guest::act);
         play.succeed(name, guests, taker.release());
     }
@@ -223,9 +241,7 @@ fn any_state_corners_and_taker_is_killed() {
     for (nth, (name, steps)) in TAKER.into_iter().enumerate() {
         let mut guests = play.guests();
         let mut taker = Pinned::take_over(&play.stage.path(), &PATIENT);
-        steps
-            .iter()
-            .for_each(|(step, nth)| taker.run_to(*step, *nth));
+        play.walk(&mut taker, steps);
         guests.late.iter_mut().for_each(Guest::act);
         taker.kill().wait_exit();
         play.roll_back(name, guests, nth + 1);

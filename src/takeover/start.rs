@@ -113,7 +113,7 @@ impl Start {
     }
 
     /// The same, comparing each connection's state with its socket, on both sides of the
-    /// takeovers to come: see [`Application::positions`]. It costs some 2 µs a connection,
+    /// takeovers to come: see [`Application::positions`]. It costs some 3 µs a connection,
     /// three times while it is served, and in the freeze once for each that has changed.
     #[must_use]
     pub fn check_positions(self, check_positions: bool) -> Start {

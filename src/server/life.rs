@@ -74,7 +74,9 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
         } => Start::offer(path.clone()),
         Role::TakeOver { path } => Start::take_over(path.clone()),
     };
-    let start = start.deadlines(options.deadlines);
+    let start = start
+        .deadlines(options.deadlines)
+        .check_positions(options.check_positions);
     let mut reactor = start.reactor()?;
     let cx = reactor.cx();
     // Before PATH is made, which we are to remove again, and before the donor hears of us: it

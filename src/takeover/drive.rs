@@ -21,7 +21,9 @@
 //! | `drive/batch.rs` | its batches: items and states into records |
 //! | `drive/taker.rs` | the taker's side |
 //! | `drive/intake.rs` | its items: records into items and states |
+//! | `drive/audit.rs` | states compared with their sockets, if that is wanted |
 
+mod audit;
 mod batch;
 mod donor;
 mod intake;
@@ -89,6 +91,8 @@ pub struct Takeover {
     left: Option<(Ending, String)>,
     /// What the taker that called last says it reads.
     newest_state: Option<u16>,
+    /// States are compared with their sockets; what came of it in the takeover under way.
+    audit: Option<audit::Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +122,12 @@ impl Takeover {
         let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
         Ok(())
+    }
+
+    /// Whether each connection's state is compared with its socket, as
+    /// [`Start::check_positions`](super::Start::check_positions) says.
+    pub fn check_positions(&mut self, on: bool) {
+        self.audit = on.then(audit::Tally::default);
     }
 
     /// Takes over from the donor at the other end of `channel`. The reactor must have been

@@ -141,6 +141,11 @@
 //! were made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for
 //! the whole machine, and set again by `restore`; a timer likewise, with the carried state.
 //!
+//! Whether the state of a connection is true can be held against its socket: say by
+//! [`Application::positions`] how many bytes your state has read and written, and start with
+//! [`Start::check_positions`]. A byte lost or doubled by `save` or `restore` then ends the
+//! takeover before it could do harm.
+//!
 //! An item may be served only together with others, such as the two legs of a relay: name them
 //! by [`Description::links`], find them by [`Arrival::links`].
 //!
@@ -216,6 +221,7 @@ pub mod ledger;
 pub mod limits;
 mod moment;
 mod pace;
+pub mod positions;
 pub mod rendezvous;
 mod report;
 pub mod scm;
@@ -229,6 +235,7 @@ pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
 pub use pace::{Pace, Unsaid};
+pub use positions::Positions;
 pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use start::Start;

@@ -11,6 +11,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `apart.rs` | parts that need another process, user or network |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
@@ -36,6 +37,7 @@ mod verdict;
 
 pub mod apart;
 mod client;
+pub mod corner;
 mod fault;
 pub mod pair;
 pub mod pinned;

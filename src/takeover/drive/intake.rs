@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::audit::Suspects;
 use crate::event::{Cx, SourceId};
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
@@ -106,6 +107,8 @@ pub(super) struct Intake {
     /// Of those held, the ones to be run once when we own: looking for them among all would
     /// make the freeze depend on how many items there are.
     to_run: BTreeSet<u64>,
+    /// Of those held, the ones whose states have to come again.
+    suspects: Suspects,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -187,6 +190,10 @@ impl Intake {
     /// Whether all is here that END speaks of.
     pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
         self.complete()?;
+        if let Some(id) = self.suspects.first() {
+            let what = "the socket was used after its state was sent, and no other state came";
+            return Err(Problem::of(FailCode::Invalid, id, what));
+        }
         let Tally {
             closed,
             new,
@@ -207,6 +214,17 @@ impl Intake {
             ));
         }
         Ok(())
+    }
+
+    /// Compares all that is held with its sockets, while the donor still serves.
+    pub(super) fn suspect<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let held = self.held.iter().map(|(id, held)| (*id, held.item));
+        self.suspects = Suspects::among(held, app, cx);
+    }
+
+    /// All that is held.
+    pub(super) fn items(&self) -> Vec<Item> {
+        self.held.values().map(|held| held.item).collect()
     }
 
     /// The sources that have work no event will announce.
@@ -329,9 +347,10 @@ impl Intake {
             } else {
                 self.to_run.remove(&id);
             }
-            let version = held.version;
+            let (item, version) = (held.item, held.version);
             let state = SavedState { version, bytes };
-            app.update(cx, held.item, state)
+            app.update(cx, item, state)
+                .and_then(|()| self.suspects.judge(app, cx, id, item, last_words))
                 .map_err(|what| Problem::of(FailCode::Invalid, id, what))
         } else if self.declined.contains(&id) {
             // It was on its way when the donor had not heard of the decline yet.
@@ -386,7 +405,9 @@ impl Intake {
                 if run || dead {
                     self.to_run.insert(id);
                 }
-                Ok(())
+                self.suspects
+                    .judge(app, cx, id, item, last_words)
+                    .map_err(|what| Problem::of(FailCode::Invalid, id, what))
             }
             Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
                 Err(Problem::of(FailCode::Declined, id, code))
@@ -443,6 +464,7 @@ impl Intake {
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
             self.to_run.remove(&id);
+            self.suspects.forget(id);
             app.forget(cx, held.item);
             return Ok(());
         }

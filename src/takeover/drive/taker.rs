@@ -175,7 +175,7 @@ impl TakerSide {
         match action {
             Action::Arm(step) => self.arm(cx, step),
             Action::Ack { sequence, .. } => return self.acknowledge(cx, sequence),
-            Action::Settle => return self.settle(cx),
+            Action::Settle => return self.settle(app, cx),
             Action::Validate => return Some(self.validate()),
             Action::Claim => return Some(self.claim()),
             Action::Activate => self.activate(cx),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket_takeover::event::Time;
 use socket_takeover::proto::digest::Digest;
 use socket_takeover::proto::records::{
@@ -64,6 +65,8 @@ impl FakeDonor {
         offer.publish(Replace::Stale).expect("PATH is free");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         listener.set_nonblocking(true).expect("a listener");
+        // As the service does.
+        setsockopt(&listener, sockopt::OobInline, &true).expect("a listener");
         FakeDonor {
             offer,
             listener,
@@ -86,6 +89,11 @@ impl FakeDonor {
             peer.set_nodelay(true).expect("a client");
             self.peers.push((peer, address));
         }
+    }
+
+    /// Its end of the first client's connection, to be used behind the taker's back.
+    pub fn first_peer(&mut self) -> &mut TcpStream {
+        &mut self.peers.first_mut().expect("a client").0
     }
 
     /// Waits for a taker and hears its HELLO.

@@ -118,6 +118,7 @@ impl DonorSide {
             note => format!("{} ({note})", describe(cause)),
         };
         app.moment(cx, Moment::RolledBack(report));
+        say_audited(app);
     }
 
     pub(super) fn abort<S: Application>(&mut self, cx: &mut Cx<S>, cause: Cause) {
@@ -185,6 +186,7 @@ impl DonorSide {
         let keep = sources(keep);
         let report = self.attempt.as_mut().map(Attempt::final_report);
         app.moment(cx, Moment::Released(report.unwrap_or_default()));
+        say_audited(app);
         if let Err(error) = cx.release(&keep) {
             if !keep.is_empty() {
                 log::error!("declined items cannot be served any more: {error}");
@@ -200,6 +202,12 @@ impl DonorSide {
             });
         }
         None
+    }
+}
+
+fn say_audited<S: Application>(app: &mut S) {
+    if let Some(tally) = app.takeover().audited() {
+        log::info!("positions of what was sent: {tally}");
     }
 }
 

@@ -41,6 +41,7 @@ impl DonorSide {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),
         };
+        let _ = app.takeover().audited();
         let mut numbers = Vec::new();
         app.carried(&mut numbers);
         let mut sources = Vec::with_capacity(cx.items_len());

@@ -7,7 +7,7 @@ use crate::event::{Cx, Time};
 use crate::proto::records::{self, FailCode, Record, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::{Role, Takeover, donor};
+use crate::takeover::drive::{Role, Takeover, audit, donor};
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
@@ -149,6 +149,10 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     if records::encode(&Record::Active, false, &mut record).is_ok() {
         // The donor learns it from the lease in any case.
         let _ = side.post.post(record, |_| ());
+    }
+    if app.takeover().audited().is_some() {
+        let items = side.intake.items();
+        cx.defer(|app, cx| audit::afterwards(app, cx, items));
     }
     if side.told_to_stop {
         Takeover::term(app, cx);

@@ -59,7 +59,8 @@ impl TakerSide {
         self.post_now(cx, record)
     }
 
-    pub(super) fn settle<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
+    pub(super) fn settle<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Option<Event> {
+        self.intake.suspect(app, cx);
         if let Err(error) = cx.settle() {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));

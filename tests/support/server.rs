@@ -197,6 +197,11 @@ impl Server {
         self.wait_exit_within(Duration::ZERO).is_none()
     }
 
+    /// Whether it has exited, for those who only look: a zombie has.
+    pub fn has_exited(&self) -> bool {
+        wait_readable(&self.pidfd, Duration::ZERO).expect("a pidfd can be polled")
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, signal).expect("it is our child");

@@ -18,11 +18,26 @@ pub struct Verdict {
     /// What went wrong, however it did: a wrong, missing or surplus byte, a refused, reset or
     /// ended connection.
     pub faults: u64,
+    /// Those of the faults that are a wrong or surplus byte: nothing that a connection which
+    /// is lost with its server could explain.
+    pub wrong: u64,
     /// The first of them, in words.
     pub shown: Vec<String>,
 }
 
 impl Verdict {
+    /// This and what other clients have seen.
+    pub fn and(mut self, other: Verdict) -> Verdict {
+        self.connections += other.connections;
+        self.checked += other.checked;
+        self.longest = self.longest.max(other.longest);
+        self.faults += other.faults;
+        self.wrong += other.wrong;
+        self.shown.extend(other.shown);
+        self.shown.truncate(SHOWN);
+        self
+    }
+
     pub(super) fn fault(&mut self, what: String) {
         self.faults += 1;
         if self.shown.len() < SHOWN {

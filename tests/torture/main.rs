@@ -7,10 +7,12 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | `kills`: a random SIGKILL of donor, taker or both | `kills.rs` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
 mod options;
 
 use std::process::ExitCode;
@@ -26,7 +28,11 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[Proof {
+    name: "kills",
+    about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
+    run: kills::run,
+}];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

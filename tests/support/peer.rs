@@ -32,7 +32,7 @@ use nix::sys::socket::{
 
 use super::random::{Random, fill};
 
-const MESSAGE: u64 = 4;
+pub(super) const MESSAGE: u64 = 4;
 /// The longest burst of a pipelining client, in bytes.
 const BURST: u64 = 16 * 1024;
 /// Reads and writes in a row before the other clients have their turn.

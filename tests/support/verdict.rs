@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::peer::MESSAGE;
+
 /// Most faults that are kept in words.
 const SHOWN: usize = 20;
 
@@ -36,6 +38,11 @@ impl Verdict {
         self.shown.extend(other.shown);
         self.shown.truncate(SHOWN);
         self
+    }
+
+    /// The connections and messages that a server which has served them all has counted.
+    pub fn counted(&self) -> [u64; 2] {
+        [self.connections, self.checked / MESSAGE]
     }
 
     pub(super) fn fault(&mut self, what: String) {

@@ -108,7 +108,7 @@ struct Tally {
     failed: usize,
 }
 
-pub fn run(options: &Options) -> Result<(), String> {
+pub(crate) fn run(options: &Options) -> Result<(), String> {
     let runs = Victim::ALL.len() * options.times(20, 1000);
     let plans: Vec<Plan> = (0..runs)
         .map(|number| Plan::draw(options, number))

@@ -8,12 +8,14 @@
 //! | proof | file |
 //! |---|---|
 //! | `kills`: a random SIGKILL of donor, taker or both | `kills.rs` |
+//! | `soak`: takeovers every second for as long as asked | `soak.rs` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod kills;
 mod options;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -28,11 +30,18 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[Proof {
-    name: "kills",
-    about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
-    run: kills::run,
-}];
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "kills",
+        about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
+        run: kills::run,
+    },
+    Proof {
+        name: "soak",
+        about: "takeovers every second under load; nothing is lost, nothing grows (--for)",
+        run: soak::run,
+    },
+];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

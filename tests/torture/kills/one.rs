@@ -240,13 +240,13 @@ fn judge(
     passing.echoes(4);
     let (steady, passing) = (steady.finish(), passing.finish());
     let counters = match last {
-        Some(mut last) => Some(stop(&mut last)?),
-        None if owner == Owner::Nobody => None,
-        None => Some(stop(sides.one(owner))?),
+        Some(mut last) => last.retire(),
+        None if owner == Owner::Nobody => [0; 2],
+        None => sides.one(owner).retire(),
     };
 
     // Their logs are complete now.
-    let orphaned = sides.donor.log().count(ORPHANED) > 0;
+    let orphaned = owner == Owner::Donor && sides.donor.log().count(ORPHANED) > 0;
     let owner = if orphaned { Owner::Orphaned } else { owner };
     let phase = sides.phase();
     check(steady.wrong + passing.wrong == 0, || {
@@ -257,11 +257,10 @@ fn judge(
     check(steady.faults == if lives { 0 } else { all }, || {
         format!("served by {} in the end: {steady}", owner.name())
     })?;
-    if let (true, Some(counters)) = (lives, counters) {
+    if lives {
         check(passing.faults == 0, || passing.to_string())?;
         // One more connection with one message was our own.
-        let both = steady.clone().and(passing);
-        let seen = [both.connections + 1, both.checked / 4 + 1];
+        let seen = steady.clone().and(passing).counted().map(|count| count + 1);
         check(counters == seen, || {
             format!("connections and messages: {counters:?} by the owner, {seen:?} by its clients")
         })?;
@@ -346,7 +345,8 @@ impl Sides {
             check(serves, || {
                 format!("no cold start{}", last_lines("it", &again))
             })?;
-            return stop(&mut again).map(|_| None);
+            again.retire();
+            return Ok(None);
         }
         let next = take_over(stage)?;
         let code = self.one(owner).wait_exit();
@@ -425,24 +425,6 @@ fn take_over(stage: &Stage) -> Result<Server, String> {
             )
         })?;
     }
-}
-
-/// Stops whoever serves: the connections and messages that it counts since the cold start.
-fn stop(server: &mut Server) -> Result<[u64; 2], String> {
-    server.signal(Signal::SIGTERM);
-    let code = server.wait_exit();
-    let lines = server.log().lines();
-    let last = lines.iter().rfind(|line| line.contains(" accepted, "));
-    let last = last.filter(|_| code == 0);
-    let last =
-        last.ok_or_else(|| format!("stopped with exit code {code}{}", last_lines("it", server)))?;
-    let words: Vec<&str> = last.split(' ').collect();
-    let before = |name: &str| {
-        let at = words.iter().position(|word| word.starts_with(name));
-        at.and_then(|at| words[at - 1].parse().ok())
-            .expect("a number is there")
-    };
-    Ok([before("accepted,"), before("messages;")])
 }
 
 /// The end of a log, for a report.

@@ -17,6 +17,9 @@ pub struct Verdict {
     pub checked: u64,
     /// The longest time that a client which waits for each answer has waited for one.
     pub longest: Duration,
+    /// The latest that the clients themselves were for what they meant to do: as long a wait
+    /// can be the machine's.
+    pub late: Duration,
     /// What went wrong, however it did: a wrong, missing or surplus byte, a refused, reset or
     /// ended connection.
     pub faults: u64,
@@ -33,6 +36,7 @@ impl Verdict {
         self.connections += other.connections;
         self.checked += other.checked;
         self.longest = self.longest.max(other.longest);
+        self.late = self.late.max(other.late);
         self.faults += other.faults;
         self.wrong += other.wrong;
         self.shown.extend(other.shown);

@@ -6,8 +6,8 @@
 //!   └───────────┴──────────── a moment, uniform over 1.2 of it ──────────────┘  SIGKILL
 //! ```
 //!
-//! Each run is a service of its own; `kills/one.rs` plays and judges it. What must come of it,
-//! whenever the kill hits:
+//! Each run is a service of its own; `kills/one.rs` plays and judges it, `kills/outcome.rs` says
+//! where it hit. What must come of it, whenever that is:
 //!
 //! | killed | who serves then | its clients |
 //! |---|---|---|
@@ -21,6 +21,7 @@
 //! whole takeover; what a process does at a moment is the kernel's.
 
 mod one;
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::options::Options;
 use crate::support::Random;
-use one::{Outcome, Owner, Phase};
+use outcome::{Outcome, Owner, Phase};
 
 /// Services that are tried at the same time: most of the time each waits for something.
 const STAGES: usize = 3;

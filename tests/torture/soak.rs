@@ -181,7 +181,7 @@ impl Soak {
     }
 }
 
-const HEADING: &str = "  gen     pid items preload ms freeze ms whole ms  fds RSS KiB   bytes checked longest wait ms";
+const HEADING: &str = "  gen     pid items preload ms freeze ms whole ms  fds RSS KiB   bytes checked longest wait ms, clients late";
 
 /// One takeover, and its owner at the end of its time.
 struct Generation {
@@ -197,7 +197,7 @@ struct Generation {
 impl Generation {
     fn show(&self, number: usize, seen: &Verdict) {
         println!(
-            "{number:>5} {:>7} {:>5} {:>10.3} {:>9.3} {:>8.2} {:>4} {:>7} {:>15} {:>15.2}",
+            "{number:>5} {:>7} {:>5} {:>10.3} {:>9.3} {:>8.2} {:>4} {:>7} {:>15} {:>15.2} {:>14.2}",
             self.pid,
             self.items,
             self.preload,
@@ -206,7 +206,8 @@ impl Generation {
             self.fds,
             self.rss,
             seen.checked,
-            seen.longest.as_secs_f64() * 1e3
+            seen.longest.as_secs_f64() * 1e3,
+            seen.late.as_secs_f64() * 1e3,
         );
     }
 }

@@ -4,9 +4,6 @@
 //! counters, which travel with a takeover: had two processes served for a moment, the
 //! survivor's would lack what the other one did. A client by itself may not see that, as each
 //! of its messages is read by one of them only.
-//!
-//! Where the kill hit is read from the log of whoever was left to write one: from the hold to
-//! the outcome nobody logs, but the line of the outcome names every phase that was reached.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -17,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::outcome::{Outcome, Owner, Phase};
 use super::{Plan, Victim};
 use crate::support::{BOUND, Kind, Log, Peers, Server, Stage};
 
@@ -38,81 +36,6 @@ const LEFT: [i32; 3] = [69, 75, 1];
 const ORPHANED: &str = "died right after it took over";
 /// Lines of a log that are told of a failed run.
 const LAST: usize = 12;
-
-/// Where the takeover was when the kill hit; if it hit both, the first kill, as far as one of
-/// them lived to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    BeforeWelcome,
-    /// Until the hold.
-    Preload,
-    Freeze,
-    /// END was sent. Whether the claim came before the kill does not show.
-    AfterEnd,
-    AfterClaim,
-    /// The donor had left.
-    AfterTheEnd,
-    /// Some time before END: nobody lived to tell.
-    AfterWelcome,
-}
-
-impl Phase {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Phase::BeforeWelcome => "before WELCOME",
-            Phase::Preload => "preload",
-            Phase::Freeze => "freeze",
-            Phase::AfterEnd => "after END",
-            Phase::AfterClaim => "after the claim",
-            Phase::AfterTheEnd => "after the end",
-            Phase::AfterWelcome => "after WELCOME",
-        }
-    }
-
-    /// From the line with which a side that does not own says what became of an attempt.
-    fn of(line: &str) -> Phase {
-        if line.contains(" array_ms=") {
-            Phase::AfterEnd
-        } else if line.contains(" prepare_ms=") {
-            Phase::Freeze
-        } else if line.contains(" id=0000000000000000 ") {
-            Phase::BeforeWelcome
-        } else {
-            Phase::Preload
-        }
-    }
-}
-
-/// Who serves when it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
-    Donor,
-    /// The donor, whose successor died as the owner of its clients.
-    Orphaned,
-    Taker,
-    Nobody,
-}
-
-impl Owner {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Owner::Donor => "donor",
-            Owner::Orphaned => "donor, orphaned",
-            Owner::Taker => "taker",
-            Owner::Nobody => "nobody",
-        }
-    }
-}
-
-/// What came of one run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Outcome {
-    pub(super) phase: Phase,
-    pub(super) owner: Owner,
-    /// Of the clients that stay.
-    pub(super) fine: u64,
-    pub(super) lost: u64,
-}
 
 /// A service with clients that watch it.
 struct Scene {

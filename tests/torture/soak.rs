@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         due = Instant::now().max(due + pace);
         let interrupted = interrupt.comes_before(due);
         soak.look()?;
-        if interrupted || due + pace > end {
+        if interrupted || due + pace / 2 > end {
             return soak.end();
         }
     }

@@ -138,7 +138,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     });
     let tally = tally.into_inner().expect("nobody panics with it");
     tally.show();
-    println!("{} runs in {:.0?}", tally.done, begun.elapsed());
+    println!(
+        "{} runs in {:.0?}; in {} no client noticed, and the owner's counters name each \
+         connection and message once",
+        tally.done,
+        begun.elapsed(),
+        tally.survivors(),
+    );
     match tally.failed {
         0 => Ok(()),
         failed => Err(format!("{failed} of {} runs", tally.done)),
@@ -163,6 +169,13 @@ impl Tally {
                 }
             }
         }
+    }
+
+    /// Runs that the owner of the clients survived.
+    fn survivors(&self) -> u64 {
+        let lives = |owner: &Owner| matches!(owner, Owner::Donor | Owner::Taker);
+        let rows = self.rows.iter().filter(|((_, _, owner), _)| lives(owner));
+        rows.map(|(_, row)| row.runs).sum()
     }
 
     fn show(&self) {

@@ -24,7 +24,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::options::Options;
-use crate::support::{Kind, Peers, Server, Stage, Verdict, figure, wait_readable};
+use crate::support::{Kind, PATIENT, Peers, Server, Stage, Verdict, figure, wait_readable};
 
 /// Clients that stay.
 const STEADY: [(Kind, usize); 5] = [
@@ -84,8 +84,7 @@ impl Soak {
     fn new(seed: u64) -> Soak {
         let stage = Stage::new();
         let args = ["-G", "-a", "127.0.0.1", "-p", "0", "-t"].map(OsString::from);
-        let path = stage.path().into_os_string();
-        let owner = Server::start_apart(&[&args[..], &[path]].concat());
+        let owner = start(&args, &stage);
         owner.wait_line("Starting Takeover channel on");
         let base = owner.fds().len();
         let steady = Peers::connect(owner.address(), seed, &STEADY);
@@ -105,8 +104,7 @@ impl Soak {
 
     /// The next generation begins.
     fn take_over(&mut self) -> Result<(), String> {
-        let path = self.stage.path().into_os_string();
-        let taker = Server::start_apart(&["-G".into(), "-T".into(), path]);
+        let taker = start(&["-G", "-T"].map(OsString::from), &self.stage);
         let line = taker.wait_line("taken over from ");
         let code = self.owner.wait_exit();
         let number = self.chain.len() + 1;
@@ -179,6 +177,12 @@ impl Soak {
         }
         Ok(())
     }
+}
+
+/// Runs the service with these arguments, the last of which wants PATH.
+fn start(args: &[OsString], stage: &Stage) -> Server {
+    let path = [stage.path().into_os_string()];
+    Server::start_apart(&[args, &path, &PATIENT.map(OsString::from)].concat())
 }
 
 const HEADING: &str = "  gen     pid items preload ms freeze ms whole ms  fds RSS KiB   bytes checked longest wait ms, clients late";

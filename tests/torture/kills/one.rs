@@ -16,7 +16,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::outcome::{Outcome, Owner, Phase};
 use super::{Plan, Victim};
-use crate::support::{BOUND, Kind, Log, Peers, Server, Stage};
+use crate::support::{BOUND, Kind, Log, PATIENT, Peers, Server, Stage};
 
 /// Clients that stay. The last to connect talk: by their first answer all are accepted.
 const STEADY: [(Kind, usize); 5] = [
@@ -82,7 +82,7 @@ struct Sides {
 pub(super) fn measure(number: usize, seed: u64) -> Duration {
     let mut scene = Scene::new(number, seed);
     let begun = Instant::now();
-    let _taker = scene.stage.take_over(&[]);
+    let _taker = scene.stage.take_over(&PATIENT);
     let left = scene.donor.wait_exit_within(BOUND);
     let took = begun.elapsed();
     assert_eq!(left, Some(0), "nobody was killed");
@@ -120,7 +120,7 @@ fn kill(stage: &Stage, donor: Server, plan: &Plan, whole: Duration) -> Sides {
                 donor.signal(Signal::SIGKILL);
             });
         }
-        let taker = stage.take_over(&[]);
+        let taker = stage.take_over(&PATIENT);
         if plan.victim == Victim::Donor {
             return (taker, false);
         }
@@ -322,6 +322,7 @@ fn cold_start(stage: &Stage, at: SocketAddr) -> Server {
         .map(OsString::from)
         .to_vec();
     args.push(stage.path().into());
+    args.extend(PATIENT.map(OsString::from));
     Server::start(&args)
 }
 
@@ -336,7 +337,7 @@ fn is_open(server: &Server) -> bool {
 fn take_over(stage: &Stage) -> Result<Server, String> {
     let begun = Instant::now();
     loop {
-        let mut next = stage.take_over(&[]);
+        let mut next = stage.take_over(&PATIENT);
         if next.serves() {
             return Ok(next);
         }

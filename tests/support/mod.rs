@@ -59,7 +59,7 @@ pub use peer::Kind;
 pub use peers::Peers;
 pub use random::{Random, seed};
 pub use scene::Scene;
-pub use server::{Server, Stage};
+pub use server::{PATIENT, Server, Stage};
 pub use verdict::Verdict;
 
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.

@@ -7,14 +7,18 @@
 //!
 //! | proof | file |
 //! |---|---|
-//! | wire: every record spoilt in every way | `wire.rs`, `wire/` |
-//! | rejects: ten thousand attempts that come to nothing | `rejects.rs` |
+//! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
+//! | `wire` | `wire.rs`: each record spoilt in every way |
+//! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
+//! | `soak` | `soak.rs`: takeovers every second for as long as asked |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
 mod options;
 mod rejects;
+mod soak;
 mod wire;
 
 use std::process::ExitCode;
@@ -32,6 +36,11 @@ struct Proof {
 
 const PROOFS: &[Proof] = &[
     Proof {
+        name: "kills",
+        about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
+        run: kills::run,
+    },
+    Proof {
         name: "wire",
         about: "each record of a takeover spoilt in every way, said to real processes",
         run: wire::run,
@@ -40,6 +49,11 @@ const PROOFS: &[Proof] = &[
         name: "rejects",
         about: "10,000 attempts that come to nothing leave nothing (--times)",
         run: rejects::run,
+    },
+    Proof {
+        name: "soak",
+        about: "takeovers every second under load; nothing is lost, nothing grows (--for)",
+        run: soak::run,
     },
 ];
 

@@ -3,6 +3,7 @@
 
 use crate::explore::explore;
 use crate::mutants::Mutant;
+use crate::rules::Rule;
 use crate::scenario::{Budget, Scenario};
 
 /// A little of what usually happens.
@@ -12,7 +13,7 @@ const TRAFFIC: Budget = Budget {
     ..Budget::NONE
 };
 
-fn assert_caught(mutant: Mutant, budget: Budget, rule: &str) {
+fn assert_caught(mutant: Mutant, budget: Budget, rule: Rule) {
     let sound = Scenario {
         budget,
         ..Scenario::quiet("sound")
@@ -22,7 +23,7 @@ fn assert_caught(mutant: Mutant, budget: Budget, rule: &str) {
     }
     let found = explore(&Scenario { mutant, ..sound }).expect_err("the mutant survives");
     println!("{mutant:?}:\n{found}");
-    assert!(found.broken.contains(rule), "caught by another rule");
+    assert_eq!(found.broken.rule, rule, "caught by another rule");
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn resume_without_revoke_makes_two_owners() {
         deadlines: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::ResumeWithoutRevoke, budget, "two processes serve");
+    assert_caught(Mutant::ResumeWithoutRevoke, budget, Rule::OneServer);
 }
 
 #[test]
@@ -40,16 +41,12 @@ fn claim_without_one_serves_what_was_revoked() {
         deadlines: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::ClaimWithoutOne, budget, "without having claimed");
+    assert_caught(Mutant::ClaimWithoutOne, budget, Rule::ClaimFirst);
 }
 
 #[test]
 fn claim_without_end_serves_stale_state() {
-    assert_caught(
-        Mutant::ClaimWithoutEnd,
-        TRAFFIC,
-        "the taker serves item 0 from byte 0",
-    );
+    assert_caught(Mutant::ClaimWithoutEnd, TRAFFIC, Rule::Position);
 }
 
 #[test]
@@ -58,25 +55,17 @@ fn grant_after_end_loses_all_with_the_donor() {
         donor_kills: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::GrantAfterEnd, budget, "the taker did not go on");
+    assert_caught(Mutant::GrantAfterEnd, budget, Rule::NoAvoidableLoss);
 }
 
 #[test]
 fn changed_told_late_hands_over_stale_state() {
-    assert_caught(
-        Mutant::ChangedToldLate,
-        TRAFFIC,
-        "the taker serves item 0 from byte 0",
-    );
+    assert_caught(Mutant::ChangedToldLate, TRAFFIC, Rule::Position);
 }
 
 #[test]
 fn untracked_dirty_hands_over_stale_state() {
-    assert_caught(
-        Mutant::UntrackedDirty,
-        TRAFFIC,
-        "the taker serves item 0 from byte 0",
-    );
+    assert_caught(Mutant::UntrackedDirty, TRAFFIC, Rule::Position);
 }
 
 #[test]
@@ -85,11 +74,7 @@ fn eof_taken_as_death_by_the_taker_serves_unclaimed() {
         donor_kills: 1,
         ..TRAFFIC
     };
-    assert_caught(
-        Mutant::TakerTakesEofForDeath,
-        budget,
-        "without having claimed",
-    );
+    assert_caught(Mutant::TakerTakesEofForDeath, budget, Rule::ClaimFirst);
 }
 
 #[test]
@@ -98,12 +83,16 @@ fn eof_taken_as_death_by_the_donor_makes_two_owners() {
         glitches: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::DonorTakesEofForDeath, budget, "two processes serve");
+    assert_caught(Mutant::DonorTakesEofForDeath, budget, Rule::OneServer);
 }
 
 #[test]
 fn peers_released_before_claim_are_lost_in_a_rollback() {
-    assert_caught(Mutant::ReleasedBeforeClaim, TRAFFIC, "peers that it owns");
+    assert_caught(
+        Mutant::ReleasedBeforeClaim,
+        TRAFFIC,
+        Rule::ReleaseAfterClaim,
+    );
 }
 
 #[test]
@@ -112,22 +101,22 @@ fn commit_by_message_makes_two_owners() {
         deadlines: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::CommitByMessage, budget, "two processes serve");
+    assert_caught(Mutant::CommitByMessage, budget, Rule::OneServer);
 }
 
 #[test]
 fn no_final_sweep_loses_readiness() {
-    assert_caught(Mutant::NoFinalSweep, TRAFFIC, "nobody wakes for it");
+    assert_caught(Mutant::NoFinalSweep, TRAFFIC, Rule::Wakes);
 }
 
 #[test]
 fn no_run_bit_loses_readiness() {
-    assert_caught(Mutant::NoRunBit, TRAFFIC, "nobody wakes for it");
+    assert_caught(Mutant::NoRunBit, TRAFFIC, Rule::Wakes);
 }
 
 #[test]
 fn settle_after_drained_loses_readiness() {
-    assert_caught(Mutant::SettleAfterDrained, TRAFFIC, "nobody wakes for it");
+    assert_caught(Mutant::SettleAfterDrained, TRAFFIC, Rule::Wakes);
 }
 
 /// Stale readiness that is not drained is only served in vain. What settling saves is the
@@ -148,7 +137,7 @@ fn closed_not_told_leaves_the_taker_an_ended_peer() {
         closes: 1,
         ..Budget::NONE
     };
-    assert_caught(Mutant::ClosedNotTold, budget, "which has ended");
+    assert_caught(Mutant::ClosedNotTold, budget, Rule::TakerHasTheRest);
 }
 
 #[test]
@@ -157,7 +146,7 @@ fn copies_kept_on_leave_outlive_the_attempt() {
         deadlines: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::CopiesKeptOnLeave, budget, "has copies still");
+    assert_caught(Mutant::CopiesKeptOnLeave, budget, Rule::NoCopiesLeft);
 }
 
 #[test]
@@ -170,7 +159,7 @@ fn deadline_before_readiness_overlooks_end() {
     assert_caught(
         Mutant::DeadlineBeforeReadiness,
         budget,
-        "the taker did not go on",
+        Rule::NoAvoidableLoss,
     );
 }
 
@@ -181,5 +170,5 @@ fn deadline_before_pidfd_overlooks_a_death() {
         taker_kills: 1,
         ..TRAFFIC
     };
-    assert_caught(Mutant::DeadlineBeforePidfd, budget, "the new owner is dead");
+    assert_caught(Mutant::DeadlineBeforePidfd, budget, Rule::OrphanIsTakenUp);
 }

@@ -1,0 +1,451 @@
+//! The scenarios: no state of any of them breaks a rule. Together they show everything that
+//! can happen, wherever it can.
+//!
+//! Each is explored once a run, by whichever test asks first.
+
+use std::sync::OnceLock;
+
+use crate::census::Census;
+use crate::explore::explore;
+use crate::names::{
+    ACTION_NAMES, DEADLINE_NAMES, DONOR_MOVES, DONOR_NAMES, LAST_ACTION_NAMES, OP_NAMES,
+    OUTSIDE_NAMES, TAKER_MOVES, TAKER_NAMES,
+};
+use crate::scenario::{Budget, SMALL, Scenario};
+
+/// Nothing happens.
+const QUIET: Scenario = Scenario::quiet("quiet");
+
+/// Everything that can go wrong at once, with one connection that talks.
+const FAULTS: Scenario = Scenario {
+    budget: Budget {
+        bytes: 2,
+        declines: 1,
+        glitches: 1,
+        deadlines: 3,
+        donor_kills: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("faults")
+};
+
+const TRAFFIC: Scenario = Scenario {
+    budget: Budget {
+        bytes: 3,
+        opens: 1,
+        closes: 1,
+        cuts: 2,
+        declines: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("traffic")
+};
+
+/// Clients that give up, before the freeze and in it.
+const RESETS: Scenario = Scenario {
+    connections: 2,
+    budget: Budget {
+        bytes: 1,
+        resets: 2,
+        cuts: 1,
+        declines: 1,
+        deadlines: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("resets")
+};
+
+/// Several batches, a full window and more than one round.
+const ROUNDS: Scenario = Scenario {
+    connections: 2,
+    pace: SMALL,
+    budget: Budget {
+        bytes: 2,
+        closes: 1,
+        declines: 1,
+        deadlines: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("rounds")
+};
+
+/// The same with new connections, and a channel for one record.
+const NARROW: Scenario = Scenario {
+    capacity: 1,
+    pace: SMALL,
+    budget: Budget {
+        bytes: 2,
+        opens: 1,
+        closes: 1,
+        cuts: 1,
+        declines: 1,
+        glitches: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("narrow")
+};
+
+const TWO: Scenario = Scenario {
+    connections: 2,
+    budget: Budget {
+        bytes: 2,
+        closes: 1,
+        cuts: 1,
+        declines: 1,
+        deadlines: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("two connections")
+};
+
+const STOPS: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        glitches: 1,
+        deadlines: 1,
+        donor_stops: 1,
+        taker_stops: 1,
+        conts: 2,
+        donor_kills: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("stops")
+};
+
+const TERMS: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        declines: 1,
+        deadlines: 2,
+        donor_kills: 1,
+        taker_kills: 1,
+        donor_terms: 1,
+        taker_terms: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("terms")
+};
+
+const ONE_SLOT: Scenario = Scenario {
+    slots: 1,
+    budget: Budget {
+        bytes: 1,
+        opens: 1,
+        closes: 1,
+        deadlines: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("one slot")
+};
+
+/// One more taker calls at any moment: it is told BUSY, or is the next.
+const CALLERS: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        declines: 1,
+        glitches: 1,
+        deadlines: 2,
+        taker_kills: 1,
+        takers: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("callers")
+};
+
+/// The taker of an attempt before lives on, stopped or not, killed or not.
+const LATE: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        glitches: 1,
+        deadlines: 3,
+        taker_stops: 1,
+        conts: 1,
+        takers: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("late taker")
+};
+
+const REFUSALS: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        opens: 1,
+        refusals: 1,
+        deadlines: 1,
+        donor_kills: 1,
+        taker_kills: 1,
+        takers: 2,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("refusals")
+};
+
+/// The new owner dies before the donor has left, and somebody takes over what is left.
+const ORPHAN: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        opens: 1,
+        declines: 1,
+        taker_kills: 1,
+        takers: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("orphan")
+};
+
+/// Records that come when they must not.
+const LIES: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        lies: 2,
+        deadlines: 1,
+        donor_kills: 1,
+        taker_kills: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("lies")
+};
+
+/// The new owner is taken over from in its turn, while the first donor may not have left.
+const CHAIN: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        declines: 1,
+        deadlines: 1,
+        donor_stops: 1,
+        conts: 1,
+        donor_kills: 1,
+        taker_kills: 1,
+        donor_terms: 1,
+        chains: 1,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("chain")
+};
+
+const COUNT: usize = 16;
+
+const ALL: [&Scenario; COUNT] = [
+    &QUIET, &FAULTS, &TRAFFIC, &RESETS, &ROUNDS, &NARROW, &TWO, &STOPS, &TERMS, &ONE_SLOT,
+    &CALLERS, &LATE, &REFUSALS, &ORPHAN, &LIES, &CHAIN,
+];
+
+/// Explores the scenario and prints its census, once.
+fn assert_sound(scenario: &Scenario) -> &'static Census {
+    static SEEN: [OnceLock<Census>; COUNT] = [const { OnceLock::new() }; COUNT];
+    let at = ALL.iter().position(|one| one.name == scenario.name);
+    SEEN[at.expect("it is listed")].get_or_init(|| {
+        let census = explore(scenario);
+        let census = census.unwrap_or_else(|found| panic!("{}:\n{found}", scenario.name));
+        println!("{}: {census}\n", scenario.name);
+        census
+    })
+}
+
+fn missing<const N: usize>(
+    names: [&'static str; N],
+    has: impl Fn(&str) -> bool,
+) -> Vec<&'static str> {
+    names.into_iter().filter(|name| !has(name)).collect()
+}
+
+/// Where the donor serves and can be taken over, or is being taken over.
+const SERVING: [&str; 6] = [
+    "Idle",
+    "AcceptChannel",
+    "Preload",
+    "HoldPeers",
+    "Sweep",
+    "Rollback",
+];
+
+const FROZEN: [&str; 4] = ["SendFdArray", "Grant", "AwaitClaim", "Judge"];
+
+#[test]
+fn everything_that_can_happen_does_somewhere() {
+    let mut all = Census::default();
+    ALL.iter()
+        .for_each(|scenario| all.add(assert_sound(scenario)));
+    println!("all scenarios: {all}");
+    assert_eq!(missing(DONOR_NAMES, |name| all.has_donor(name)), [""; 0]);
+    assert_eq!(missing(TAKER_NAMES, |name| all.has_taker(name)), [""; 0]);
+    let happened = |name: &str| all.saw(name);
+    assert_eq!(missing(ACTION_NAMES, happened), [""; 0]);
+    assert_eq!(missing(LAST_ACTION_NAMES, happened), [""; 0]);
+    assert_eq!(missing(OP_NAMES, happened), [""; 0]);
+    assert_eq!(missing(DEADLINE_NAMES, happened), [""; 0]);
+    assert_eq!(missing(DONOR_MOVES, happened), [""; 0]);
+    assert_eq!(missing(TAKER_MOVES, happened), [""; 0]);
+    assert_eq!(missing(OUTSIDE_NAMES, happened), [""; 0]);
+}
+
+#[test]
+fn whatever_happens_happens_in_every_state() {
+    let mut all = Census::default();
+    ALL.iter()
+        .for_each(|scenario| all.add(assert_sound(scenario)));
+    for what in ["open", "close", "donor serves"] {
+        let seen = |donor: &str| all.saw_at_donor(what, donor);
+        // Only what is ready is swept in the last turn, and nothing else is served then.
+        assert_eq!(missing(SERVING, seen), [""; 0], "{what}");
+    }
+    for what in [
+        "byte",
+        "reset",
+        "kill donor",
+        "kill taker",
+        "stop donor",
+        "stop taker",
+        "cont donor",
+        "cont taker",
+        "term donor",
+        "term taker",
+        "call",
+        "answer",
+    ] {
+        let seen = |donor: &str| all.saw_at_donor(what, donor);
+        assert_eq!(missing(SERVING, seen), [""; 0], "{what}");
+        assert_eq!(missing(FROZEN, seen), [""; 0], "{what}");
+    }
+    let takers = [
+        "Hello", "Receive", "Settle", "Validate", "Claim", "Active", "Gone",
+    ];
+    for what in [
+        "byte",
+        "reset",
+        "kill donor",
+        "kill taker",
+        "stop donor",
+        "stop taker",
+        "cont donor",
+        "cont taker",
+        "term donor",
+        "term taker",
+    ] {
+        let seen = |taker: &str| all.saw_at_taker(what, taker);
+        assert_eq!(missing(takers, seen), [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn quiet_takeover_ends_with_the_taker_serving() {
+    let census = assert_sound(&QUIET);
+    assert!(census.of("(left)", "Active") > 0);
+    assert_eq!(census.of("Rollback", "Gone"), 0);
+}
+
+/// Also shows that what looks like a race is one that does occur.
+#[test]
+fn faults_leave_one_owner_and_every_byte() {
+    let census = assert_sound(&FAULTS);
+    let races = [
+        // The donor has revoked, and the taker is about to find out.
+        ("Rollback", "Claim"),
+        ("Rollback", "Validate"),
+        // Both are about to read the lease.
+        ("Judge", "Claim"),
+        // The taker serves, and the donor does not know yet.
+        ("AwaitClaim", "Active"),
+        // It serves and has closed the channel, and ACTIVE got lost.
+        ("Bereaved", "Active"),
+        // The owner is dead, and the donor has to take up what is left.
+        ("Bereaved", "(killed)"),
+        // The donor died with END on its way.
+        ("(killed)", "Claim"),
+        // Each serves what is its own.
+        ("Drain", "Active"),
+        // Nobody is left.
+        ("(killed)", "(killed)"),
+    ];
+    let absent = races.iter().find(|(one, other)| census.of(one, other) == 0);
+    assert_eq!(absent, None);
+    for donor in SERVING {
+        let both = census.of(donor, "Active");
+        assert_eq!(both, 0, "{donor} serves next to an active taker");
+    }
+}
+
+#[test]
+fn traffic_arrives_once_and_in_order() {
+    assert_sound(&TRAFFIC);
+}
+
+#[test]
+fn reset_peers_do_not_end_a_takeover() {
+    let census = assert_sound(&RESETS);
+    for taker in ["Settle", "Validate", "Claim", "Active"] {
+        assert!(census.saw_at_taker("reset", taker), "{taker}");
+    }
+}
+
+#[test]
+fn several_rounds_tell_the_taker_everything() {
+    assert_sound(&ROUNDS);
+}
+
+#[test]
+fn narrow_channel_only_takes_longer() {
+    assert_sound(&NARROW);
+}
+
+#[test]
+fn two_connections_share_the_outcome() {
+    assert_sound(&TWO);
+}
+
+#[test]
+fn stopped_process_does_not_stop_the_other() {
+    assert_sound(&STOPS);
+}
+
+#[test]
+fn term_is_obeyed_by_whoever_owns() {
+    assert_sound(&TERMS);
+}
+
+#[test]
+fn taker_short_of_slots_leaves_everything_as_it_was() {
+    let census = assert_sound(&ONE_SLOT);
+    assert!(census.of("Rollback", "Settle") > 0);
+}
+
+/// Every state in which a second caller can be told BUSY.
+#[test]
+fn second_caller_in_any_state_is_busy_or_next() {
+    let census = assert_sound(&CALLERS);
+    let busy = |donor: &str| census.saw_at_donor("answer", donor);
+    assert_eq!(missing(SERVING, busy), [""; 0]);
+    assert_eq!(missing(FROZEN, busy), [""; 0]);
+}
+
+#[test]
+fn late_taker_of_an_attempt_before_changes_nothing() {
+    assert!(assert_sound(&LATE).saw("other taker"));
+}
+
+#[test]
+fn refused_taker_leaves_room_for_the_next() {
+    let census = assert_sound(&REFUSALS);
+    assert!(census.of("(left)", "Active") > 0);
+}
+
+#[test]
+fn orphaned_donor_serves_new_connections() {
+    assert_sound(&ORPHAN);
+}
+
+#[test]
+fn lies_cost_the_attempt_and_nothing_else() {
+    assert_sound(&LIES);
+}
+
+#[test]
+fn chain_of_two_takeovers_has_one_owner() {
+    assert_sound(&CHAIN);
+}

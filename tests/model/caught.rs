@@ -18,6 +18,10 @@ fn assert_caught(mutant: Mutant, budget: Budget, rule: Rule) {
         budget,
         ..Scenario::quiet("sound")
     };
+    assert_caught_in(sound, mutant, rule);
+}
+
+fn assert_caught_in(sound: Scenario, mutant: Mutant, rule: Rule) {
     if let Err(found) = explore(&sound) {
         panic!("not the mutant's fault:\n{found}");
     }
@@ -171,4 +175,70 @@ fn deadline_before_pidfd_overlooks_a_death() {
         ..TRAFFIC
     };
     assert_caught(Mutant::DeadlineBeforePidfd, budget, Rule::OrphanIsTakenUp);
+}
+
+/// The donor died with a word of the taker's unread; the taker's next receive says ECONNRESET,
+/// and END is still behind it.
+#[test]
+fn reset_taken_for_the_end_overlooks_end() {
+    let budget = Budget {
+        lies: 1,
+        donor_kills: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::ResetIsTheEnd, budget, Rule::HeardOut);
+}
+
+#[test]
+fn busy_not_checked_forgets_a_taker() {
+    let budget = Budget {
+        takers: 1,
+        ..TRAFFIC
+    };
+    assert_caught(Mutant::BusyNotChecked, budget, Rule::NoCopiesLeft);
+}
+
+/// The final array is no place to decline anything.
+#[test]
+fn unwanted_item_offered_again_fails_the_takeover() {
+    let budget = Budget {
+        opens: 1,
+        declines: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::UnwantedOffered, budget, Rule::NoBlame);
+}
+
+#[test]
+fn dead_peer_refused_fails_the_takeover() {
+    let budget = Budget {
+        resets: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::DeadPeerRefused, budget, Rule::NoBlame);
+}
+
+#[test]
+fn lease_used_again_is_granted_twice() {
+    let budget = Budget {
+        deadlines: 1,
+        takers: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::LeaseUsedAgain, budget, Rule::OneGrant);
+}
+
+#[test]
+fn end_not_compared_serves_stale_state() {
+    let budget = Budget { lies: 1, ..TRAFFIC };
+    assert_caught(Mutant::EndNotCompared, budget, Rule::Position);
+}
+
+#[test]
+fn active_believed_releases_what_was_not_claimed() {
+    let budget = Budget {
+        lies: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::ActiveBelieved, budget, Rule::ReleaseAfterClaim);
 }

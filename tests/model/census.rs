@@ -1,15 +1,44 @@
 //! What an exploration has come across: states, steps, and how it all ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::donor;
+use crate::mixer::Mixer;
 use crate::names::{DONOR_NAMES, TAKER_NAMES, action_name, donor_name, op_name, taker_name};
 use crate::taker;
 use crate::world::{Life, Step, World};
 
 /// Something that happened: what, and what the donor and the taker were at.
-type Happening = (&'static str, &'static str, &'static str);
+#[derive(Debug, Clone, Copy)]
+struct Happening(&'static str, &'static str, &'static str);
+
+/// By where the names are: millions of them are looked up.
+impl PartialEq for Happening {
+    fn eq(&self, other: &Happening) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for Happening {}
+
+impl Hash for Happening {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (what, donor, taker) = self.place();
+        state.write_usize(what);
+        state.write_usize(donor);
+        state.write_usize(taker);
+    }
+}
+
+impl Happening {
+    fn place(&self) -> (usize, usize, usize) {
+        let Happening(what, donor, taker) = self;
+        let place = |name: &str| name.as_ptr() as usize;
+        (place(what), place(donor), place(taker))
+    }
+}
 
 /// How many states there are, by what donor and taker are at; and what led on from them.
 #[derive(Debug, Default, Clone)]
@@ -19,7 +48,7 @@ pub(crate) struct Census {
     /// Steps from the start to the farthest state.
     pub(crate) depth: usize,
     pairs: BTreeMap<(&'static str, &'static str), usize>,
-    happenings: BTreeSet<Happening>,
+    happenings: HashSet<Happening, BuildHasherDefault<Mixer>>,
     outcomes: BTreeMap<(&'static str, String), usize>,
 }
 
@@ -103,7 +132,7 @@ impl Census {
         for (pair, count) in &other.pairs {
             *self.pairs.entry(*pair).or_default() += count;
         }
-        self.happenings.extend(&other.happenings);
+        self.happenings.extend(other.happenings.iter().copied());
         for (outcome, count) in &other.outcomes {
             *self.outcomes.entry(outcome.clone()).or_default() += count;
         }
@@ -118,7 +147,8 @@ impl Census {
 
     pub(crate) fn count_step(&mut self, world: &World, step: Step) {
         let pair = (donor_name(&world.donor), taker_name(&world.taker));
-        self.happenings.insert((name(world, step), pair.0, pair.1));
+        self.happenings
+            .insert(Happening(name(world, step), pair.0, pair.1));
     }
 
     /// Counts a state from which nothing leads on by itself.

@@ -3,8 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::BuildHasherDefault;
 
 use crate::census::Census;
+use crate::mixer::Mixer;
 use crate::names::{donor_name, taker_name};
 use crate::rules::{Broken, Rule, check_always, check_quiescent};
 use crate::scenario::Scenario;
@@ -42,7 +44,8 @@ pub(crate) fn explore(scenario: &Scenario) -> Result<Census, Box<Counterexample>
         step: None,
         depth: 0,
     }];
-    let mut numbers = HashMap::from([(start.clone(), 0)]);
+    let mut numbers: HashMap<World, usize, BuildHasherDefault<Mixer>> = HashMap::default();
+    numbers.insert(start.clone(), 0);
     let mut queue = VecDeque::from([start]);
     let mut edges: Vec<(usize, usize)> = Vec::new();
     let mut at = 0;

@@ -153,6 +153,8 @@ pub(crate) enum Down {
     },
     Prepare,
     End,
+    /// END with totals or a digest that are not those of what was sent.
+    FalseEnd,
     Abort,
 }
 

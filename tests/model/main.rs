@@ -37,6 +37,7 @@ mod crowd;
 mod donor;
 mod explore;
 mod kernel;
+mod mixer;
 mod mutants;
 mod names;
 mod rules;

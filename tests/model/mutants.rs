@@ -58,6 +58,8 @@ pub(crate) enum Mutant {
     DeadPeerRefused,
     /// A lease serves for one attempt after the other.
     LeaseUsedAgain,
+    /// The taker does not compare END with what it has received.
+    EndNotCompared,
     /// ACTIVE is believed.
     ActiveBelieved,
 }

@@ -42,6 +42,8 @@ pub(crate) struct TakerProcess {
     polls: bool,
     armed: Option<Step>,
     told_eof: bool,
+    /// END does not speak of what came before it.
+    disagrees: bool,
     /// SIGTERM waits for the next turn.
     pub(crate) term_pending: bool,
     /// Its process ends, and this is why.
@@ -63,6 +65,7 @@ impl TakerProcess {
             polls: false,
             armed: None,
             told_eof: false,
+            disagrees: false,
             term_pending: false,
             leaving: None,
         };
@@ -178,6 +181,7 @@ impl TakerProcess {
                 .flatten()
                 .for_each(|held| held.edge = false),
             Op::SayDrained => line.channel.say(Up::Drained),
+            Op::Validate if self.disagrees => self.outcomes.push_back(Event::Unusable),
             Op::Validate => self.outcomes.push_back(Event::Valid),
             Op::Claim => {
                 let won = line.lease.read(Side::Taker) || self.mutant == Mutant::ClaimWithoutOne;

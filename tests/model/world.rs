@@ -177,7 +177,7 @@ impl World {
         if self.running_other().is_none() {
             return;
         }
-        let view = self.clone().as_other(|view| view.clone());
+        let view = self.view_of_other();
         if let Some(taker) = view.running_taker() {
             steps.extend(taker.moves(&view.kernel).into_iter().map(Step::Other));
             let moves = taker.unlucky_moves(&view.kernel).into_iter();
@@ -189,7 +189,7 @@ impl World {
         if self.running_past().is_none() {
             return;
         }
-        let view = self.clone().as_past(|view| view.clone());
+        let view = self.view_of_past();
         if let Some(donor) = view.running_donor() {
             steps.extend(donor.moves(&view.kernel).into_iter().map(Step::Past));
             if donor.is_attached() && view.kernel.line.pidfd == Pidfd::Dead {

@@ -137,7 +137,7 @@ impl DonorProcess {
     }
 
     fn resume(&mut self, cause: Cause, kernel: &Kernel) -> Result<(), Broken> {
-        if matches!(cause, Cause::Strange | Cause::Liar) && !kernel.line.lied {
+        if cause == Cause::Strange && !kernel.line.lied {
             let what = "an honest taker is called strange";
             return Err(Rule::NoBlame.broken(what));
         }

@@ -66,7 +66,7 @@ impl Lie {
             Lie::Welcome => Down::Welcome,
             Lie::Refuse => Down::Refuse,
             Lie::Prepare => Down::Prepare,
-            Lie::End => Down::End,
+            Lie::End => Down::FalseEnd,
             Lie::Abort => Down::Abort,
         }
     }
@@ -291,8 +291,7 @@ impl DonorProcess {
             },
             Up::Drained => Event::Drained,
             Up::Active => {
-                // One that has not claimed cannot hand anything over either.
-                self.told_active |= kernel.line.lease.winner() == Some(Side::Taker);
+                self.told_active = true;
                 Event::Active
             }
             Up::Fail => Event::Failure(Cause::Failed),

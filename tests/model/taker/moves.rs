@@ -208,6 +208,10 @@ impl TakerProcess {
             Down::Refuse => Event::Refused,
             Down::Prepare => Event::Prepare,
             Down::End => Event::End,
+            Down::FalseEnd => {
+                self.disagrees = self.mutant != Mutant::EndNotCompared;
+                Event::End
+            }
             Down::Abort => Event::Abort,
             Down::Closed(closed) => {
                 for item in closed {

@@ -30,6 +30,22 @@ impl World {
         result
     }
 
+    /// A copy in which the other taker is the present one.
+    pub(super) fn view_of_other(&self) -> World {
+        let mut view = self.clone();
+        let mut other = view.other.take();
+        view.swap_other(other.as_deref_mut());
+        view
+    }
+
+    /// A copy in which the donor before is the present one.
+    pub(super) fn view_of_past(&self) -> World {
+        let mut view = self.clone();
+        let mut past = view.past.take();
+        view.swap_past(past.as_deref_mut());
+        view
+    }
+
     fn swap_other(&mut self, other: Option<&mut Other>) {
         if let Some(other) = other {
             swap(&mut self.taker, &mut other.taker);

@@ -302,10 +302,10 @@ impl World {
                 view.bury_donor();
                 view.bury_taker();
             });
-            let matters = |other: &Box<Other>| {
-                other.taker.alive().is_some() || other.line.channel.is_pending()
-            };
-            self.other = self.other.take().filter(matters);
+            self.other = self
+                .other
+                .take()
+                .filter(|other| other.taker.alive().is_some() || other.line.channel.is_pending());
         }
     }
 

@@ -186,7 +186,7 @@ impl DonorSide {
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
             Action::Prepare => return self.prepare(cx),
-            Action::Send(batch) => return Some(self.send(app, cx, batch)),
+            Action::Send(batch) => return self.send(app, cx, batch),
             Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
             Action::Grant => {
                 let granted = self.attempt.as_ref()?.lease.as_ref()?.grant();
@@ -195,7 +195,7 @@ impl DonorSide {
                     Err(error) => self.trouble(Cause::Resources, format!("lease: {error}")),
                 });
             }
-            Action::End => return Some(self.end(cx)),
+            Action::End => return self.end(cx),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
             Action::Abort(cause) => self.abort(cause),

@@ -83,6 +83,8 @@ impl DonorSide {
             Ok(Sent::Blocked | Sent::Crowded) => {
                 self.trouble(Cause::Resources, "WELCOME found no room".into())
             }
+            // It has nothing of ours, and has said nothing that is worth a hearing.
+            Err(error) if is_hung_up(&error) => Event::Failure(Cause::Eof),
             Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
         }
     }
@@ -100,7 +102,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 None
             }
-            Err(error) => Some(self.trouble(Cause::Strange, format!("PREPARE: {error}"))),
+            Err(error) => self.not_sent("PREPARE", &error),
         }
     }
 
@@ -109,30 +111,31 @@ impl DonorSide {
         app: &mut S,
         cx: &mut Cx<S>,
         batch: Batch,
-    ) -> Event {
-        let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
-        };
+    ) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
         let last = !attempt.final_array;
         let mut written = match Records::of(&batch, last, app, cx) {
             Ok(written) => written,
-            Err(reason) => return self.trouble(Cause::Resources, reason),
+            Err(reason) => return Some(self.trouble(Cause::Resources, reason)),
         };
         let mut rest = std::mem::take(&mut written.records).into_iter();
         let Some(mut first) = rest.next() else {
-            return Event::Did(Outcome::Sent(batch));
+            return Some(Event::Did(Outcome::Sent(batch)));
         };
         let sent = match written.fds(app, cx) {
             Some(fds) => attempt.post.send(&mut first, &fds),
-            None => return self.trouble(Cause::Resources, "an item has no descriptor".into()),
+            None => {
+                let what = "an item has no descriptor".to_owned();
+                return Some(self.trouble(Cause::Resources, what));
+            }
         };
         match sent {
             Ok(Sent::Done) => {}
             Ok(full) => {
                 self.wait_for_room(cx, full);
-                return Event::Did(Outcome::Blocked);
+                return Some(Event::Did(Outcome::Blocked));
             }
-            Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+            Err(error) => return self.not_sent("batch", &error),
         }
         let mut full = Sent::Done;
         if attempt.final_array {
@@ -148,7 +151,7 @@ impl DonorSide {
             });
             match posted {
                 Ok(now) => full = now,
-                Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+                Err(error) => return self.not_sent("batch", &error),
             }
         }
         if last {
@@ -157,18 +160,16 @@ impl DonorSide {
         if full != Sent::Done {
             self.wait_for_room(cx, full);
         }
-        Event::Did(Outcome::Sent(batch))
+        Some(Event::Did(Outcome::Sent(batch)))
     }
 
-    pub(super) fn end<S: Application>(&mut self, cx: &mut Cx<S>) -> Event {
+    pub(super) fn end<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
         let State::Grant(ledger) = self.machine.state() else {
-            return Event::Failure(Cause::Strange);
+            return Some(Event::Failure(Cause::Strange));
         };
         let items = ledger.copies() as u64;
         let declined = ledger.declined().len() as u64;
-        let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
-        };
+        let attempt = self.attempt.as_mut()?;
         let report = &mut attempt.report;
         report.items = items;
         report.declined = declined;
@@ -187,14 +188,21 @@ impl DonorSide {
         match sent {
             Ok(Sent::Done) => {
                 attempt.report.times.end = Some(Time::now());
-                Event::Did(Outcome::EndSent)
+                Some(Event::Did(Outcome::EndSent))
             }
             Ok(full) => {
                 self.wait_for_room(cx, full);
-                Event::Did(Outcome::Blocked)
+                Some(Event::Did(Outcome::Blocked))
             }
-            Err(error) => self.trouble(Cause::Strange, format!("END: {error}")),
+            Err(error) => self.not_sent("END", &error),
         }
+    }
+
+    /// A taker that has hung up has often said why. That is still to be read, and the channel's
+    /// end behind it, which is what is judged.
+    fn not_sent(&mut self, what: &str, error: &io::Error) -> Option<Event> {
+        let broken = !is_hung_up(error);
+        broken.then(|| self.trouble(Cause::Strange, format!("{what}: {error}")))
     }
 
     /// Has the machine called when the channel has room.
@@ -225,11 +233,17 @@ impl DonorSide {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {
-                let trouble = self.trouble(Cause::Strange, format!("send: {error}"));
-                self.feed(app, cx, trouble);
+                if let Some(trouble) = self.not_sent("send", &error) {
+                    self.feed(app, cx, trouble);
+                }
             }
         }
     }
+}
+
+/// Whether the other side has closed its end (unix(7)): an end of its own, and no verdict.
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET))
 }
 
 fn millis(duration: Duration) -> u32 {

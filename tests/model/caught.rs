@@ -83,10 +83,7 @@ fn eof_taken_as_death_by_the_taker_serves_unclaimed() {
 
 #[test]
 fn eof_taken_as_death_by_the_donor_makes_two_owners() {
-    let budget = Budget {
-        glitches: 1,
-        ..TRAFFIC
-    };
+    let budget = Budget { lies: 1, ..TRAFFIC };
     assert_caught(Mutant::DonorTakesEofForDeath, budget, Rule::OneServer);
 }
 
@@ -241,4 +238,15 @@ fn active_believed_releases_what_was_not_claimed() {
         ..Budget::NONE
     };
     assert_caught(Mutant::ActiveBelieved, budget, Rule::ReleaseAfterClaim);
+}
+
+/// The first donor takes the end of its heir for a death, and ends peers that a third has.
+#[test]
+fn active_given_up_ends_peers_of_a_third() {
+    let budget = Budget {
+        glitches: 1,
+        chains: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::ActiveGivenUp, budget, Rule::TakerHasTheRest);
 }

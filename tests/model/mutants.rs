@@ -60,6 +60,8 @@ pub(crate) enum Mutant {
     LeaseUsedAgain,
     /// The taker does not compare END with what it has received.
     EndNotCompared,
+    /// ACTIVE that cannot be sent at once is not sent at all.
+    ActiveGivenUp,
     /// ACTIVE is believed.
     ActiveBelieved,
 }

@@ -205,6 +205,7 @@ const LIES: Scenario = Scenario {
 /// The new owner is taken over from in its turn, while the first donor may not have left.
 const CHAIN: Scenario = Scenario {
     budget: Budget {
+        glitches: 1,
         bytes: 1,
         donor_stops: 1,
         conts: 1,
@@ -350,8 +351,6 @@ fn faults_leave_one_owner_and_every_byte() {
         ("Judge", "Claim"),
         // The taker serves, and the donor does not know yet.
         ("AwaitClaim", "Active"),
-        // It serves and has closed the channel, and ACTIVE got lost.
-        ("Bereaved", "Active"),
         // The owner is dead, and the donor has to take up what is left.
         ("Bereaved", "(killed)"),
         // The donor died with END on its way.
@@ -442,7 +441,9 @@ fn orphaned_donor_serves_new_connections() {
 
 #[test]
 fn lies_cost_the_attempt_and_nothing_else() {
-    assert_sound(&LIES);
+    let census = assert_sound(&LIES);
+    // It serves, and has hung up without ACTIVE.
+    assert!(census.of("Bereaved", "Active") > 0);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod tell;
 
 use std::io;
 
+use super::post::Post;
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
@@ -45,6 +46,8 @@ pub(super) struct DonorSide {
     generation: u64,
     timer: Option<TimerId>,
     attempt: Option<Attempt>,
+    /// The channel to the donor before us, while ACTIVE is not out.
+    predecessor: Option<Post>,
     /// The attempt that ended last.
     last: Report,
     complained: Option<Time>,
@@ -82,6 +85,7 @@ impl DonorSide {
             generation,
             timer: None,
             attempt: None,
+            predecessor: None,
             last: Report::default(),
             complained: None,
         })

@@ -42,13 +42,15 @@ pub(crate) enum Lie {
     Drained,
     Fail,
     Active,
+    /// Hang up without a word of ACTIVE.
+    Silence,
 }
 
 impl Lie {
     const ALL: [Lie; 5] = [Lie::Hello, Lie::Ack, Lie::Drained, Lie::Fail, Lie::Active];
 
-    fn record(self) -> Up {
-        match self {
+    fn record(self) -> Option<Up> {
+        Some(match self {
             Lie::Hello => Up::Hello { slots: ITEMS },
             Lie::Ack => Up::Ack {
                 declined: Vec::new(),
@@ -57,7 +59,8 @@ impl Lie {
             Lie::Drained => Up::Drained,
             Lie::Fail => Up::Fail,
             Lie::Active => Up::Active,
-        }
+            Lie::Silence => return None,
+        })
     }
 }
 
@@ -107,7 +110,8 @@ impl TakerProcess {
     /// What needs somebody to go wrong or to be slow.
     pub(crate) fn unlucky_moves(&self, kernel: &Kernel) -> Vec<Move> {
         match self.ops.front() {
-            Some(Op::SayDrained | Op::Validate | Op::SayActive) => vec![Move::Glitch],
+            Some(Op::SayDrained | Op::Validate) => vec![Move::Glitch],
+            Some(Op::SayActive) => vec![Move::Glitch, Move::Lie(Lie::Silence)],
             Some(_) => Vec::new(),
             None if self.polls => {
                 let long = |item: &usize| kernel.connections[*item].unread() > 1;
@@ -150,7 +154,10 @@ impl TakerProcess {
         match choice {
             Move::Perform => self.perform(kernel),
             Move::Glitch => match self.ops.pop_front() {
-                // ACTIVE is best effort.
+                // It is said later, and nobody takes over before it is.
+                Some(Op::SayActive) if self.mutant != Mutant::ActiveGivenUp => {
+                    self.ops.push_front(Op::SayActive);
+                }
                 Some(Op::SayActive) => {}
                 Some(_) | None => {
                     kernel.line.unusable = true;
@@ -159,7 +166,10 @@ impl TakerProcess {
             },
             Move::Lie(lie) => {
                 kernel.line.lied = true;
-                kernel.line.channel.say(lie.record());
+                match lie.record() {
+                    Some(record) => kernel.line.channel.say(record),
+                    None => drop(self.ops.pop_front()),
+                }
             }
             Move::Receive => self.receive(None, kernel)?,
             Move::Decline(item, how) => self.receive(Some((item, how)), kernel)?,

@@ -15,12 +15,16 @@ use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Sent;
 use crate::takeover::donor::{Cause, Event, Outcome, State};
 use crate::takeover::drive::batch::Records;
+use crate::takeover::drive::post::Post;
 use crate::takeover::lease::Lease;
 use crate::takeover::ledger::{Batch, Presence};
 use crate::takeover::moment::Moment;
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
 const CROWDED: Duration = Duration::from_millis(1);
+
+/// How long to wait before the donor before us is told again that we own.
+const UNTOLD: Duration = Duration::from_millis(10);
 
 impl DonorSide {
     pub(super) fn welcome<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Event {
@@ -196,6 +200,33 @@ impl DonorSide {
             }
             Err(error) => self.not_sent("END", &error),
         }
+    }
+
+    /// Sends what is left of our last words to the donor that we took over from. If it never
+    /// hears them, the end of our process looks to it like the death of the owner, and it would
+    /// end the peers, which may have been handed over once more by then. So while it has not
+    /// been told, every caller is told BUSY.
+    pub(in crate::takeover::drive) fn tell_predecessor<S: Application>(
+        &mut self,
+        cx: &mut Cx<S>,
+        mut post: Post,
+    ) {
+        match post.flush() {
+            Ok(Sent::Done) => return,
+            // It is dead, or has left: the lease has told it.
+            Err(error) if is_hung_up(&error) => return,
+            Ok(Sent::Blocked | Sent::Crowded) | Err(_) => {}
+        }
+        self.predecessor = Some(post);
+        let at = Time::now() + UNTOLD;
+        cx.timer(Class::Handover, "donor before", at, |app, cx| {
+            with(app, cx, |side, _, cx| {
+                if let Some(post) = side.predecessor.take() {
+                    side.tell_predecessor(cx, post);
+                }
+            });
+            None
+        });
     }
 
     /// A taker that has hung up has often said why. That is still to be read, and the channel's

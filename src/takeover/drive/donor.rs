@@ -27,6 +27,7 @@ mod tell;
 
 use std::io;
 
+use super::post::Post;
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
@@ -48,6 +49,8 @@ pub(super) struct DonorSide {
     generation: u64,
     timer: Option<TimerId>,
     attempt: Option<Attempt>,
+    /// The channel to the donor before us, while ACTIVE is not out.
+    predecessor: Option<Post>,
     /// The attempt that ended last.
     last: Report,
     complaints: Complaints,
@@ -85,6 +88,7 @@ impl DonorSide {
             generation,
             timer: None,
             attempt: None,
+            predecessor: None,
             last: Report::default(),
             complaints: Complaints::default(),
         })
@@ -189,7 +193,7 @@ impl DonorSide {
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
             Action::Prepare => return self.prepare(cx),
-            Action::Send(batch) => return Some(self.send(app, cx, batch)),
+            Action::Send(batch) => return self.send(app, cx, batch),
             Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
             Action::Grant => {
                 let granted = self.attempt.as_ref()?.lease.as_ref()?.grant();
@@ -198,7 +202,7 @@ impl DonorSide {
                     Err(error) => self.trouble(Cause::Resources, format!("lease: {error}")),
                 });
             }
-            Action::End => return Some(self.end(cx)),
+            Action::End => return self.end(cx),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
             Action::Abort(cause) => self.abort(cx, cause),

@@ -40,7 +40,7 @@ impl DonorSide {
         taker: Identity,
     ) -> io::Result<()> {
         let post = Post::new(channel);
-        if self.machine.is_busy() {
+        if self.machine.is_busy() || self.predecessor.is_some() {
             refuse(
                 post,
                 RefuseCode::Busy,

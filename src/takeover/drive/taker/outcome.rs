@@ -125,7 +125,8 @@ impl TakerSide {
 }
 
 /// We own, and the peers had their first turn: become the donor of the next takeover. Ours
-/// hears of it last, since it leaves then: by that time PATH and pid file lead to us.
+/// hears of it last, since it leaves then: by that time PATH and pid file lead to us. Until it
+/// has been told, nobody else is handed anything.
 pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
@@ -146,15 +147,19 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     }
     app.moment(cx, Moment::Active(side.report.clone()));
     let mut record = Vec::new();
-    if records::encode(&Record::Active, false, &mut record).is_ok() {
-        // The donor learns it from the lease in any case.
-        let _ = side.post.post(record, |_| ());
+    if records::encode(&Record::Active, false, &mut record).is_ok()
+        && let Err(error) = side.post.post(record, |_| ())
+    {
+        log::debug!("ACTIVE: {error}");
     }
     if app.takeover().audited().is_some() {
         let items = side.intake.items();
         cx.defer(|app, cx| audit::afterwards(app, cx, items));
     }
-    if side.told_to_stop {
+    let told_to_stop = side.told_to_stop;
+    let post = side.post;
+    donor::with(app, cx, |next, _, cx| next.tell_predecessor(cx, post));
+    if told_to_stop {
         Takeover::term(app, cx);
     }
 }

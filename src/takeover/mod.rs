@@ -215,6 +215,7 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 mod moment;
+mod pace;
 pub mod rendezvous;
 mod report;
 pub mod scm;
@@ -227,6 +228,7 @@ pub use application::{Application, Arrival, Description, Item, Rejection, SavedS
 pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use pace::{Pace, Unsaid};
 pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use start::Start;

@@ -31,10 +31,12 @@ impl DonorSide {
         let Some(version) = attempt.post.agreed() else {
             return Event::Failure(Cause::Strange);
         };
-        log::info!(
-            "Accepting connection from Takeover channel (pid {})",
-            attempt.taker.pid()
-        );
+        if let Some(unsaid) = self.complaints.taker() {
+            log::info!(
+                "Accepting connection from Takeover channel (pid {}){unsaid}",
+                attempt.taker.pid()
+            );
+        }
         let lease = match Lease::new() {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),
@@ -83,8 +85,11 @@ impl DonorSide {
                 )
             }
             // The first record of a fresh channel always has room.
-            Ok(Sent::Blocked | Sent::Crowded) => {
-                self.trouble(Cause::Resources, "WELCOME found no room".into())
+            Ok(Sent::Blocked) => self.trouble(Cause::Resources, "WELCOME found no room".into()),
+            Ok(Sent::Crowded) => {
+                let what = "no memory, or this user has more descriptors in flight than its \
+                            limit of open files (ulimit -n)";
+                self.trouble(Cause::Resources, what.into())
             }
             Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
         }
@@ -103,7 +108,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 None
             }
-            Err(error) => Some(self.trouble(Cause::Strange, format!("PREPARE: {error}"))),
+            Err(error) => Some(self.trouble(Cause::Strange, unsent("PREPARE", &error))),
         }
     }
 
@@ -135,7 +140,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 return Event::Did(Outcome::Blocked);
             }
-            Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+            Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
         }
         attempt.told.extend(written.carried);
         let mut full = Sent::Done;
@@ -152,7 +157,7 @@ impl DonorSide {
             });
             match posted {
                 Ok(now) => full = now,
-                Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+                Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
             }
         }
         if last {
@@ -197,7 +202,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 Event::Did(Outcome::Blocked)
             }
-            Err(error) => self.trouble(Cause::Strange, format!("END: {error}")),
+            Err(error) => self.trouble(Cause::Strange, unsent("END", &error)),
         }
     }
 
@@ -229,10 +234,20 @@ impl DonorSide {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {
-                let trouble = self.trouble(Cause::Strange, format!("send: {error}"));
+                let trouble = self.trouble(Cause::Strange, unsent("send", &error));
                 self.feed(app, cx, trouble);
             }
         }
+    }
+}
+
+/// Why a record was not sent, and what to do about it.
+fn unsent(what: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => {
+            format!("{what}: {error}: the send buffer is too small; raise net.core.wmem_max")
+        }
+        _ => format!("{what}: {error}"),
     }
 }
 

@@ -100,6 +100,8 @@ fn attempt(
             Err(_) => break,
         }
     }
+    // Of HELLO much may be otherwise; of an ACK and what follows, nothing.
+    must_end |= matches!(spoil, Spoil::Changed(..)) && at != At::AcceptChannel;
     // Nothing may be said twice, and ACTIVE without a claim has no good answer.
     must_end |= matches!(spoil, Spoil::Doubled(_)) || at == At::AwaitClaim && !said.is_empty();
     if !must_end {

@@ -29,6 +29,7 @@ use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
+use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
@@ -48,6 +49,7 @@ pub(super) struct DonorSide {
     /// The attempt that ended last.
     last: Report,
     complained: Option<Time>,
+    failpoint: Failpoint,
 }
 
 /// Runs `work` on the donor's side, if this is a donor.
@@ -84,6 +86,7 @@ impl DonorSide {
             attempt: None,
             last: Report::default(),
             complained: None,
+            failpoint: Failpoint::of(Side::Donor),
         })
     }
 
@@ -125,10 +128,12 @@ impl DonorSide {
     }
 
     fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
+        self.failpoint.before(self.machine.state().name());
         let outcomes: Vec<Event> = actions
             .into_iter()
             .filter_map(|action| self.perform(app, cx, action))
             .collect();
+        self.failpoint.after();
         for outcome in outcomes {
             self.step(app, cx, outcome);
         }

@@ -205,6 +205,14 @@ impl Server {
     /// SIGSTOPs it, and returns when it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        self.wait_stopped();
+    }
+
+    /// Waits until it has stopped, whoever stops it.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn wait_stopped(&self) {
         let pid = Id::Pid(Pid::from_raw(self.pid().cast_signed()));
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let status = waitid(pid, flags).expect("it is our child");

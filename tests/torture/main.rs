@@ -7,10 +7,12 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | matrix | `matrix.rs` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod matrix;
 mod options;
 
 use std::process::ExitCode;
@@ -26,7 +28,11 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[Proof {
+    name: "matrix",
+    about: "a fault in every state of both sides, compared with the fault table",
+    run: matrix::run,
+}];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

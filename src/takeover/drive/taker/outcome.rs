@@ -12,6 +12,10 @@ use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
 
+/// How long to wait for a death whose signs are there. It is less than the donor waits for us
+/// to go away ([`GONE`](crate::takeover::drive::GONE)), or the same if it has hung up.
+const DEATH: Duration = Duration::from_secs(1);
+
 /// How an attempt ended for a taker that owns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -71,11 +75,14 @@ impl TakerSide {
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
-            // Its end is seen on the channel some milliseconds before its pidfd tells; one
-            // that was told to stop says ABORT first, and the listener that we may be looking
-            // at just then is none any more.
-            Leaving::Eof | Leaving::Aborted | Leaving::Failed
-                if self.donor.dies_within(Duration::from_millis(100)) =>
+            // A donor that lives says ABORT before it hangs up. Its end is seen on the channel
+            // before its pidfd tells, the sooner the more connections it has to close.
+            Leaving::Eof if self.donor.dies_within(DEATH) => Ending::DonorDied,
+            // One that was told to stop says ABORT first, and the listener that we may be
+            // looking at just then is none any more; one that has revoked its grant may have
+            // died since.
+            Leaving::Aborted | Leaving::Failed | Leaving::Revoked
+                if self.donor.dies_within(DEATH / 10) =>
             {
                 Ending::DonorDied
             }

@@ -69,10 +69,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(cell) = jobs.get(number) else { break };
                     let seed = Random::new(options.seed.wrapping_add(number as u64)).bits();
-                    figures
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .add(cell, attempt(cell, seed));
+                    let came = attempt(cell, seed);
+                    let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+                    figures.add(cell, came);
+                    drop(figures);
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                     if done % PROGRESS == 0 {
                         println!("{done} of {} in {:.0?}", jobs.len(), began.elapsed());

@@ -24,6 +24,7 @@ mod outcome;
 mod tell;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
@@ -52,7 +53,8 @@ pub(super) struct DonorSide {
     failpoint: Failpoint,
 }
 
-/// Runs `work` on the donor's side, if this is a donor.
+/// Runs `work` on the donor's side, if this is a donor. A panic in it, which is most likely the
+/// application's own, passes through; if the reactor is turned on, the attempt ends.
 pub(super) fn with<S: Application>(
     app: &mut S,
     cx: &mut Cx<S>,
@@ -60,8 +62,13 @@ pub(super) fn with<S: Application>(
 ) {
     match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
         Role::Donor(mut side) => {
-            work(&mut side, app, cx);
+            let worked = catch_unwind(AssertUnwindSafe(|| work(&mut side, app, cx)));
             app.takeover().role = Role::Donor(side);
+            if let Err(panic) = worked {
+                // Whoever goes on after it must not be left with peers that are held for ever.
+                cx.defer_handover(|app, cx| with(app, cx, DonorSide::recover));
+                resume_unwind(panic);
+            }
         }
         other => app.takeover().role = other,
     }
@@ -137,6 +144,29 @@ impl DonorSide {
         for outcome in outcomes {
             self.step(app, cx, outcome);
         }
+    }
+
+    /// A panic has cut short what was to be done. Whatever was done of it: before the grant the
+    /// peers are ours, and from there on the lease knows.
+    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if let (State::SendFdArray(_), Some(lease)) = (
+            self.machine.state(),
+            self.attempt.as_ref().and_then(|one| one.lease.as_ref()),
+        ) {
+            // It may be granted and the machine not know of it. END is not out, so nobody can
+            // have claimed: this only takes the grant back.
+            let _ = lease.revoke();
+        }
+        // The source whose callback it was has ended. Without a new one only the deadline tells
+        // that the taker has gone.
+        if let Some(attempt) = self.attempt.as_mut()
+            && !cx.contains(attempt.watch.id())
+            && let Ok(watch) = hear::watch(&attempt.post, cx)
+        {
+            attempt.watch = watch;
+        }
+        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
+        self.step(app, cx, trouble);
     }
 
     /// Whether the taker is told what changes.

@@ -27,6 +27,7 @@ use std::time::Instant;
 use crate::options::Options;
 use crate::support::Random;
 use cell::Cell;
+use table::Outcome;
 
 /// Cells that run at the same time.
 const SIDE_BY_SIDE: usize = 10;
@@ -36,7 +37,7 @@ const PROGRESS: usize = 100;
 /// What came of all runs so far.
 #[derive(Debug, Default)]
 struct Figures {
-    /// By what was expected and came.
+    /// By what came and was expected.
     outcomes: BTreeMap<String, usize>,
     /// By cell and what was not as expected.
     faults: BTreeMap<String, usize>,
@@ -90,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// A wait that runs out panics.
-fn attempt(cell: &Cell, seed: u64) -> Result<usize, String> {
+fn attempt(cell: &Cell, seed: u64) -> Result<(Outcome, usize), String> {
     catch_unwind(|| run::run(cell, seed)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -99,11 +100,10 @@ fn attempt(cell: &Cell, seed: u64) -> Result<usize, String> {
 }
 
 impl Figures {
-    fn add(&mut self, cell: &Cell, came: Result<usize, String>) {
+    fn add(&mut self, cell: &Cell, came: Result<(Outcome, usize), String>) {
         match came {
-            Ok(tries) => {
-                let outcome = words::outcome(&cell.expected());
-                *self.outcomes.entry(outcome).or_default() += 1;
+            Ok((outcome, tries)) => {
+                *self.outcomes.entry(words::outcome(outcome)).or_default() += 1;
                 self.missed += tries - 1;
             }
             Err(why) => {

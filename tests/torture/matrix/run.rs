@@ -35,9 +35,9 @@ struct Run<'a> {
     full: Vec<(i32, String)>,
 }
 
-/// Runs the cell until its state was met; how often that took, or what is not as the table
-/// says.
-pub(super) fn run(cell: &Cell, seed: u64) -> Result<usize, String> {
+/// Runs the cell until its state was met: what came of it and in which try, or what is not as
+/// the table says.
+pub(super) fn run(cell: &Cell, seed: u64) -> Result<(Outcome, usize), String> {
     /// A state that lasts for less than a millisecond may be missed by a process that has to
     /// wait for its CPU.
     const TRIES: usize = 50;
@@ -47,8 +47,8 @@ pub(super) fn run(cell: &Cell, seed: u64) -> Result<usize, String> {
             Scene::Declined => run.drain()?,
             _ => run.takeover()?,
         };
-        if met {
-            return Ok(tries);
+        if let Some(outcome) = met {
+            return Ok((outcome, tries));
         }
     }
     Err(format!("the state was not met in {TRIES} tries"))
@@ -79,9 +79,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// False if the victim was never in that state.
-    fn takeover(mut self) -> Result<bool, String> {
-        let expected = self.cell.expected();
+    /// `None` if the victim was never in that state.
+    fn takeover(mut self) -> Result<Option<Outcome>, String> {
         let path = self.stage.path().to_str().expect("it is UTF-8").to_owned();
         let mut args = vec!["-G".into(), "-T".into(), path];
         args.extend(self.cell.deadlines());
@@ -91,13 +90,23 @@ impl<'a> Run<'a> {
             taker.signal(Signal::SIGTERM);
         }
         if !self.is_met(&taker) {
-            return Ok(false);
+            return Ok(None);
         }
+        let expected = self.expected(&mut taker);
         self.fault(&mut taker, expected)?;
         ended(&mut self.donor, "donor", expected.donor)?;
         ended(&mut taker, "taker", expected.taker)?;
         self.judge(taker, expected)?;
-        Ok(true)
+        Ok(Some(expected))
+    }
+
+    /// The outcome that the table has; where it has two, the one that the taker's exit code
+    /// tells.
+    fn expected(&self, taker: &mut Server) -> Outcome {
+        match self.cell.or() {
+            Some(or) if or.taker == End::Exit(taker.wait_exit()) => or,
+            _ => self.cell.expected(),
+        }
     }
 
     /// Waits until the victim has met its failpoint.
@@ -202,7 +211,7 @@ impl<'a> Run<'a> {
     }
 
     /// The taker is played by the test, which declines all peers.
-    fn drain(mut self) -> Result<bool, String> {
+    fn drain(mut self) -> Result<Option<Outcome>, String> {
         let expected = self.cell.expected();
         let mut taker = FakeTaker::connect(&self.stage.path());
         taker.begin();
@@ -226,7 +235,7 @@ impl<'a> Run<'a> {
         }
         drop(taker);
         cold_start(&self.stage)?;
-        Ok(true)
+        Ok(Some(expected))
     }
 }
 

@@ -90,6 +90,8 @@ pub(super) struct Faults {
     pub(super) dies: Outcome,
     pub(super) sleeps: Outcome,
     pub(super) term: Outcome,
+    /// What TERM may come to as well, where it is a matter of who is first.
+    pub(super) or: Option<Outcome>,
 }
 
 /// One state, in one scene.
@@ -117,6 +119,10 @@ const fn outcome(owner: Owner, donor: End, taker: End, clients: Clients) -> Outc
     }
 }
 
+/// Both stop: TERM waits for the outcome and is passed on to the new owner, or comes to the new
+/// owner itself.
+const BOTH_STOP: Outcome = outcome(Nobody, Exit(0), Exit(0), Ended);
+
 /// The donor is hit while it owns; a taker learns no more than `taker` from a dead one.
 const fn owning(taker: End) -> Faults {
     Faults {
@@ -124,12 +130,22 @@ const fn owning(taker: End) -> Faults {
         sleeps: outcome(Donor, Serves, Exit(75), Flawless),
         // ABORT, then it stops: nobody serves.
         term: outcome(Nobody, Exit(0), Exit(1), Ended),
+        or: None,
     }
 }
 
-/// The same from HoldPeers on: TERM waits for the outcome and is passed on to the new owner.
+/// The same while records come and go: signals are looked at between turns, and a taker on a
+/// faster CPU may have brought the donor to HoldPeers by then.
+const fn preloading(taker: End) -> Faults {
+    Faults {
+        or: Some(BOTH_STOP),
+        ..owning(taker)
+    }
+}
+
+/// From HoldPeers on the outcome comes first.
 const HOLDING: Faults = Faults {
-    term: outcome(Nobody, Exit(0), Exit(0), Ended),
+    term: BOTH_STOP,
     ..owning(Exit(1))
 };
 
@@ -137,7 +153,8 @@ const HOLDING: Faults = Faults {
 const GRANTED: Faults = Faults {
     dies: outcome(Taker, Fault, Serves, Flawless),
     sleeps: outcome(Taker, Exit(0), Serves, Flawless),
-    term: outcome(Nobody, Exit(0), Exit(0), Ended),
+    term: BOTH_STOP,
+    or: None,
 };
 
 /// The taker serves. A TERM that comes so late ends only the one that it was sent to.
@@ -146,16 +163,25 @@ const HANDED_OVER: Faults = Faults {
     ..GRANTED
 };
 
-/// The taker is hit before it has read the lease.
-const UNCLAIMED: Faults = Faults {
+/// The taker is hit before it can own.
+const LEAVING: Faults = Faults {
     dies: outcome(Donor, Serves, Fault, Flawless),
     sleeps: outcome(Donor, Serves, Exit(75), Flawless),
     term: outcome(Donor, Serves, Exit(75), Flawless),
+    or: None,
 };
 
-/// From END to the claim it does nothing else: TERM comes when it owns, and both stop.
+/// The same before it has read the lease: it looks at signals between turns, and a donor on a
+/// faster CPU may have sent END by then.
+const UNCLAIMED: Faults = Faults {
+    or: Some(BOTH_STOP),
+    ..LEAVING
+};
+
+/// From END to the claim it does nothing else: TERM comes when it owns.
 const CLAIMING: Faults = Faults {
-    term: outcome(Nobody, Exit(0), Exit(0), Ended),
+    term: BOTH_STOP,
+    or: None,
     ..UNCLAIMED
 };
 
@@ -164,7 +190,8 @@ const CLAIMING: Faults = Faults {
 const CLAIMED: Faults = Faults {
     dies: outcome(Donor, Serves, Fault, Lost),
     sleeps: outcome(Taker, Exit(0), Serves, Flawless),
-    term: outcome(Nobody, Exit(0), Exit(0), Ended),
+    term: BOTH_STOP,
+    or: None,
 };
 
 const fn row(side: Side, state: &'static str, scene: Scene, before: Faults, after: Faults) -> Row {
@@ -189,6 +216,7 @@ pub(super) const ROWS: &[Row] = &[
             dies: outcome(Nobody, Fault, killed, Lost),
             sleeps: outcome(Donor, Serves, killed, Flawless),
             term: outcome(Nobody, Exit(0), killed, Ended),
+            or: None,
         }
     }),
     // A caller that was not answered cannot know why: the next try tells.
@@ -203,8 +231,8 @@ pub(super) const ROWS: &[Row] = &[
         Side::Donor,
         "preload",
         Scene::Plain,
-        owning(Exit(75)),
-        owning(Exit(1)),
+        preloading(Exit(75)),
+        preloading(Exit(1)),
     ),
     both(Side::Donor, "hold-peers", Scene::Plain, HOLDING),
     both(Side::Donor, "sweep", Scene::Plain, HOLDING),
@@ -230,6 +258,7 @@ pub(super) const ROWS: &[Row] = &[
             dies: outcome(Nobody, Fault, panicked, Lost),
             sleeps: outcome(Donor, Serves, panicked, Lost),
             term: outcome(Nobody, Exit(0), panicked, Ended),
+            or: None,
         }
     }),
     both(Side::Donor, "rollback", Scene::TakerSleeps, owning(Exit(1))),
@@ -238,6 +267,7 @@ pub(super) const ROWS: &[Row] = &[
             dies: outcome(Nobody, Fault, Played, Lost),
             sleeps: outcome(Donor, Exit(0), Played, Flawless),
             term: outcome(Nobody, Exit(0), Played, Ended),
+            or: None,
         }
     }),
     both(Side::Donor, "done", Scene::Plain, HANDED_OVER),
@@ -248,7 +278,7 @@ pub(super) const ROWS: &[Row] = &[
     // The lease is read between the two moments.
     row(Side::Taker, "claim", Scene::Plain, CLAIMING, CLAIMED),
     both(Side::Taker, "active", Scene::Plain, CLAIMED),
-    both(Side::Taker, "gone", Scene::DonorSleeps, UNCLAIMED),
+    both(Side::Taker, "gone", Scene::DonorSleeps, LEAVING),
 ];
 
 /// Each state of both machines has its row, and each row a state.

@@ -49,8 +49,10 @@ fn line(out: &mut String, row: &Row, when: &str, faults: &Faults) {
         Scene::DonorSleeps => ", told to stop",
     };
     let when = if when.is_empty() { "either" } else { when };
-    let Faults { dies, sleeps, term } = faults;
-    let [dies, sleeps, term] = [dies, sleeps, term].map(outcome);
+    let [dies, sleeps, mut term] = [faults.dies, faults.sleeps, faults.term].map(outcome);
+    if let Some(or) = faults.or {
+        term.push_str(&format!(" *or* {}", outcome(or)));
+    }
     writeln!(
         out,
         "| {side} {}{scene} | {when} | {dies} | {sleeps} | {term} |",
@@ -60,7 +62,7 @@ fn line(out: &mut String, row: &Row, when: &str, faults: &Faults) {
 }
 
 /// "taker; donor 137, taker serves; flawless"
-pub(super) fn outcome(outcome: &Outcome) -> String {
+pub(super) fn outcome(outcome: Outcome) -> String {
     let owner = match outcome.owner {
         Owner::Donor => "**donor**",
         Owner::Taker => "**taker**",

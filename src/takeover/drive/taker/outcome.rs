@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use super::TakerSide;
-use crate::event::{Cx, Time};
+use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, FailCode, Record, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::{Role, Takeover, donor};
+use crate::takeover::drive::post::Incoming;
+use crate::takeover::drive::{Role, Takeover, donor, hear_out};
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
 
-/// How long to wait for a death whose signs are there. It is less than the donor waits for us
-/// to go away ([`GONE`](crate::takeover::drive::GONE)), or the same if it has hung up.
-const DEATH: Duration = Duration::from_secs(1);
+/// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
+/// ours, and then kills us.
+const SIGNS: Duration = Duration::from_millis(100);
+/// How long one may take to die that has hung up.
+const DEATH: Duration = Duration::from_secs(2);
 
 /// How an attempt ended for a taker that owns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +78,8 @@ impl TakerSide {
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
-            // A donor that lives says ABORT before it hangs up. Its end is seen on the channel
-            // before its pidfd tells, the sooner the more connections it has to close.
-            Leaving::Eof if self.donor.dies_within(DEATH) => Ending::DonorDied,
-            // One that was told to stop says ABORT first, and the listener that we may be
-            // looking at just then is none any more; one that has revoked its grant may have
-            // died since.
-            Leaving::Aborted | Leaving::Failed | Leaving::Revoked
-                if self.donor.dies_within(DEATH / 10) =>
+            Leaving::Eof | Leaving::Aborted | Leaving::Failed | Leaving::Revoked
+                if self.donor_has_died() =>
             {
                 Ending::DonorDied
             }
@@ -109,6 +106,27 @@ impl TakerSide {
         app.takeover().left = Some((ending, self.report.failure.clone()));
         app.moment(cx, Moment::Left(self.report.clone(), ending));
         cx.remove(self.watch.id());
+    }
+
+    /// A donor that lives keeps the channel open until we have gone. One that was told to stop
+    /// says ABORT and hangs up, and the listener that we may be looking at just then is none
+    /// any more. A dead one just hangs up: its pidfd tells only when all its connections are
+    /// closed, too.
+    fn donor_has_died(&mut self) -> bool {
+        self.donor.dies_within(SIGNS) || self.has_hung_up() && self.donor.dies_within(DEATH)
+    }
+
+    fn has_hung_up(&mut self) -> bool {
+        let mut end = false;
+        hear_out(|| match self.post.receive() {
+            Incoming::Record(_) | Incoming::Broken(_) => Next::Again,
+            Incoming::End => {
+                end = true;
+                Next::Keep
+            }
+            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
+        });
+        end
     }
 
     pub(super) fn finish_report(&mut self) {

@@ -14,13 +14,15 @@ use crate::support::side::FakeTaker;
 use crate::support::{BOUND, Client, Kind, Peers, Server, Stage};
 
 /// The clients of every cell: few, of each kind that has a state of its own.
-const CLIENTS: [(Kind, usize); 5] = [
+const CLIENTS: [(Kind, usize); 4] = [
     (Kind::Talking, 6),
     (Kind::Pipelining, 2),
     (Kind::HalfSent, 2),
     (Kind::Idle, 2),
-    (Kind::Unread, 1),
 ];
+/// In one run of so many there is also one that does not read: to fill the buffers of both ends
+/// takes longer than all the rest.
+const UNREAD: u64 = 3;
 
 /// How many descriptors there are of each kind.
 type Shape = Vec<(String, usize)>;
@@ -66,7 +68,10 @@ impl<'a> Run<'a> {
         let bare = shape(&donor);
         let peers = Peers::connect(donor.address(), seed, &CLIENTS);
         peers.say(2);
-        peers.fill();
+        if seed.is_multiple_of(UNREAD) {
+            peers.add(Kind::Unread, 1);
+            peers.fill();
+        }
         peers.echoes(4);
         let full = donor.fds();
         Run {

@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
                     figures.add(cell, came);
                     drop(figures);
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    if done % PROGRESS == 0 {
+                    if done.is_multiple_of(PROGRESS) {
                         println!("{done} of {} in {:.0?}", jobs.len(), began.elapsed());
                     }
                 }

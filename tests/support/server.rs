@@ -66,6 +66,14 @@ impl Stage {
         Server::take_over(&self.path(), more)
     }
 
+    /// A successor that does something to itself in a state of the takeover; see the service's
+    /// failpoints.
+    pub fn take_over_failing(&self, failpoint: &str) -> Server {
+        let mut args = strings(["-G", "-T"]);
+        args.push(self.path().into());
+        Server::start_failing(failpoint, &args)
+    }
+
     /// A whole takeover: the successor serves and `donor` has exited with 0.
     pub fn replace(&self, donor: &mut Server, more: &[&str]) -> Server {
         let taker = self.take_over(more);
@@ -88,6 +96,12 @@ impl Server {
     /// Runs the service with these arguments.
     pub fn start<A: AsRef<OsStr>>(args: &[A]) -> Server {
         Server::spawn(Command::new(BINARY).args(args))
+    }
+
+    /// The same, with a failpoint such as `donor.await-claim.before:kill`.
+    pub fn start_failing<A: AsRef<OsStr>>(failpoint: &str, args: &[A]) -> Server {
+        let mut command = Command::new(BINARY);
+        Server::spawn(command.args(args).env("TAKEOVER_FAILPOINT", failpoint))
     }
 
     /// Runs the service with at most `nofile` descriptors, which it cannot raise.

@@ -2,7 +2,6 @@
 //! it is compared with the table.
 
 use std::fmt;
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::Record;
@@ -297,12 +296,10 @@ fn failpoint(cell: &Cell, side: Side) -> Option<String> {
 }
 
 fn start(args: Vec<String>, failpoint: Option<String>) -> Server {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_socket-takeover"));
-    command.args(args);
-    if let Some(failpoint) = failpoint {
-        command.env("TAKEOVER_FAILPOINT", failpoint);
+    match failpoint {
+        Some(failpoint) => Server::start_failing(&failpoint, &args),
+        None => Server::start(&args),
     }
-    Server::spawn(&mut command)
 }
 
 fn shape(server: &Server) -> Shape {

@@ -126,6 +126,10 @@ fn on_signals(
                     // Whoever claims the lease that is out has our locked pid file too.
                     server.pid_file = None;
                 }
+                // A taker that has left owns nothing, and its exit code says so.
+                if let Err(error) = server.takeover.outcome() {
+                    server.exit = error.exit_code();
+                }
                 std::process::exit(server.farewell().into());
             }
             number => {

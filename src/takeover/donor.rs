@@ -34,9 +34,11 @@
 
 mod freeze;
 mod preload;
+mod state;
 
-use super::ledger::{Batch, ItemId, Ledger, Presence};
+use super::ledger::{Batch, ItemId, Presence};
 pub use preload::{BATCH, FEW, Pace, Preload, ROUNDS, WINDOW};
+pub use state::State;
 
 /// Which deadline to arm; the driver knows how long each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,41 +174,6 @@ pub enum Action {
     Stop,
     /// Leave at once, successfully.
     Exit,
-}
-
-/// Where the donor is. See the file's diagram.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Serves; nobody has called.
-    Idle,
-    /// Serves; waits for a HELLO.
-    AcceptChannel,
-    /// Serves; sends copies.
-    Preload(Preload),
-    /// Serves; PREPARE is out.
-    HoldPeers(Ledger),
-    /// Serves its last turn.
-    Sweep(Ledger),
-    /// Frozen; sends the final array, then grants.
-    SendFdArray(Ledger),
-    /// Frozen; the lease is granted, END is not in the kernel yet.
-    Grant(Ledger),
-    /// Frozen; END is in the kernel.
-    AwaitClaim(Ledger),
-    /// Frozen; our read of the lease is under way.
-    Judge(Ledger, Cause),
-    /// Frozen; the taker owns, and its end of the channel was closed without a word. Its
-    /// death is seen on the channel some milliseconds before its pidfd tells (pidfd_open(2)).
-    Bereaved(Ledger),
-    /// Serves; waits for the unsuccessful taker to go away.
-    Rollback {
-        /// It was killed, since it would not.
-        killed: bool,
-    },
-    /// Serves only the items that were declined.
-    Drain,
-    /// Nothing is left to do.
-    Done,
 }
 
 /// See the file's own description.

@@ -214,6 +214,7 @@ pub mod channel;
 pub mod donor;
 mod drive;
 mod error;
+mod failpoint;
 pub mod identity;
 pub mod kinds;
 pub mod lease;

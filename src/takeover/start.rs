@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::application::Application;
 use super::drive::{Deadlines, Takeover};
 use super::error::Error;
+use super::failpoint;
 use super::limits::raise_nofile;
 use super::moment::Moment;
 use super::rendezvous::{self, Offer, Probe, PublishError, Replace, TakeoverPath};
@@ -177,6 +178,7 @@ impl Start {
     /// # Errors
     /// Why not. A donor has felt nothing then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
+        failpoint::check()?;
         app.takeover().check_positions(self.check_positions);
         match &self.role {
             Role::Alone => {}

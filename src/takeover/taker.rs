@@ -135,6 +135,27 @@ pub enum State {
     Gone,
 }
 
+impl State {
+    /// The names of all states.
+    pub const NAMES: [&str; 7] = [
+        "hello", "receive", "settle", "validate", "claim", "active", "gone",
+    ];
+
+    /// Its name, as in `docs/takeover.md`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Hello => "hello",
+            State::Receive => "receive",
+            State::Settle => "settle",
+            State::Validate => "validate",
+            State::Claim => "claim",
+            State::Active => "active",
+            State::Gone => "gone",
+        }
+    }
+}
+
 /// See the file's own description.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Taker {

@@ -71,6 +71,14 @@ impl Stage {
         Server::take_over(&self.path(), more)
     }
 
+    /// A successor that does something to itself in a state of the takeover; see the service's
+    /// failpoints.
+    pub fn take_over_failing(&self, failpoint: &str) -> Server {
+        let mut args = strings(["-G", "-T"]);
+        args.push(self.path().into());
+        Server::start_failing(failpoint, &args)
+    }
+
     /// A whole takeover: the successor serves and `donor` has exited with 0.
     pub fn replace(&self, donor: &mut Server, more: &[&str]) -> Server {
         let taker = self.take_over(more);
@@ -98,6 +106,12 @@ impl Server {
     /// The same in a process group of its own: Ctrl-C at the terminal is the test's business.
     pub fn start_apart<A: AsRef<OsStr>>(args: &[A]) -> Server {
         Server::spawn(Command::new(BINARY).args(args).process_group(0))
+    }
+
+    /// The same, with a failpoint such as `donor.await-claim.before:kill`.
+    pub fn start_failing<A: AsRef<OsStr>>(failpoint: &str, args: &[A]) -> Server {
+        let mut command = Command::new(BINARY);
+        Server::spawn(command.args(args).env("TAKEOVER_FAILPOINT", failpoint))
     }
 
     /// Runs the service with at most `nofile` descriptors, which it cannot raise.
@@ -237,6 +251,14 @@ impl Server {
     /// SIGSTOPs it, and returns when it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        self.wait_stopped();
+    }
+
+    /// Waits until it has stopped, whoever stops it.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn wait_stopped(&self) {
         let pid = Id::Pid(Pid::from_raw(self.pid().cast_signed()));
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let status = waitid(pid, flags).expect("it is our child");

@@ -7,6 +7,7 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | `matrix` | `matrix.rs`: a fault in each state of both sides, against the fault table |
 //! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
 //! | `wire` | `wire.rs`: each record spoilt in every way |
 //! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
@@ -16,6 +17,7 @@
 mod support;
 
 mod kills;
+mod matrix;
 mod options;
 mod rejects;
 mod soak;
@@ -35,6 +37,11 @@ struct Proof {
 }
 
 const PROOFS: &[Proof] = &[
+    Proof {
+        name: "matrix",
+        about: "a fault in every state of both sides, compared with the fault table",
+        run: matrix::run,
+    },
     Proof {
         name: "kills",
         about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",

@@ -25,6 +25,7 @@ use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::proto::records::{End, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Channel;
+use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
 use crate::takeover::rendezvous::Offer;
@@ -63,6 +64,7 @@ pub(super) struct TakerSide {
     report: Report,
     /// SIGTERM came when it was too late to leave the service to the donor.
     told_to_stop: bool,
+    failpoint: Failpoint,
 }
 
 /// Runs `work` on the taker's side, if this is a taker.
@@ -140,6 +142,7 @@ impl TakerSide {
             awake_until: Time::ZERO,
             report,
             told_to_stop: false,
+            failpoint: Failpoint::of(Side::Taker),
         })
     }
 
@@ -157,10 +160,12 @@ impl TakerSide {
     }
 
     fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
+        self.failpoint.before(self.machine.state().name());
         let outcomes: Vec<Event> = actions
             .into_iter()
             .filter_map(|action| self.perform(app, cx, action))
             .collect();
+        self.failpoint.after();
         for outcome in outcomes {
             self.feed(app, cx, outcome);
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::attempt::Attempt;
 use super::complaints::Nuisance;
 use super::{DonorSide, with};
-use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
+use crate::event::{AcceptFailure, Cx, Event as Ready, Handle, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
 use crate::proto::wire::{DecodeError, Versions};
@@ -56,13 +56,7 @@ impl DonorSide {
         // would keep the channel open for ever.
         let pidfd = taker.pidfd().map(|fd| fd.try_clone_to_owned());
         let pidfd = pidfd.transpose()?;
-        let watch = cx
-            .add(
-                Spec::handover("takeover channel"),
-                post.watch()?,
-                channel_event,
-            )
-            .map_err(|refused| refused.error)?;
+        let watch = watch(&post, cx)?;
         let death = match pidfd {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
@@ -313,6 +307,16 @@ impl DonorSide {
         self.complaints
             .about(Nuisance::Nothing, cx.is_held(), &what);
     }
+}
+
+/// Has the reactor watch the channel.
+pub(super) fn watch<S: Application>(post: &Post, cx: &mut Cx<S>) -> io::Result<Handle<OwnedFd>> {
+    cx.add(
+        Spec::handover("takeover channel"),
+        post.watch()?,
+        channel_event,
+    )
+    .map_err(|refused| refused.error)
 }
 
 pub(super) fn callers<S: Application>(

@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use super::TakerSide;
-use crate::event::{Cx, Time};
+use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, FailCode, Record, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::{Role, Takeover, audit, donor};
+use crate::takeover::drive::post::Incoming;
+use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
+
+/// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
+/// ours, and then kills us.
+const SIGNS: Duration = Duration::from_millis(100);
+/// How long one may take to die that has hung up.
+const DEATH: Duration = Duration::from_secs(2);
 
 /// How an attempt ended for a taker that owns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +79,8 @@ impl TakerSide {
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
-            // Its end is seen on the channel some milliseconds before its pidfd tells; one
-            // that was told to stop says ABORT first, and the listener that we may be looking
-            // at just then is none any more.
-            Leaving::Eof | Leaving::Aborted | Leaving::Failed
-                if self.donor.dies_within(Duration::from_millis(100)) =>
+            Leaving::Eof | Leaving::Aborted | Leaving::Failed | Leaving::Revoked
+                if self.donor_has_died() =>
             {
                 Ending::DonorDied
             }
@@ -108,6 +112,27 @@ impl TakerSide {
 
     fn has_problem(&self, code: FailCode) -> bool {
         self.problem.as_ref().is_some_and(|one| one.code == code)
+    }
+
+    /// A donor that lives keeps the channel open until we have gone. One that was told to stop
+    /// says ABORT and hangs up, and the listener that we may be looking at just then is none
+    /// any more. A dead one just hangs up: its pidfd tells only when all its connections are
+    /// closed, too.
+    fn donor_has_died(&mut self) -> bool {
+        self.donor.dies_within(SIGNS) || self.has_hung_up() && self.donor.dies_within(DEATH)
+    }
+
+    fn has_hung_up(&mut self) -> bool {
+        let mut end = false;
+        hear_out(|| match self.post.receive() {
+            Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
+            Incoming::End => {
+                end = true;
+                Next::Keep
+            }
+            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
+        });
+        end
     }
 
     pub(super) fn finish_report(&mut self) {

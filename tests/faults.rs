@@ -16,7 +16,7 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -24,13 +24,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, patch_sequence};
 use socket_takeover::takeover::channel::{Channel, Got, Sent};
 use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
-use support::{BOUND, Server, Stage, need, wait_readable};
+use support::{BOUND, Fault, Server, Stage, need, wait_readable};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 
@@ -62,36 +61,6 @@ fn take_over_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
 
 fn utf8(path: &Path) -> &str {
     path.to_str().expect("a temporary folder has a plain name")
-}
-
-/// A fault in a process that runs already. It ends when this is dropped.
-struct Fault(Child);
-
-impl Fault {
-    fn of(server: &Server, fault: &str) -> Fault {
-        need("strace");
-        let mut strace = Command::new("strace")
-            .args(["-o", "/dev/null", "-e", "signal=none", "-e"])
-            .arg(format!("inject={fault}"))
-            .args(["-p", &server.pid().to_string()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed");
-        let mut line = String::new();
-        let mut said = BufReader::new(strace.stderr.take().expect("it is piped"));
-        said.read_line(&mut line).expect("it says something");
-        assert!(line.contains("attached"), "{line}");
-        Fault(strace)
-    }
-}
-
-impl Drop for Fault {
-    fn drop(&mut self) {
-        // SIGTERM lets strace detach; SIGKILL could leave its tracee stopped.
-        let pid = Pid::from_raw(self.0.id().cast_signed());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// A client that notices everything.

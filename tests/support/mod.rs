@@ -13,6 +13,7 @@
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
+//! | `fault.rs` | [`Fault`], a system call that fails in a running process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -32,6 +33,7 @@ mod server;
 mod verdict;
 
 mod client;
+pub mod fault;
 pub mod pinned;
 mod scene;
 pub mod side;
@@ -45,6 +47,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use client::Client;
+pub use fault::Fault;
 pub use log::{Log, figure};
 pub use peer::Kind;
 pub use peers::Peers;

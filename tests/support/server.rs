@@ -111,6 +111,15 @@ impl Server {
         Server::start(&args)
     }
 
+    /// The same, stopped before it is anything but a shell: somebody can attach to it, and
+    /// then [`Server::go_on`].
+    pub fn take_over_stopped(path: &Path, more: &[&str]) -> Server {
+        let script = "kill -STOP $$; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, BINARY, "-G", "-T"]);
+        Server::spawn(command.arg(path).args(more))
+    }
+
     /// Runs `command`, whose stderr is the log.
     pub fn spawn(command: &mut Command) -> Server {
         let mut child = command
@@ -205,6 +214,11 @@ impl Server {
     /// SIGSTOPs it, and returns when it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        self.wait_stopped();
+    }
+
+    /// Returns when it has stopped.
+    pub fn wait_stopped(&self) {
         let pid = Id::Pid(Pid::from_raw(self.pid().cast_signed()));
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let status = waitid(pid, flags).expect("it is our child");

@@ -7,11 +7,13 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | `syscalls` | `syscalls.rs`: every system call of a takeover fails once, or is the last |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod options;
+mod syscalls;
 
 use std::process::ExitCode;
 
@@ -26,7 +28,11 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[Proof {
+    name: "syscalls",
+    about: "every system call of a takeover fails once, or is never made",
+    run: syscalls::run,
+}];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

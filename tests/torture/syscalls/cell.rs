@@ -1,0 +1,322 @@
+//! One cell of the proof: a takeover with one fault, and what came of it.
+//!
+//! ```text
+//!   owner, clients ─▶ fault in the owner, or in a stopped taker ─▶ takeover
+//!        ▲                                                            │ one of them is gone
+//!        │                                                            ▼
+//!        └── next owner ◀── a takeover without fault ◀── judged ◀── who answers a new client?
+//! ```
+//!
+//! Cells are strung together: the owner of one is the donor of the next, so that whatever a
+//! fault leaves behind has the rest of the run to show itself.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::errors::What;
+use super::judge::{self, Outcome};
+use crate::support::fault::lines;
+use crate::support::{BOUND, Fault, Kind, Peers, Server, Stage, Verdict};
+
+/// Who makes the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    Donor,
+    Taker,
+}
+
+/// One fault, but for which call of its name it hits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    pub side: Side,
+    pub call: String,
+    pub what: What,
+}
+
+impl Site {
+    pub fn name(&self) -> String {
+        let side = match self.side {
+            Side::Donor => "donor",
+            Side::Taker => "taker",
+        };
+        format!("{side} {} {}", self.call, self.what.name())
+    }
+}
+
+/// Who answers new clients when all is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Donor,
+    Taker,
+    Nobody,
+}
+
+/// What is known of a takeover that is over.
+#[derive(Debug)]
+pub struct Ended {
+    pub owner: Owner,
+    /// Exit codes; `None` of one that runs.
+    pub donor: Option<i32>,
+    pub taker: Option<i32>,
+    pub donor_log: Vec<String>,
+    pub taker_log: Vec<String>,
+    /// Of the side with the fault: the calls of its name, and those that tell of the lease.
+    pub trace: Vec<String>,
+    /// Clients that were lost, and all of them.
+    pub lost: u64,
+    pub clients: u64,
+}
+
+/// Who is connected: each state that a peer can be in.
+const CLIENTS: [(Kind, usize); 5] = [
+    (Kind::Talking, 3),
+    (Kind::Pipelining, 1),
+    (Kind::HalfSent, 1),
+    (Kind::Unread, 1),
+    (Kind::Idle, 1),
+];
+/// The listener and the takeover socket.
+const OWN_SOCKETS: usize = 2;
+/// Shorter than by default where a lost record has to be waited for.
+const DEADLINES: &[&str] = &["--deadline", "preload=3000"];
+/// How long the clients of a dead owner may take to notice.
+const NOTICED: Duration = Duration::from_secs(10);
+
+/// A running service with its clients.
+pub struct Scene {
+    stage: Stage,
+    owner: Server,
+    address: SocketAddr,
+    peers: Peers,
+    seed: u64,
+    runs: usize,
+    /// One of its descriptors was kept from being closed.
+    leaky: bool,
+}
+
+impl Scene {
+    pub fn new(seed: u64) -> Scene {
+        let stage = Stage::new();
+        let owner = stage.serve(DEADLINES);
+        let address = owner.address();
+        let peers = clients(address, seed);
+        let mut scene = Scene {
+            stage,
+            owner,
+            address,
+            peers,
+            seed,
+            runs: 0,
+            leaky: false,
+        };
+        scene.at_rest();
+        scene
+    }
+
+    /// A takeover without fault, and all calls that each side makes in it.
+    pub fn record(&mut self) -> [Vec<String>; 2] {
+        let traces = [
+            self.stage.file("donor.trace"),
+            self.stage.file("taker.trace"),
+        ];
+        let donor = Fault::none(&self.owner, &traces[0]);
+        let mut taker = self.stopped_taker();
+        let follow = Fault::none(&taker, &traces[1]);
+        taker.go_on();
+        self.settle(&mut taker);
+        drop((donor, follow));
+        self.owner = taker;
+        self.at_rest();
+        traces.map(|trace| lines(&trace))
+    }
+
+    /// Runs one cell. `Ok(None)` if the call was not made so often.
+    pub fn run(&mut self, site: &Site, nth: usize) -> Result<Option<Outcome>, String> {
+        self.runs += 1;
+        let before = self.owner.fds();
+        self.peers.say(4);
+        let (mut taker, ended) = self.take_over(site, nth);
+        let fired = judge::fired(site, &ended);
+        let outcome = judge::judge(site, fired.as_deref(), &ended)
+            .map_err(|why| format!("{why}\n{}", judge::shown(&ended)))?;
+        match ended.owner {
+            Owner::Donor => drop(taker),
+            Owner::Taker => self.owner = taker,
+            Owner::Nobody => {
+                taker.wait_exit();
+                // What the dead have left at PATH is in nobody's way.
+                self.owner = self.stage.serve(DEADLINES);
+                self.address = self.owner.address();
+            }
+        }
+        if ended.lost > 0 {
+            self.peers = clients(self.address, self.seed);
+            self.leaky = false;
+        }
+        self.leaky |= site.call == "close" && fired.is_some();
+        if ended.owner == Owner::Donor && ended.lost == 0 && !self.leaky {
+            self.owner.wait_fds(|fds| fds == before);
+        }
+        self.at_rest();
+        self.again()?;
+        Ok(fired.map(|_| outcome))
+    }
+
+    /// All clients complete what they have begun, and have got every byte.
+    pub fn end(self) -> Verdict {
+        self.peers.finish()
+    }
+
+    fn trace(&self) -> PathBuf {
+        self.stage.file(&format!("{}.trace", self.runs))
+    }
+
+    fn stopped_taker(&self) -> Server {
+        let taker = Server::take_over_stopped(&self.stage.path(), DEADLINES);
+        taker.wait_stopped();
+        taker
+    }
+
+    fn take_over(&mut self, site: &Site, nth: usize) -> (Server, Ended) {
+        let trace = self.trace();
+        let rule = format!("{}:{}:when={nth}", site.call, site.what.rule());
+        // Reads and records tell who owned when somebody died.
+        let calls = format!("{},read,sendmsg", site.call);
+        let (mut taker, fault) = match site.side {
+            Side::Donor => {
+                let fault = Fault::traced(&self.owner, &rule, &calls, &trace);
+                (self.stage.take_over(DEADLINES), fault)
+            }
+            Side::Taker => {
+                let taker = self.stopped_taker();
+                let fault = Fault::traced(&taker, &rule, &calls, &trace);
+                taker.go_on();
+                (taker, fault)
+            }
+        };
+        let owner = self.settle(&mut taker);
+        drop(fault);
+        let trace = lines(&trace);
+        let (lost, clients) = self.lost(owner, &trace, site);
+        let ended = Ended {
+            owner,
+            donor: self.owner.wait_exit_within(Duration::ZERO),
+            taker: taker.wait_exit_within(Duration::ZERO),
+            donor_log: self.owner.log().lines(),
+            taker_log: taker.log().lines(),
+            trace,
+            lost,
+            clients,
+        };
+        (taker, ended)
+    }
+
+    /// Waits until one of the two is gone and the other one serves, or both are gone.
+    fn settle(&mut self, taker: &mut Server) -> Owner {
+        let end = Instant::now() + BOUND;
+        loop {
+            assert!(Instant::now() < end, "neither serves alone");
+            let taker_gone = taker.wait_exit_within(Duration::from_millis(2)).is_some();
+            let donor_gone = self.owner.wait_exit_within(Duration::ZERO).is_some();
+            if donor_gone && taker_gone {
+                // Their logs are complete.
+                (self.owner.wait_exit(), taker.wait_exit());
+                return Owner::Nobody;
+            }
+            if (donor_gone || taker_gone) && answers(self.address) {
+                if donor_gone {
+                    self.owner.wait_exit();
+                    return Owner::Taker;
+                }
+                taker.wait_exit();
+                return Owner::Donor;
+            }
+        }
+    }
+
+    /// How many clients have noticed. With an owner that lives the others have each had an
+    /// answer; after a death it takes a moment until all know.
+    fn lost(&mut self, owner: Owner, trace: &[String], site: &Site) -> (u64, u64) {
+        let clients: usize = CLIENTS.iter().map(|(_, count)| count).sum();
+        let clients = clients as u64;
+        let end = Instant::now() + NOTICED;
+        let doomed = owner == Owner::Nobody
+            || owner == Owner::Donor && (site.side == Side::Taker) && judge::has_claimed(trace);
+        while doomed && self.peers.verdict().faults < clients && Instant::now() < end {
+            thread::yield_now();
+        }
+        if owner != Owner::Nobody {
+            self.peers.echoes(4);
+        }
+        (self.peers.verdict().faults, clients)
+    }
+
+    /// A takeover without fault succeeds, and nobody has noticed.
+    fn again(&mut self) -> Result<(), String> {
+        let end = Instant::now() + BOUND;
+        let faults = self.peers.verdict().faults;
+        loop {
+            let mut taker = self.stage.take_over(DEADLINES);
+            let owner = self.settle(&mut taker);
+            if owner == Owner::Taker {
+                let code = self.owner.wait_exit();
+                self.owner = taker;
+                if code != 0 {
+                    return Err(format!("the donor of the next takeover left with {code}"));
+                }
+                break;
+            }
+            let log = taker.log().lines();
+            let last = log.last().map_or("", String::as_str);
+            // PATH leads to the one before until it is published.
+            let publishing = self
+                .owner
+                .log()
+                .count("no further takeover is possible for now")
+                > 0
+                && last.contains("nobody listens there any more");
+            if owner == Owner::Nobody || !publishing || Instant::now() > end {
+                return Err(format!("the next takeover failed: {last}"));
+            }
+        }
+        self.at_rest();
+        let verdict = self.peers.verdict();
+        if verdict.faults > faults {
+            return Err(format!("in the next takeover: {verdict}"));
+        }
+        Ok(())
+    }
+
+    /// Everybody is served, and the owner has no clients but these.
+    fn at_rest(&mut self) {
+        self.peers.echoes(4);
+        let clients: usize = CLIENTS.iter().map(|(_, count)| count).sum();
+        let leaky = self.leaky;
+        self.owner.wait_fds(|fds| {
+            let sockets = fds.iter().filter(|(_, name)| name.starts_with("socket:"));
+            let sockets = sockets.count();
+            sockets == OWN_SOCKETS + clients || leaky && sockets > OWN_SOCKETS + clients
+        });
+    }
+}
+
+fn clients(address: SocketAddr, seed: u64) -> Peers {
+    let peers = Peers::connect(address, seed, &CLIENTS);
+    peers.say(2);
+    peers.fill();
+    peers
+}
+
+/// Whether somebody serves a new client.
+fn answers(address: SocketAddr) -> bool {
+    let talk = || {
+        let mut client = TcpStream::connect(address)?;
+        client.set_read_timeout(Some(Duration::from_millis(200)))?;
+        client.write_all(&[0, 0, 0, 1])?;
+        client.read_exact(&mut [0; 4])
+    };
+    talk().is_ok()
+}

@@ -75,9 +75,11 @@ const CLIENTS: [(Kind, usize); 5] = [
     (Kind::Talking, 3),
     (Kind::Pipelining, 1),
     (Kind::HalfSent, 1),
-    (Kind::Unread, 1),
     (Kind::Idle, 1),
+    (Kind::Unread, 1),
 ];
+/// How many of them where the owner is to die each time: an unread one takes a while to be so.
+const MORTAL: usize = 4;
 /// The listener and the takeover socket.
 const OWN_SOCKETS: usize = 2;
 /// Shorter than by default where a lost record has to be waited for.
@@ -91,6 +93,7 @@ pub struct Scene {
     owner: Server,
     address: SocketAddr,
     peers: Peers,
+    kinds: &'static [(Kind, usize)],
     seed: u64,
     runs: usize,
     /// One of its descriptors was kept from being closed.
@@ -98,16 +101,19 @@ pub struct Scene {
 }
 
 impl Scene {
-    pub fn new(seed: u64) -> Scene {
+    /// `mortal` if its owners are to die.
+    pub fn new(seed: u64, mortal: bool) -> Scene {
+        let kinds = &CLIENTS[..if mortal { MORTAL } else { CLIENTS.len() }];
         let stage = Stage::new();
         let owner = stage.serve(DEADLINES);
         let address = owner.address();
-        let peers = clients(address, seed);
+        let peers = clients(address, seed, kinds);
         let mut scene = Scene {
             stage,
             owner,
             address,
             peers,
+            kinds,
             seed,
             runs: 0,
             leaky: false,
@@ -153,7 +159,7 @@ impl Scene {
             }
         }
         if ended.lost > 0 {
-            self.peers = clients(self.address, self.seed);
+            self.peers = clients(self.address, self.seed, self.kinds);
             self.leaky = false;
         }
         self.leaky |= site.call == "close" && fired.is_some();
@@ -168,6 +174,10 @@ impl Scene {
     /// All clients complete what they have begun, and have got every byte.
     pub fn end(self) -> Verdict {
         self.peers.finish()
+    }
+
+    fn clients(&self) -> usize {
+        self.kinds.iter().map(|(_, count)| count).sum()
     }
 
     fn trace(&self) -> PathBuf {
@@ -240,8 +250,7 @@ impl Scene {
     /// How many clients have noticed. With an owner that lives the others have each had an
     /// answer; after a death it takes a moment until all know.
     fn lost(&mut self, owner: Owner, trace: &[String], site: &Site) -> (u64, u64) {
-        let clients: usize = CLIENTS.iter().map(|(_, count)| count).sum();
-        let clients = clients as u64;
+        let clients = self.clients() as u64;
         let end = Instant::now() + NOTICED;
         let doomed = owner == Owner::Nobody
             || owner == Owner::Donor && (site.side == Side::Taker) && judge::has_claimed(trace);
@@ -293,7 +302,7 @@ impl Scene {
     /// Everybody is served, and the owner has no clients but these.
     fn at_rest(&mut self) {
         self.peers.echoes(4);
-        let clients: usize = CLIENTS.iter().map(|(_, count)| count).sum();
+        let clients = self.clients();
         let leaky = self.leaky;
         self.owner.wait_fds(|fds| {
             let sockets = fds.iter().filter(|(_, name)| name.starts_with("socket:"));
@@ -303,8 +312,8 @@ impl Scene {
     }
 }
 
-fn clients(address: SocketAddr, seed: u64) -> Peers {
-    let peers = Peers::connect(address, seed, &CLIENTS);
+fn clients(address: SocketAddr, seed: u64, kinds: &[(Kind, usize)]) -> Peers {
+    let peers = Peers::connect(address, seed, kinds);
     peers.say(2);
     peers.fill();
     peers

@@ -14,6 +14,7 @@
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `fault.rs` | [`Fault`], a system call that fails in a running process |
+//! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -34,6 +35,7 @@ mod verdict;
 
 mod client;
 pub mod fault;
+pub mod pair;
 pub mod pinned;
 mod scene;
 pub mod side;

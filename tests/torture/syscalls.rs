@@ -97,7 +97,7 @@ struct Table {
     done: usize,
 }
 
-pub fn run(options: &Options) -> Result<(), String> {
+pub(crate) fn run(options: &Options) -> Result<(), String> {
     let began = Instant::now();
     let traces = Scene::new(options.seed, false).record();
     let series = plan(options, &traces);

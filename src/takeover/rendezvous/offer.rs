@@ -30,7 +30,9 @@ use std::process;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FlockArg, OFlag, flock, openat, renameat};
+#[allow(deprecated)]
+use nix::fcntl::flock;
+use nix::fcntl::{AtFlags, FlockArg, OFlag, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};

@@ -23,21 +23,21 @@ use crate::support::{BOUND, Fault, Kind, Peers, Server, Stage, Verdict};
 
 /// Who makes the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
+pub(crate) enum Side {
     Donor,
     Taker,
 }
 
 /// One fault, but for which call of its name it hits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
+pub(crate) struct Site {
     pub side: Side,
     pub call: String,
     pub what: What,
 }
 
 impl Site {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let side = match self.side {
             Side::Donor => "donor",
             Side::Taker => "taker",
@@ -48,7 +48,7 @@ impl Site {
 
 /// Who answers new clients when all is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     Donor,
     Taker,
     Nobody,
@@ -56,7 +56,7 @@ pub enum Owner {
 
 /// What is known of a takeover that is over.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub owner: Owner,
     /// Exit codes; `None` of one that runs.
     pub donor: Option<i32>,
@@ -88,7 +88,7 @@ const DEADLINES: &[&str] = &["--deadline", "preload=3000"];
 const NOTICED: Duration = Duration::from_secs(10);
 
 /// A running service with its clients.
-pub struct Scene {
+pub(crate) struct Scene {
     stage: Stage,
     owner: Server,
     address: SocketAddr,
@@ -102,7 +102,7 @@ pub struct Scene {
 
 impl Scene {
     /// `mortal` if its owners are to die.
-    pub fn new(seed: u64, mortal: bool) -> Scene {
+    pub(crate) fn new(seed: u64, mortal: bool) -> Scene {
         let kinds = &CLIENTS[..if mortal { MORTAL } else { CLIENTS.len() }];
         let stage = Stage::new();
         let owner = stage.serve(DEADLINES);
@@ -123,7 +123,7 @@ impl Scene {
     }
 
     /// A takeover without fault, and all calls that each side makes in it.
-    pub fn record(&mut self) -> [Vec<String>; 2] {
+    pub(crate) fn record(&mut self) -> [Vec<String>; 2] {
         let traces = [
             self.stage.file("donor.trace"),
             self.stage.file("taker.trace"),
@@ -140,7 +140,7 @@ impl Scene {
     }
 
     /// Runs one cell. `Ok(None)` if the call was not made so often.
-    pub fn run(&mut self, site: &Site, nth: usize) -> Result<Option<Outcome>, String> {
+    pub(crate) fn run(&mut self, site: &Site, nth: usize) -> Result<Option<Outcome>, String> {
         self.runs += 1;
         let before = self.owner.fds();
         self.peers.say(4);
@@ -172,7 +172,7 @@ impl Scene {
     }
 
     /// All clients complete what they have begun, and have got every byte.
-    pub fn end(self) -> Verdict {
+    pub(crate) fn end(self) -> Verdict {
         self.peers.finish()
     }
 
@@ -233,7 +233,8 @@ impl Scene {
             let donor_gone = self.owner.wait_exit_within(Duration::ZERO).is_some();
             if donor_gone && taker_gone {
                 // Their logs are complete.
-                (self.owner.wait_exit(), taker.wait_exit());
+                self.owner.wait_exit();
+                taker.wait_exit();
                 return Owner::Nobody;
             }
             if (donor_gone || taker_gone) && answers(self.address) {

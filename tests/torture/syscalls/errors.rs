@@ -16,7 +16,7 @@
 
 /// What is put in the place of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// This errno.
     Error(&'static str),
     /// This result, and nothing is done.
@@ -27,7 +27,7 @@ pub enum What {
 
 impl What {
     /// As strace takes it.
-    pub fn rule(self) -> String {
+    pub(crate) fn rule(self) -> String {
         match self {
             What::Error(errno) => format!("error={errno}"),
             What::Result(result) => format!("retval={}", &result[1..]),
@@ -36,7 +36,7 @@ impl What {
     }
 
     /// In tables and names of cases.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             What::Error(name) | What::Result(name) => name,
             What::Kill => "KILL",
@@ -158,7 +158,7 @@ const ERRORS: &[(&str, &[&str])] = &[
 ];
 
 /// All that is to be tried with a call.
-pub fn of(call: &str) -> Vec<What> {
+pub(crate) fn of(call: &str) -> Vec<What> {
     let errors = ERRORS.iter().find(|(name, _)| *name == call);
     let errors = errors.map_or(&[][..], |(_, errors)| errors);
     let error = |name: &&'static str| match name.starts_with('=') {
@@ -171,6 +171,6 @@ pub fn of(call: &str) -> Vec<What> {
 }
 
 /// Whether the process may die of it by itself: no allocation is left.
-pub fn may_abort(call: &str) -> bool {
+pub(crate) fn may_abort(call: &str) -> bool {
     matches!(call, "brk" | "mmap" | "mremap" | "mprotect")
 }

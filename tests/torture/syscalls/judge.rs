@@ -18,7 +18,7 @@ use super::errors::{What, may_abort};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     TookOver,
     RolledBack,
     /// The taker left before it was welcome.
@@ -32,7 +32,7 @@ const KILLED: i32 = 128 + libc::SIGKILL;
 const ABORTED: i32 = 128 + libc::SIGABRT;
 
 /// The call that was made to fail, as strace shows it; `None` if it was never made.
-pub fn fired(site: &Site, ended: &Ended) -> Option<String> {
+pub(crate) fn fired(site: &Site, ended: &Ended) -> Option<String> {
     let code = match site.side {
         Side::Donor => ended.donor,
         Side::Taker => ended.taker,
@@ -51,7 +51,7 @@ pub fn fired(site: &Site, ended: &Ended) -> Option<String> {
 }
 
 /// Whether the taker's read of the lease got the 1.
-pub fn has_claimed(trace: &[String]) -> bool {
+pub(crate) fn has_claimed(trace: &[String]) -> bool {
     let claim = r#", "\1\0\0\0\0\0\0\0", 8)"#;
     let mut trace = trace.iter();
     trace.any(|line| line.starts_with("read(") && line.contains(claim) && returned(line, "8"))
@@ -76,7 +76,7 @@ fn is_peers_own(site: &Site, fired: Option<&str>) -> bool {
 }
 
 /// Sorts what happened, or says what must not be.
-pub fn judge(site: &Site, fired: Option<&str>, ended: &Ended) -> Result<Outcome, String> {
+pub(crate) fn judge(site: &Site, fired: Option<&str>, ended: &Ended) -> Result<Outcome, String> {
     let outcome = judge_takeover(site, fired, ended)?;
     Ok(match (outcome, ended.lost) {
         (Outcome::OwnerDied, _) | (_, 0) => outcome,
@@ -182,7 +182,7 @@ fn refusal(site: &Site, fired: Option<&str>, ended: &Ended) -> Result<Outcome, S
 }
 
 /// What is known, for whoever has to find out.
-pub fn shown(ended: &Ended) -> String {
+pub(crate) fn shown(ended: &Ended) -> String {
     let mut out = format!(
         "    {:?} serves; exit of donor {:?}, taker {:?}; lost {} of {}\n",
         ended.owner, ended.donor, ended.taker, ended.lost, ended.clients

@@ -14,7 +14,7 @@ use crate::servers::Server;
 pub(crate) const HELP: &str = include_str!("help.txt");
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The service against the floor.
     Brief,
@@ -24,6 +24,13 @@ pub(crate) enum Command {
     Timers,
     Memory,
     Fairness,
+    Freeze,
+    /// Be the first of the floor's pair, with so many connections.
+    Cold(PathBuf, usize),
+    /// Be a successor in the floor's pair.
+    Successor(PathBuf),
+    /// Be so many connections to a port, that talk or do not.
+    Hold(u16, usize, bool),
     /// Be a server on this port.
     Subject(Server, u16),
     /// Be a process with so many timers of this loop: what memory measures.
@@ -105,6 +112,24 @@ fn named(name: &str, parser: &mut lexopt::Parser) -> Result<Command, lexopt::Err
         "timers" => Command::Timers,
         "memory" => Command::Memory,
         "fairness" => Command::Fairness,
+        "freeze" => Command::Freeze,
+        "pair" => {
+            let path = parser.value()?.into();
+            if parser.raw_args()?.peek().is_none() {
+                Command::Successor(path)
+            } else {
+                Command::Cold(path, at_least_one(parser, "the number of connections")?)
+            }
+        }
+        "hold" => {
+            let port = number(&parser.value()?.string()?, "the port")?;
+            let count = at_least_one(parser, "the number of connections")?;
+            match parser.value()?.string()?.as_str() {
+                "talking" => Command::Hold(port, count, true),
+                "silent" => Command::Hold(port, count, false),
+                other => return Err(format!("{other:?} is neither talking nor silent").into()),
+            }
+        }
         "subject" => {
             let server = one_of(parser, |server| server != Server::Service)?;
             Command::Subject(server, number(&parser.value()?.string()?, "the port")?)
@@ -165,7 +190,9 @@ mod tests {
 
     #[test]
     fn every_command_of_the_help_is_known() {
-        for name in ["all", "echo", "dispatch", "timers", "memory", "fairness"] {
+        for name in [
+            "all", "echo", "dispatch", "timers", "memory", "fairness", "freeze",
+        ] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
             assert!(of(name).is_ok(), "{name}");
         }

@@ -6,6 +6,7 @@
 //! | `dispatch` | what does a callback cost when its source is ready? |
 //! | `timers` | what does a timer cost? |
 //! | `memory` | how much does an idle connection hold, how much an armed timer? |
+//! | `freeze` | how long does nobody serve during a takeover, how long does all of it take? |
 //! | `fairness` | how long do quiet peers wait beside one that never stops sending? |
 //!
 //! Nothing here passes or fails: machines differ, and their moods do. Each figure is printed
@@ -16,6 +17,7 @@ mod dispatch;
 mod echo;
 mod fairness;
 mod figures;
+mod freeze;
 mod load;
 mod machine;
 mod memory;
@@ -59,6 +61,10 @@ fn run(command: Command, options: &Options) -> Result<(), Box<dyn Error>> {
         Command::Timers => timers::table(options),
         Command::Memory => memory::table(options, open_files),
         Command::Fairness => fairness::table(options),
+        Command::Freeze => freeze::table(options, open_files),
+        Command::Cold(path, count) => freeze::cold(&path, count),
+        Command::Successor(path) => freeze::successor(&path),
+        Command::Hold(port, count, talks) => freeze::hold(port, count, talks),
         Command::Subject(server, port) => Ok(server.serve(port)?),
         Command::Armed(server, count) => memory::armed(server, count),
         Command::Help => {
@@ -81,6 +87,8 @@ fn all(options: &Options, open_files: usize) -> Result<(), Box<dyn Error>> {
     memory::table(options, open_files)?;
     println!("\n## Fairness\n");
     fairness::table(options)?;
+    println!("\n## Freeze\n");
+    freeze::table(options, open_files)?;
     println!("\nLoad average at the end: {}.", machine::load_average());
     Ok(())
 }

@@ -447,3 +447,18 @@ fn taker_that_cannot_call_its_donor_says_who_serves() {
     }
     stage.replace(&mut donor, &[]);
 }
+
+/// The offer of the next takeover is listened to before anything is taken over: there is
+/// nothing after the claim that could cost the one after.
+#[test]
+fn owner_for_whom_no_source_can_be_added_can_be_taken_over() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let client = Client::connect(donor.address());
+    // The nested set, signals, offer, channel, listener, peer: with the seventh it owns.
+    let mut taker = take_over_with(&stage, "epoll_ctl:error=ENOMEM:when=7", &[]);
+    taker.wait_line("Serving on ");
+    assert_eq!(donor.wait_exit(), 0);
+    drop(client);
+    stage.replace(&mut taker, &[]);
+}

@@ -111,7 +111,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(series) = lock(&queue).pop_front() {
+                loop {
+                    // Not in a `while let`, which would keep the lock.
+                    let Some(series) = lock(&queue).pop_front() else {
+                        break;
+                    };
                     work(options, &series, &table);
                     lock(&table).done += 1;
                     let mut told = lock(&told);
@@ -209,6 +213,7 @@ fn work(options: &Options, series: &Series, table: &Mutex<Table>) {
         let ran = ran.unwrap_or_else(|_| Err("the harness gave up, see above".to_owned()));
         match ran {
             Ok(Some(outcome)) => {
+                scene = scene.filter(|scene: &Scene| !scene.is_leaky);
                 misses = 0;
                 lock(table).fired(site, nth + 1 - series.first, outcome);
             }

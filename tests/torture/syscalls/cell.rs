@@ -96,8 +96,8 @@ pub(crate) struct Scene {
     kinds: &'static [(Kind, usize)],
     seed: u64,
     runs: usize,
-    /// One of its descriptors was kept from being closed.
-    leaky: bool,
+    /// One of its descriptors was kept from being closed: not to be used any more.
+    pub(crate) is_leaky: bool,
 }
 
 impl Scene {
@@ -116,7 +116,7 @@ impl Scene {
             kinds,
             seed,
             runs: 0,
-            leaky: false,
+            is_leaky: false,
         };
         scene.at_rest();
         scene
@@ -160,10 +160,9 @@ impl Scene {
         }
         if ended.lost > 0 {
             self.peers = clients(self.address, self.seed, self.kinds);
-            self.leaky = false;
         }
-        self.leaky |= site.call == "close" && fired.is_some();
-        if ended.owner == Owner::Donor && ended.lost == 0 && !self.leaky {
+        self.is_leaky = site.call == "close" && fired.is_some();
+        if ended.owner == Owner::Donor && ended.lost == 0 && !self.is_leaky {
             self.owner.wait_fds(|fds| fds == before);
         }
         self.at_rest();
@@ -207,8 +206,12 @@ impl Scene {
                 (taker, fault)
             }
         };
-        let owner = self.settle(&mut taker);
+        let mut owner = self.settle(&mut taker);
         drop(fault);
+        // It may have served already when it was to die, and be dying now.
+        while owner != Owner::Nobody && !answers(self.address) {
+            owner = self.settle(&mut taker);
+        }
         let trace = lines(&trace);
         let (lost, clients) = self.lost(owner, &trace, site);
         let ended = Ended {
@@ -304,11 +307,11 @@ impl Scene {
     fn at_rest(&mut self) {
         self.peers.echoes(4);
         let clients = self.clients();
-        let leaky = self.leaky;
+        let is_leaky = self.is_leaky;
         self.owner.wait_fds(|fds| {
             let sockets = fds.iter().filter(|(_, name)| name.starts_with("socket:"));
             let sockets = sockets.count();
-            sockets == OWN_SOCKETS + clients || leaky && sockets > OWN_SOCKETS + clients
+            sockets == OWN_SOCKETS + clients || is_leaky && sockets > OWN_SOCKETS + clients
         });
     }
 }

@@ -73,8 +73,9 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("mremap", &["ENOMEM"]),
     ("mprotect", &["ENOMEM"]),
     ("munmap", &["ENOMEM"]),
-    // Linux closes in any case (close(2)); strace does not, so the descriptor stays.
-    ("close", &["EINTR", "EIO"]),
+    // Linux closes in any case (close(2)); strace does not, so the descriptor stays. EIO is for
+    // what was written to a disk, and nothing is.
+    ("close", &["EINTR"]),
     // EAGAIN: the donor's backlog is full. ECONNREFUSED: a successor came in between.
     (
         "connect",

@@ -235,6 +235,17 @@ impl Server {
         fds_of(self.pid())
     }
 
+    /// What its descriptors are, without their numbers and those of sockets and pipes.
+    pub fn fd_kinds(&self) -> Vec<String> {
+        let kind = |(_, target): (i32, String)| {
+            let end = target.find(":[").unwrap_or(target.len());
+            target[..end].to_owned()
+        };
+        let mut kinds: Vec<String> = self.fds().into_iter().map(kind).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+
     /// Descriptors that a program which it executes would inherit, without stdin, stdout and
     /// stderr, and without those that it has itself inherited from whoever runs the tests.
     pub fn inheritable_fds(&self) -> Vec<(i32, String)> {

@@ -66,7 +66,7 @@ const SHORT: &[(Side, &str, &str, usize)] = &[
     (Side::Taker, "recvmsg", "ENOMEM", 3),
     (Side::Taker, "epoll_ctl", "ENOMEM", 12),
     (Side::Taker, "read", "EAGAIN", 12),
-    (Side::Taker, "flock", "ENOLCK", 2),
+    (Side::Taker, "flock", "ENOLCK", 1),
     (Side::Taker, "renameat", "EIO", 1),
     (Side::Taker, "renameat", "KILL", 1),
 ];

@@ -80,8 +80,6 @@ const CLIENTS: [(Kind, usize); 5] = [
 ];
 /// How many of them where the owner is to die each time: an unread one takes a while to be so.
 const MORTAL: usize = 4;
-/// The listener and the takeover socket.
-const OWN_SOCKETS: usize = 2;
 /// Shorter than by default where a lost record has to be waited for.
 const DEADLINES: &[&str] = &["--deadline", "preload=3000"];
 /// How long the clients of a dead owner may take to notice.
@@ -94,6 +92,8 @@ pub(crate) struct Scene {
     address: SocketAddr,
     peers: Peers,
     kinds: &'static [(Kind, usize)],
+    /// What every owner of the clients has.
+    descriptors: Vec<String>,
     seed: u64,
     runs: usize,
     /// One of its descriptors was kept from being closed: not to be used any more.
@@ -107,13 +107,19 @@ impl Scene {
         let stage = Stage::new();
         let owner = stage.serve(DEADLINES);
         let address = owner.address();
+        let mut descriptors = owner.fd_kinds();
         let peers = clients(address, seed, kinds);
+        for (_, count) in kinds {
+            descriptors.extend(std::iter::repeat_n("socket".to_owned(), *count));
+        }
+        descriptors.sort_unstable();
         let mut scene = Scene {
             stage,
             owner,
             address,
             peers,
             kinds,
+            descriptors,
             seed,
             runs: 0,
             is_leaky: false,
@@ -303,16 +309,16 @@ impl Scene {
         Ok(())
     }
 
-    /// Everybody is served, and the owner has no clients but these.
+    /// Everybody is served, and the owner has what a fresh one would have: its own descriptors
+    /// and one for each client, all of them its own alone.
     fn at_rest(&mut self) {
         self.peers.echoes(4);
-        let clients = self.clients();
-        let is_leaky = self.is_leaky;
-        self.owner.wait_fds(|fds| {
-            let sockets = fds.iter().filter(|(_, name)| name.starts_with("socket:"));
-            let sockets = sockets.count();
-            sockets == OWN_SOCKETS + clients || is_leaky && sockets > OWN_SOCKETS + clients
-        });
+        if self.is_leaky {
+            return;
+        }
+        let owner = &self.owner;
+        owner.wait_fds(|_| owner.fd_kinds() == self.descriptors);
+        assert_eq!(owner.inheritable_fds(), [], "a child would inherit them");
     }
 }
 

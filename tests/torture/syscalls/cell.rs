@@ -150,15 +150,15 @@ impl Scene {
         self.runs += 1;
         let before = self.owner.fds();
         self.peers.say(4);
-        let (mut taker, ended) = self.take_over(site, nth);
+        let (taker, ended) = self.take_over(site, nth);
         let fired = judge::fired(site, &ended);
         let outcome = judge::judge(site, fired.as_deref(), &ended)
             .map_err(|why| format!("{why}\n{}", judge::shown(&ended)))?;
         match ended.owner {
-            Owner::Donor => drop(taker),
+            Owner::Donor => self.bury(&taker),
             Owner::Taker => self.owner = taker,
             Owner::Nobody => {
-                taker.wait_exit();
+                self.bury(&taker);
                 // What the dead have left at PATH is in nobody's way.
                 self.owner = self.stage.serve(DEADLINES);
                 self.address = self.owner.address();
@@ -179,6 +179,19 @@ impl Scene {
     /// All clients complete what they have begun, and have got every byte.
     pub(crate) fn end(self) -> Verdict {
         self.peers.finish()
+    }
+
+    /// Removes the temporary name of a taker that was killed. A start does that with names a
+    /// minute old; until then it looks at each, and would make one call more each time.
+    fn bury(&self, taker: &Server) {
+        let folder = self.stage.path();
+        let folder = folder.parent().expect("it is in the stage's folder");
+        let name = format!(".takeover.{}.", taker.pid());
+        for entry in std::fs::read_dir(folder).expect("it is there").flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&name) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn clients(&self) -> usize {

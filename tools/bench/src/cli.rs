@@ -20,11 +20,13 @@ pub(crate) enum Command {
     Brief,
     All,
     Echo,
+    Instructions,
     Dispatch,
     Timers,
     Memory,
     Fairness,
     Freeze,
+    Sweep,
     /// Be the first of the floor's pair, with so many connections.
     Cold(PathBuf, usize),
     /// Be a successor in the floor's pair.
@@ -49,8 +51,10 @@ pub(crate) struct Options {
     pub(crate) length: Duration,
     pub(crate) server_cpu: usize,
     pub(crate) load_cpu: usize,
-    /// Idle connections, at least 1.
+    /// Idle connections, at least 1; of a sweep, those of each shard.
     pub(crate) connections: usize,
+    /// Shards of a sweep, at least 1.
+    pub(crate) shards: u16,
 }
 
 impl Default for Options {
@@ -62,6 +66,7 @@ impl Default for Options {
             server_cpu: 0,
             load_cpu: 1,
             connections: 10_000,
+            shards: 8,
         }
     }
 }
@@ -88,6 +93,10 @@ pub(crate) fn parse(
             Long("connections") => {
                 options.connections = at_least_one(&mut parser, "--connections")?;
             }
+            Long("shards") => {
+                let shards = at_least_one(&mut parser, "--shards")?;
+                options.shards = u16::try_from(shards).map_err(|_| "--shards is too large")?;
+            }
             Long("cpus") => {
                 let value = parser.value()?.string()?;
                 let both = value.split_once(',').ok_or("--cpus needs two, as 0,1")?;
@@ -108,11 +117,13 @@ fn named(name: &str, parser: &mut lexopt::Parser) -> Result<Command, lexopt::Err
     Ok(match name {
         "all" => Command::All,
         "echo" => Command::Echo,
+        "instructions" => Command::Instructions,
         "dispatch" => Command::Dispatch,
         "timers" => Command::Timers,
         "memory" => Command::Memory,
         "fairness" => Command::Fairness,
         "freeze" => Command::Freeze,
+        "sweep" => Command::Sweep,
         "pair" => {
             let path = parser.value()?.into();
             if parser.raw_args()?.peek().is_none() {
@@ -191,9 +202,17 @@ mod tests {
     #[test]
     fn every_command_of_the_help_is_known() {
         for name in [
-            "all", "echo", "dispatch", "timers", "memory", "fairness", "freeze",
+            "all",
+            "echo",
+            "dispatch",
+            "timers",
+            "memory",
+            "fairness",
+            "freeze",
+            "sweep",
+            "instructions",
         ] {
-            assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
+            assert!(HELP.contains(&format!("\n  {name}")), "{name}");
             assert!(of(name).is_ok(), "{name}");
         }
     }

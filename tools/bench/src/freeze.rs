@@ -6,7 +6,6 @@
 //! least and the most, and a ratio is that of one turn.
 
 mod chain;
-mod holder;
 mod pair;
 
 use std::error::Error;
@@ -17,7 +16,6 @@ use socket_takeover::event::Time;
 use crate::cli::Options;
 use crate::figures::{median, quantile, ratios, spread};
 use chain::{Chain, Stir, Took};
-pub(crate) use holder::hold;
 pub(crate) use pair::{cold, successor};
 
 /// How many connections.

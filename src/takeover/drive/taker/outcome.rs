@@ -55,7 +55,6 @@ impl TakerSide {
         for id in self.intake.runs() {
             cx.resume_later(id);
         }
-        self.disarm(cx);
         cx.defer(succeed);
         self.report.times.decided = Some(Time::now());
     }
@@ -124,6 +123,7 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
     };
+    side.disarm(cx);
     side.finish_report();
     side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());

@@ -80,8 +80,18 @@ const CLIENTS: [(Kind, usize); 5] = [
 ];
 /// How many of them where the owner is to die each time: an unread one takes a while to be so.
 const MORTAL: usize = 4;
-/// Shorter than by default where a lost record has to be waited for.
-const DEADLINES: &[&str] = &["--deadline", "preload=3000"];
+/// Long enough for a machine with much else to do, where a takeover without fault must not fail;
+/// short enough for the few faults after which only a deadline tells.
+const DEADLINES: &[&str] = &[
+    "--deadline",
+    "hello=8000",
+    "--deadline",
+    "preload=8000",
+    "--deadline",
+    "freeze=8000",
+    "--deadline",
+    "claim=8000",
+];
 /// How long the clients of a dead owner may take to notice.
 const NOTICED: Duration = Duration::from_secs(10);
 

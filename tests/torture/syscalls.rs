@@ -11,8 +11,8 @@
 //! Which calls there are is recorded first. The donor's count from when its taker is started,
 //! so they are those of serving and of handing over; the taker's from where it has read its
 //! command line. What the loader and std do before is nobody's takeover: a taker that ends there
-//! is to its donor one that was never started. strace says whether a fault was met; a takeover in which it was not has to
-//! succeed like any other.
+//! is to its donor one that was never started. strace says whether a fault was met; a takeover
+//! in which it was not has to succeed like any other.
 
 mod cell;
 mod errors;

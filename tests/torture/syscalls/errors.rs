@@ -94,7 +94,8 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("getdents64", &["ENOENT", "ENOMEM", "EIO"]),
     // ENOTCONN: the peer has reset the connection.
     ("getpeername", &["ENOTCONN", "ENOBUFS"]),
-    ("getrandom", &["EINTR", "ENOSYS"]),
+    // ENOSYS is for kernels that are older than all that this needs.
+    ("getrandom", &["EINTR"]),
     ("getsockname", &["ENOBUFS"]),
     // ENOPROTOOPT: an older kernel. EMFILE: SO_PEERPIDFD makes a descriptor, the other options
     // show with it what becomes of any error.

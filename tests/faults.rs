@@ -14,7 +14,6 @@
 
 mod support;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,25 +28,13 @@ use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, patch_sequence};
 use socket_takeover::takeover::channel::{Channel, Got, Sent};
 use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
-use support::{BOUND, Fault, Server, Stage, need, wait_readable};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
-
-/// Starts the service with one fault. With `-D` the process that is started is the service
-/// itself, and strace a child that nobody waits for.
-fn start_with<A: AsRef<OsStr>>(fault: &str, args: &[A]) -> Server {
-    need("strace");
-    let mut command = Command::new("strace");
-    command.args(["-D", "-o", "/dev/null", "-e", "signal=none", "-e"]);
-    command.arg(format!("inject={fault}"));
-    Server::spawn(command.arg(BINARY).args(args))
-}
+use support::{BOUND, Fault, Server, Stage, wait_readable};
 
 fn serve_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
     let path = stage.path();
     let mut args = vec!["-G", "-a", "127.0.0.1", "-p", "0", "-t", utf8(&path)];
     args.extend(more);
-    let server = start_with(fault, &args);
+    let server = Server::start_with(fault, &args);
     server.wait_line("Starting Takeover channel on");
     server
 }
@@ -56,7 +43,7 @@ fn take_over_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
     let path = stage.path();
     let mut args = vec!["-G", "-T", utf8(&path)];
     args.extend(more);
-    start_with(fault, &args)
+    Server::start_with(fault, &args)
 }
 
 fn utf8(path: &Path) -> &str {
@@ -103,6 +90,7 @@ fn hello() -> Vec<u8> {
         free_slots: 1000,
         now_ns: Duration::from(now).as_nanos() as u64,
         pid: std::process::id(),
+        newest_state: None,
     };
     encode(&Record::Hello(hello), false, &mut record).unwrap();
     record

@@ -36,7 +36,7 @@ mod freeze;
 mod preload;
 
 use super::ledger::{Batch, ItemId, Ledger, Presence};
-pub use preload::{BATCH, FEW, Preload, ROUNDS, WINDOW};
+pub use preload::{BATCH, FEW, Pace, Preload, ROUNDS, WINDOW};
 
 /// Which deadline to arm; the driver knows how long each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -215,18 +215,26 @@ pub struct Donor {
     state: State,
     /// SIGTERM came at a moment when the outcome had to be awaited first.
     stopping: bool,
+    pace: Pace,
 }
 
 impl Default for Donor {
     fn default() -> Self {
-        Donor {
-            state: State::Idle,
-            stopping: false,
-        }
+        Donor::paced(Pace::default())
     }
 }
 
 impl Donor {
+    /// One that preloads within other bounds than usual.
+    #[must_use]
+    pub fn paced(pace: Pace) -> Donor {
+        Donor {
+            state: State::Idle,
+            stopping: false,
+            pace,
+        }
+    }
+
     /// Where the donor is.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -245,11 +253,13 @@ impl Donor {
         let mut actions = Vec::new();
         let state = match self.state {
             State::Idle => idle(event, &mut actions),
-            State::AcceptChannel => accept_channel(event, &mut actions),
+            State::AcceptChannel => accept_channel(event, self.pace, &mut actions),
             State::Preload(preload) => preload.step(event, &mut actions),
             State::HoldPeers(ledger) => freeze::hold_peers(ledger, event, &mut actions),
-            State::Sweep(ledger) => freeze::sweep(ledger, event, &mut actions),
-            State::SendFdArray(ledger) => freeze::send_fd_array(ledger, event, &mut actions),
+            State::Sweep(ledger) => freeze::sweep(ledger, self.pace.batch, event, &mut actions),
+            State::SendFdArray(ledger) => {
+                freeze::send_fd_array(ledger, self.pace.batch, event, &mut actions)
+            }
             State::Grant(ledger) => freeze::grant(ledger, event, &mut actions),
             State::AwaitClaim(ledger) => freeze::await_claim(ledger, event, &mut actions),
             State::Judge(ledger, cause) => freeze::judge(ledger, cause, event, &mut actions),
@@ -345,11 +355,11 @@ fn idle(event: Event, actions: &mut Vec<Action>) -> State {
     }
 }
 
-fn accept_channel(event: Event, actions: &mut Vec<Action>) -> State {
+fn accept_channel(event: Event, pace: Pace, actions: &mut Vec<Action>) -> State {
     match event {
         Event::Fits { slots } => {
             actions.extend([Action::Arm(Step::Preload), Action::Welcome]);
-            State::Preload(Preload::new(slots))
+            State::Preload(Preload::new(slots, pace))
         }
         // It holds nothing of ours, so there is nothing to wait for.
         Event::Failure(_) | Event::Ack { .. } | Event::Drained | Event::Active => {

@@ -108,7 +108,7 @@ pub enum Action {
     /// Read the lease; reports [`Event::Won`] or [`Event::Lost`].
     Claim,
     /// Serve. After the first turn publish PATH, write the pid file and, last, tell the donor
-    /// ACTIVE, upon which it leaves: best effort.
+    /// ACTIVE, upon which it leaves. Until that is out nobody else is handed anything.
     Activate,
     /// Tell the donor FAIL, best effort.
     Fail,

@@ -5,6 +5,7 @@
 //! before the call, SIGSTOP after it. What it did is in its output, so that a test need not
 //! guess whether the call came at all.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,6 +15,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Server, need};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
+
+impl Server {
+    /// Starts the service with one fault. With `-D` the process that is started is the service
+    /// itself, and strace a child that nobody waits for.
+    pub fn start_with<A: AsRef<OsStr>>(fault: &str, args: &[A]) -> Server {
+        need("strace");
+        let mut command = Command::new("strace");
+        command.args(["-D", "-o", "/dev/null", "-e", "signal=none", "-e"]);
+        command.arg(format!("inject={fault}"));
+        Server::spawn(command.arg(BINARY).args(args))
+    }
+}
 
 /// See the file's own description. It ends when this is dropped.
 #[derive(Debug)]

@@ -11,9 +11,11 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
+//! | `apart.rs` | parts that need another process, user or network |
+//! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
-//! | `fault.rs` | [`Fault`], a system call that fails in a running process |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
@@ -33,7 +35,9 @@ mod random;
 mod server;
 mod verdict;
 
+pub mod apart;
 mod client;
+pub mod corner;
 pub mod fault;
 pub mod pair;
 pub mod pinned;
@@ -55,7 +59,7 @@ pub use peer::Kind;
 pub use peers::Peers;
 pub use random::{Random, seed};
 pub use scene::Scene;
-pub use server::{Server, Stage};
+pub use server::{PATIENT, Server, Stage};
 pub use verdict::Verdict;
 
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,6 +17,10 @@ use nix::unistd::Pid;
 use socket_takeover::sys::pidfd_open;
 
 use super::{BOUND, Log, wait_readable};
+
+/// Options of a service that a busy machine cannot make give up a takeover: one that hangs
+/// runs into [`BOUND`].
+pub const PATIENT: [&str; 4] = ["--deadline", "freeze=60000", "--deadline", "claim=60000"];
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 
@@ -88,6 +93,11 @@ impl Server {
     /// Runs the service with these arguments.
     pub fn start<A: AsRef<OsStr>>(args: &[A]) -> Server {
         Server::spawn(Command::new(BINARY).args(args))
+    }
+
+    /// The same in a process group of its own: Ctrl-C at the terminal is the test's business.
+    pub fn start_apart<A: AsRef<OsStr>>(args: &[A]) -> Server {
+        Server::spawn(Command::new(BINARY).args(args).process_group(0))
     }
 
     /// Runs the service with at most `nofile` descriptors, which it cannot raise.
@@ -191,7 +201,6 @@ impl Server {
 
     /// Like [`Server::wait_exit`]; `None` if it still runs after `bound`.
     pub fn wait_exit_within(&mut self, bound: Duration) -> Option<i32> {
-        use std::os::unix::process::ExitStatusExt;
         if self.exit.is_none() && wait_readable(&self.pidfd, bound).expect("a pidfd can be polled")
         {
             let status = self.child.wait().expect("it is our child");
@@ -206,9 +215,32 @@ impl Server {
         self.wait_exit_within(Duration::ZERO).is_none()
     }
 
+    /// Whether it has exited, for those who only look: a zombie has.
+    pub fn has_exited(&self) -> bool {
+        wait_readable(&self.pidfd, Duration::ZERO).expect("a pidfd can be polled")
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, signal).expect("it is our child");
+    }
+
+    /// Ends it by SIGTERM: how many connections it has accepted and how many messages it has
+    /// answered, by its counters, which travel.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    pub fn retire(&mut self) -> [u64; 2] {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.wait_exit(), 0, "the exit code of pid {}", self.pid());
+        let lines = self.log.lines();
+        let line = lines.iter().rfind(|line| line.contains(" accepted, "));
+        let words: Vec<&str> = line.expect("it says so").split(' ').collect();
+        // "… 4 accepted, 17 messages; …"
+        ["accepted,", "messages;"].map(|name| {
+            let at = words.iter().position(|word| *word == name);
+            at.and_then(|at| words[at - 1].parse().ok()).expect(name)
+        })
     }
 
     /// SIGSTOPs it, and returns when it has stopped.

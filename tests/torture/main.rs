@@ -7,13 +7,21 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
+//! | `wire` | `wire.rs`: each record spoilt in every way |
+//! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
+//! | `soak` | `soak.rs`: takeovers every second for as long as asked |
 //! | `syscalls` | `syscalls.rs`: every system call of a takeover fails once, or is the last |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
 mod options;
+mod rejects;
+mod soak;
 mod syscalls;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -28,11 +36,33 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[Proof {
-    name: "syscalls",
-    about: "every system call of a takeover fails once, or is never made",
-    run: syscalls::run,
-}];
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "kills",
+        about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
+        run: kills::run,
+    },
+    Proof {
+        name: "wire",
+        about: "each record of a takeover spoilt in every way, said to real processes",
+        run: wire::run,
+    },
+    Proof {
+        name: "rejects",
+        about: "10,000 attempts that come to nothing leave nothing (--times)",
+        run: rejects::run,
+    },
+    Proof {
+        name: "soak",
+        about: "takeovers every second under load; nothing is lost, nothing grows (--for)",
+        run: soak::run,
+    },
+    Proof {
+        name: "syscalls",
+        about: "every system call of a takeover fails once, or is never made",
+        run: syscalls::run,
+    },
+];
 
 fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `donor/attempt.rs` | what belongs to one caller |
 //! | `donor/hear.rs` | callers, and what the taker says |
+//! | `donor/complaints.rs` | what the log says of callers that are no takers |
 //! | `donor/tell.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
 //!
@@ -19,12 +20,14 @@
 //! is logged.
 
 mod attempt;
+mod complaints;
 mod hear;
 mod outcome;
 mod tell;
 
 use std::io;
 
+use super::post::Post;
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
@@ -34,6 +37,7 @@ use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::Report;
 use attempt::Attempt;
+use complaints::Complaints;
 use hear::callers;
 
 /// See the file's own description.
@@ -45,9 +49,11 @@ pub(super) struct DonorSide {
     generation: u64,
     timer: Option<TimerId>,
     attempt: Option<Attempt>,
+    /// The channel to the donor before us, while ACTIVE is not out.
+    predecessor: Option<Post>,
     /// The attempt that ended last.
     last: Report,
-    complained: Option<Time>,
+    complaints: Complaints,
 }
 
 /// Runs `work` on the donor's side, if this is a donor.
@@ -90,8 +96,9 @@ impl DonorSide {
             generation,
             timer: None,
             attempt: None,
+            predecessor: None,
             last: Report::default(),
-            complained: None,
+            complaints: Complaints::default(),
         }
     }
 
@@ -194,7 +201,7 @@ impl DonorSide {
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
             Action::Prepare => return self.prepare(cx),
-            Action::Send(batch) => return Some(self.send(app, cx, batch)),
+            Action::Send(batch) => return self.send(app, cx, batch),
             Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
             Action::Grant => {
                 let granted = self.attempt.as_ref()?.lease.as_ref()?.grant();
@@ -203,10 +210,10 @@ impl DonorSide {
                     Err(error) => self.trouble(Cause::Resources, format!("lease: {error}")),
                 });
             }
-            Action::End => return Some(self.end(cx)),
+            Action::End => return self.end(cx),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
-            Action::Abort(cause) => self.abort(cause),
+            Action::Abort(cause) => self.abort(cx, cause),
             Action::Kill => {
                 let taker = &self.attempt.as_ref()?.taker;
                 log::warn!(

@@ -99,7 +99,7 @@ pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
 
 /// Sends HELLO and listens to what comes back.
 fn call<S: Application>(cx: &mut Cx<S>, post: &mut Post) -> io::Result<Handle<OwnedFd>> {
-    hello(post)?;
+    hello(post, S::NEWEST_STATE)?;
     let spec = Spec::handover("takeover channel");
     cx.add(spec, post.watch()?, channel_event)
         .map_err(|refused| refused.error)
@@ -180,7 +180,7 @@ impl TakerSide {
         match action {
             Action::Arm(step) => self.arm(cx, step),
             Action::Ack { sequence, .. } => return self.acknowledge(cx, sequence),
-            Action::Settle => return self.settle(cx),
+            Action::Settle => return self.settle(app, cx),
             Action::Validate => return Some(self.validate()),
             Action::Claim => return Some(self.claim()),
             Action::Activate => self.activate(cx),

@@ -34,11 +34,12 @@ use nix::errno::Errno;
 use nix::fcntl::flock;
 use nix::fcntl::{AtFlags, FlockArg, OFlag, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, fchmod, fstatat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Channel, Probe, Sight, TakeoverPath, glance, look};
 use crate::sys;
+use crate::takeover::identity::is_trusted;
 
 /// A socket that takers connect to.
 #[derive(Debug)]
@@ -183,12 +184,18 @@ impl Offer {
         name.push(".lock");
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = File::from(openat(&self.directory, name.as_os_str(), flags, mode)?);
+        let file = openat(&self.directory, name.as_os_str(), flags, mode)?;
+        let owner = fstat(&file)?.st_uid;
+        if !is_trusted(owner) {
+            // In a folder of everybody anybody may have made it, to lock it for ever.
+            let what = format!("{} belongs to uid {owner}", name.display());
+            return Err(PublishError::Os(io::Error::other(what)));
+        }
         // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
         // dropped, and panics if that fails: here that would be an owner with all its peers.
         #[allow(deprecated)]
         match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(File::from(file)),
             Err(Errno::EAGAIN) => Err(PublishError::Locked),
             Err(error) => Err(error.into()),
         }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use crate::event::Handle;
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, ItemKind, Record};
+use crate::takeover::channel::Sent;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
@@ -22,6 +23,8 @@ pub(super) struct Attempt {
     pub(super) taker: Identity,
     pub(super) death: Option<Handle<OwnedFd>>,
     pub(super) lease: Option<Lease>,
+    /// What the taker says that it knows.
+    pub(super) features: u64,
     /// Numbers of the batches that are not acknowledged.
     pub(super) unacknowledged: VecDeque<u32>,
     /// What the taker has declined: nothing alike is sent again.
@@ -39,15 +42,16 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Sends a last word, as far as that is possible.
-    pub(super) fn post_record(&mut self, record: &Record<'_>) {
+    /// Sends a last word, as far as that is possible; says what it has to wait for.
+    pub(super) fn post_record(&mut self, record: &Record<'_>) -> Sent {
         let mut bytes = Vec::new();
         let posted = records::encode(record, false, &mut bytes)
             .map_err(io::Error::other)
             .and_then(|()| self.post.post(bytes, |_| ()));
-        if let Err(error) = posted {
+        posted.unwrap_or_else(|error| {
             log::debug!("the taker was not told: {error}");
-        }
+            Sent::Done
+        })
     }
 
     /// Counts a batch of the final array.

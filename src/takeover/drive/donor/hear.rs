@@ -1,8 +1,8 @@
 //! What the donor hears: callers at PATH, and the records of the one it talks to.
 //!
 //! A caller whose identity is not trusted is hung up on without a word; one that comes while
-//! another is served is told BUSY. It is a taker once its HELLO fits, and only takers get a
-//! line of the log each: about all other callers there is at most one a second.
+//! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
+//! is paced by `complaints.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -10,25 +10,24 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::attempt::Attempt;
+use super::complaints::Nuisance;
 use super::{DonorSide, with};
 use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
-use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
+use crate::proto::wire::{DecodeError, Versions};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
 use crate::takeover::donor::{Cause, Event, State};
 use crate::takeover::drive::hear_out;
 use crate::takeover::drive::post::{Incoming, Post};
-use crate::takeover::identity::Identity;
+use crate::takeover::identity::{Identity, IdentityError};
 use crate::takeover::ledger::ItemId;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
 
 /// A taker whose clock is ahead or behind by more has another clock (time_namespaces(7)).
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// Uninvited callers are complained about no more often.
-const COMPLAINTS: Duration = Duration::from_secs(1);
 /// When to try again to accept a caller for whom there was no descriptor or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -41,12 +40,16 @@ impl DonorSide {
         taker: Identity,
     ) -> io::Result<()> {
         let post = Post::new(channel);
-        if self.machine.is_busy() {
+        if self.machine.is_busy() || self.predecessor.is_some() {
             refuse(
                 post,
                 RefuseCode::Busy,
                 "another takeover is under way; try again later",
             );
+            let pid = taker.pid();
+            let what = format_args!("a call for a takeover by pid {pid}: another is under way");
+            self.complaints
+                .about(Nuisance::Another, cx.is_held(), &what);
             return Ok(());
         }
         // All that can fail comes before the first source is added: one that is left behind
@@ -95,6 +98,7 @@ impl DonorSide {
             final_array: false,
             digest: Digest::default(),
             report,
+            features: 0,
             note: String::new(),
         });
         self.feed(app, cx, Event::Caller);
@@ -115,7 +119,7 @@ impl DonorSide {
                 },
                 Incoming::Empty => return Next::Keep,
                 Incoming::End => (Event::Failure(Cause::Eof), false),
-                Incoming::Broken(what) => (self.trouble(Cause::Strange, what), true),
+                Incoming::Broken(_, what) => (self.trouble(Cause::Strange, what), true),
                 Incoming::Unreadable(what) => (self.trouble(Cause::Strange, what), false),
             };
             self.feed(app, cx, event);
@@ -136,6 +140,12 @@ impl DonorSide {
         let buffer = attempt.post.take_buffer();
         let event = match records::decode(&buffer[..length], attempt.post.fds.len()) {
             Ok((_, record)) => self.event_of(app, cx, &record),
+            // It is from a later release and does not do without: that is for it to know.
+            Err(error @ DecodeError::MustUnderstand(_))
+                if matches!(self.machine.state(), State::AcceptChannel) =>
+            {
+                self.refuse(RefuseCode::Features, error.to_string())
+            }
             Err(error) => Some(self.trouble(Cause::Strange, error.to_string())),
         };
         if let Some(attempt) = &mut self.attempt {
@@ -153,7 +163,7 @@ impl DonorSide {
     ) -> Option<Event> {
         Some(match record {
             Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
-                return self.judge_hello(cx, hello);
+                return self.judge_hello(app, cx, hello);
             }
             Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
             Record::Drained => Event::Drained,
@@ -227,20 +237,28 @@ impl DonorSide {
     /// HELLO is here: refuse it, or report how many slots the taker has.
     pub(super) fn judge_hello<S: Application>(
         &mut self,
+        app: &mut S,
         cx: &mut Cx<S>,
         hello: &Hello,
     ) -> Option<Event> {
-        let attempt = self.attempt.as_mut()?;
-        let items = cx.items_len() as u64;
+        let mut carried = Vec::new();
+        app.carried(&mut carried);
+        // As the ledger will count them: one slot too few would fail the preload.
+        let items = (cx.items_len() + carried.len()) as u64;
         let theirs = Time::from_ns(hello.now_ns);
         let now = Time::now();
-        let refusal = if common_version(hello.min, hello.max).is_none() {
+        let (ours, offered) = (
+            Versions::OURS,
+            Versions {
+                min: hello.min,
+                max: hello.max,
+            },
+        );
+        let common = ours.common(offered);
+        let refusal = if common.is_none() {
             Some((
                 RefuseCode::Version,
-                format!(
-                    "the donor speaks versions {MIN_VERSION} to {MAX_VERSION}, the taker {} to {}",
-                    hello.min, hello.max
-                ),
+                format!("the donor speaks versions {ours}, the taker {offered}"),
             ))
         } else if theirs > now || now.since(theirs) > CLOCK_SKEW {
             Some((
@@ -252,23 +270,30 @@ impl DonorSide {
                 RefuseCode::Slots,
                 format!(
                     "{items} items need a descriptor each and the taker has {} free; raise its \
-                     limit of open files (ulimit -n)",
-                    hello.free_slots
+                     limit of open files (ulimit -n) by {} or more",
+                    hello.free_slots,
+                    items - hello.free_slots
                 ),
             ))
         } else {
             None
         };
-        let Some((code, reason)) = refusal else {
-            let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
-            return Some(Event::Fits { slots });
-        };
-        attempt.post_record(&Record::Refuse(Refuse {
-            code,
-            reason: &reason,
-            min: MIN_VERSION,
-            max: MAX_VERSION,
-        }));
+        if let Some((code, reason)) = refusal {
+            return self.refuse(code, reason);
+        }
+        let attempt = self.attempt.as_mut()?;
+        attempt.post.agree(common?);
+        attempt.features = hello.features;
+        app.takeover().newest_state = hello.newest_state;
+        let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
+        Some(Event::Fits { slots })
+    }
+
+    /// Tells the caller why it does not become a taker.
+    fn refuse(&mut self, code: RefuseCode, reason: String) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
+        // The first record of a fresh channel always has room.
+        let _ = attempt.post_record(&refusal(code, &reason));
         attempt.note = format!("refused: {reason}");
         let cause = match code {
             RefuseCode::Slots => Cause::Slots,
@@ -278,26 +303,15 @@ impl DonorSide {
     }
 
     /// The caller has gone, or was hung up on, before it became a taker.
-    pub(super) fn dismiss(&mut self, attempt: &Attempt) {
+    pub(super) fn dismiss<S>(&mut self, cx: &Cx<S>, attempt: &Attempt) {
         let why = match attempt.note.as_str() {
             "" => "it said nothing",
             note => note,
         };
-        self.complain(&format!(
-            "a call for a takeover by pid {}: {why}",
-            attempt.taker.pid()
-        ));
-    }
-
-    pub(super) fn complain(&mut self, what: &str) {
-        let now = Time::now();
-        if self
-            .complained
-            .is_none_or(|then| now.since(then) >= COMPLAINTS)
-        {
-            self.complained = Some(now);
-            log::warn!("{what}");
-        }
+        let pid = attempt.taker.pid();
+        let what = format_args!("a call for a takeover by pid {pid}: {why}");
+        self.complaints
+            .about(Nuisance::Nothing, cx.is_held(), &what);
     }
 }
 
@@ -312,8 +326,10 @@ pub(super) fn callers<S: Application>(
             Ok(Some(channel)) => channel,
             Ok(None) => return Ok(Next::Keep),
             Err(error) => {
-                with(app, cx, |side, _, _| {
-                    side.complain(&format!("a takeover call: {error}"))
+                with(app, cx, |side, _, cx| {
+                    let what = format_args!("a call for a takeover cannot be taken: {error}");
+                    side.complaints
+                        .about(Nuisance::Unserved, cx.is_held(), &what);
                 });
                 if AcceptFailure::of(&error) != AcceptFailure::PeerGone {
                     // Who is queued has made its edge: nothing but a deadline comes back.
@@ -324,12 +340,18 @@ pub(super) fn callers<S: Application>(
             }
         };
         with(app, cx, |side, app, cx| {
-            let called = Identity::of(&channel)
-                .map_err(io::Error::other)
-                .and_then(|taker| side.call(app, cx, channel, taker));
-            if let Err(error) = called {
-                side.complain(&format!("a takeover call was not answered: {error}"));
-            }
+            let (nuisance, why) = match Identity::of(&channel) {
+                Ok(taker) => match side.call(app, cx, channel, taker) {
+                    Ok(()) => return,
+                    Err(error) => (Nuisance::Unserved, error.to_string()),
+                },
+                Err(error @ IdentityError::Untrusted { .. }) => {
+                    (Nuisance::Stranger, error.to_string())
+                }
+                Err(error) => (Nuisance::Unserved, error.to_string()),
+            };
+            let what = format_args!("a call for a takeover was not answered: {why}");
+            side.complaints.about(nuisance, cx.is_held(), &what);
         });
     }
     Ok(Next::Again)
@@ -354,15 +376,19 @@ fn channel_event<S: Application>(
 /// Answers a caller that cannot be served, and hangs up.
 fn refuse(mut post: Post, code: RefuseCode, reason: &str) {
     let mut record = Vec::new();
-    let refusal = Record::Refuse(Refuse {
-        code,
-        reason,
-        min: MIN_VERSION,
-        max: MAX_VERSION,
-    });
-    if records::encode(&refusal, false, &mut record).is_ok()
+    if records::encode(&refusal(code, reason), false, &mut record).is_ok()
         && let Err(error) = post.send(&mut record, &[])
     {
         log::debug!("a caller did not hear its refusal: {error}");
     }
+}
+
+fn refusal(code: RefuseCode, reason: &str) -> Record<'_> {
+    let Versions { min, max } = Versions::OURS;
+    Record::Refuse(Refuse {
+        code,
+        min,
+        max,
+        reason,
+    })
 }

@@ -117,13 +117,16 @@ impl DonorSide {
             note => format!("{} ({note})", describe(cause)),
         };
         app.moment(cx, Moment::RolledBack(report));
+        say_audited(app);
     }
 
-    pub(super) fn abort(&mut self, cause: Cause) {
+    pub(super) fn abort<S: Application>(&mut self, cx: &mut Cx<S>, cause: Cause) {
         if let Some(attempt) = &mut self.attempt {
-            attempt.post_record(&Record::Abort(Abort {
+            let sent = attempt.post_record(&Record::Abort(Abort {
                 reason: describe(cause),
             }));
+            // A taker that reads what is before it shall still hear it.
+            self.wait_for_room(cx, sent);
         }
     }
 
@@ -131,7 +134,7 @@ impl DonorSide {
         if let Some(mut attempt) = self.attempt.take() {
             self.last = attempt.final_report();
             if attempt.report.times.welcome.is_none() {
-                self.dismiss(&attempt);
+                self.dismiss(cx, &attempt);
             }
             cx.remove(attempt.watch.id());
             if let Some(death) = attempt.death {
@@ -178,6 +181,7 @@ impl DonorSide {
         let keep = sources(keep);
         let report = self.attempt.as_mut().map(Attempt::final_report);
         app.moment(cx, Moment::Released(report.unwrap_or_default()));
+        say_audited(app);
         if let Err(error) = cx.release(&keep) {
             if !keep.is_empty() {
                 log::error!("declined items cannot be served any more: {error}");
@@ -193,6 +197,12 @@ impl DonorSide {
             });
         }
         None
+    }
+}
+
+fn say_audited<S: Application>(app: &mut S) {
+    if let Some(tally) = app.takeover().audited() {
+        log::info!("positions of what was sent: {tally}");
     }
 }
 

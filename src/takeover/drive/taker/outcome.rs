@@ -7,7 +7,7 @@ use crate::event::{Cx, Time};
 use crate::proto::records::{self, FailCode, Record, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::{Role, Takeover, donor};
+use crate::takeover::drive::{Role, Takeover, audit, donor};
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
@@ -20,6 +20,8 @@ pub enum Ending {
     /// The donor serves on: it ended the attempt, was too slow for us or took back the
     /// grant; or we could not use what it sent.
     DonorServes,
+    /// The donor speaks what we do not understand and serves on.
+    Incompatible,
     /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
     /// The donor left before it had answered: it has handed over to somebody else, or died.
@@ -78,6 +80,7 @@ impl TakerSide {
             {
                 Ending::DonorDied
             }
+            Leaving::Failed if self.has_problem(FailCode::Features) => Ending::Incompatible,
             Leaving::Aborted
             | Leaving::Eof
             | Leaving::Deadline
@@ -103,6 +106,10 @@ impl TakerSide {
         cx.remove(self.watch.id());
     }
 
+    fn has_problem(&self, code: FailCode) -> bool {
+        self.problem.as_ref().is_some_and(|one| one.code == code)
+    }
+
     pub(super) fn finish_report(&mut self) {
         self.report.bytes = self.post.bytes;
         self.report.fds = self.post.passed;
@@ -118,7 +125,8 @@ impl TakerSide {
 }
 
 /// We own, and the peers had their first turn: become the donor of the next takeover. Ours
-/// hears of it last, since it leaves then: by that time PATH and pid file lead to us.
+/// hears of it last, since it leaves then: by that time PATH and pid file lead to us. Until it
+/// has been told, nobody else is handed anything.
 pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
@@ -132,11 +140,19 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     donor::with(app, cx, donor::DonorSide::publish);
     app.moment(cx, Moment::Active(side.report.clone()));
     let mut record = Vec::new();
-    if records::encode(&Record::Active, false, &mut record).is_ok() {
-        // The donor learns it from the lease in any case.
-        let _ = side.post.post(record, |_| ());
+    if records::encode(&Record::Active, false, &mut record).is_ok()
+        && let Err(error) = side.post.post(record, |_| ())
+    {
+        log::debug!("ACTIVE: {error}");
     }
-    if side.told_to_stop {
+    if app.takeover().audited().is_some() {
+        let items = side.intake.items();
+        cx.defer(|app, cx| audit::afterwards(app, cx, items));
+    }
+    let told_to_stop = side.told_to_stop;
+    let post = side.post;
+    donor::with(app, cx, |next, _, cx| next.tell_predecessor(cx, post));
+    if told_to_stop {
         Takeover::term(app, cx);
     }
 }

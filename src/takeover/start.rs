@@ -19,7 +19,7 @@ use std::io;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::application::Application;
-use super::drive::{Deadlines, Takeover};
+use super::drive::{Deadlines, Ending, Takeover};
 use super::error::Error;
 use super::failpoint;
 use super::limits::raise_nofile;
@@ -198,8 +198,11 @@ impl Start {
                     path: path.clone(),
                     why,
                 })?;
-                Takeover::take_over(app, cx, channel, donor, offer, self.deadlines)?;
-                return Ok(());
+                return Takeover::take_over(app, cx, channel, donor, offer, self.deadlines)
+                    .map_err(|error| Error::NotTakenOver {
+                        ending: Ending::DonorServes,
+                        why: format!("the call to the donor: {error}"),
+                    });
             }
         }
         app.moment(cx, Moment::Open);

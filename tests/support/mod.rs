@@ -38,7 +38,7 @@ mod verdict;
 pub mod apart;
 mod client;
 pub mod corner;
-mod fault;
+pub mod fault;
 pub mod pair;
 pub mod pinned;
 mod scene;

@@ -135,6 +135,15 @@ impl Server {
         Server::start(&args)
     }
 
+    /// The same, stopped before it is anything but a shell: somebody can attach to it, and
+    /// then [`Server::go_on`].
+    pub fn take_over_stopped(path: &Path, more: &[&str]) -> Server {
+        let script = "kill -STOP $$; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, BINARY, "-G", "-T"]);
+        Server::spawn(command.arg(path).args(more))
+    }
+
     /// Runs `command`, whose stderr is the log.
     pub fn spawn(command: &mut Command) -> Server {
         let mut child = command
@@ -273,6 +282,17 @@ impl Server {
     /// Its open descriptors: number and what `/proc/PID/fd` shows for each.
     pub fn fds(&self) -> Vec<(i32, String)> {
         fds_of(self.pid())
+    }
+
+    /// What its descriptors are, without their numbers and those of sockets and pipes.
+    pub fn fd_kinds(&self) -> Vec<String> {
+        let kind = |(_, target): (i32, String)| {
+            let end = target.find(":[").unwrap_or(target.len());
+            target[..end].to_owned()
+        };
+        let mut kinds: Vec<String> = self.fds().into_iter().map(kind).collect();
+        kinds.sort_unstable();
+        kinds
     }
 
     /// Descriptors that a program which it executes would inherit, without stdin, stdout and

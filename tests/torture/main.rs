@@ -8,6 +8,7 @@
 //! | proof | file |
 //! |---|---|
 //! | `matrix` | `matrix.rs`: a fault in each state of both sides, against the fault table |
+//! | `syscalls` | `syscalls.rs`: each system call fails once, or is the last one |
 //! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
 //! | `wire` | `wire.rs`: each record spoilt in every way |
 //! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
@@ -21,6 +22,7 @@ mod matrix;
 mod options;
 mod rejects;
 mod soak;
+mod syscalls;
 mod wire;
 
 use std::process::ExitCode;
@@ -41,6 +43,11 @@ const PROOFS: &[Proof] = &[
         name: "matrix",
         about: "a fault in every state of both sides, compared with the fault table",
         run: matrix::run,
+    },
+    Proof {
+        name: "syscalls",
+        about: "every system call of a takeover fails once, or is never made",
+        run: syscalls::run,
     },
     Proof {
         name: "kills",

@@ -80,6 +80,12 @@ pub(super) fn with<S: Application>(
     }
 }
 
+/// Listens to callers. Who is no donor yet, or no more, hangs up on them.
+pub(super) fn listen<S: Application>(cx: &mut Cx<S>, offer: Offer) -> io::Result<Handle<Offer>> {
+    cx.add(Spec::handover("takeover offer"), offer, callers)
+        .map_err(|refused| refused.error)
+}
+
 impl DonorSide {
     pub(super) fn new<S: Application>(
         cx: &mut Cx<S>,
@@ -87,10 +93,12 @@ impl DonorSide {
         generation: u64,
         deadlines: Deadlines,
     ) -> io::Result<DonorSide> {
-        let offer = cx
-            .add(Spec::handover("takeover offer"), offer, callers)
-            .map_err(|refused| refused.error)?;
-        Ok(DonorSide {
+        Ok(DonorSide::at(listen(cx, offer)?, generation, deadlines))
+    }
+
+    /// At an offer that is listened to already.
+    pub(super) fn at(offer: Handle<Offer>, generation: u64, deadlines: Deadlines) -> DonorSide {
+        DonorSide {
             machine: Donor::default(),
             offer,
             deadlines,
@@ -101,7 +109,7 @@ impl DonorSide {
             last: Report::default(),
             complaints: Complaints::default(),
             failpoint: Failpoint::of(Side::Donor),
-        })
+        }
     }
 
     /// Removes PATH, if it still is ours.

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::donor::listen;
 use super::intake::{Intake, Problem};
 use super::post::Post;
 use super::{Deadlines, Role, hear_out};
@@ -46,7 +47,8 @@ pub(super) struct TakerSide {
     post: Post,
     watch: Handle<OwnedFd>,
     donor: Identity,
-    offer: Option<Offer>,
+    /// For the next takeover. It is listened to from the beginning, as that can fail.
+    offer: Handle<Offer>,
     lease: Option<Lease>,
     timer: Option<TimerId>,
     /// Our own, for the takeover in which we are the donor.
@@ -97,6 +99,14 @@ pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     });
 }
 
+/// Sends HELLO and listens to what comes back.
+fn call<S: Application>(cx: &mut Cx<S>, post: &mut Post) -> io::Result<Handle<OwnedFd>> {
+    hello(post, S::NEWEST_STATE)?;
+    let spec = Spec::handover("takeover channel");
+    cx.add(spec, post.watch()?, channel_event)
+        .map_err(|refused| refused.error)
+}
+
 impl TakerSide {
     /// Sends HELLO.
     pub(super) fn new<S: Application>(
@@ -107,14 +117,9 @@ impl TakerSide {
         deadlines: Deadlines,
     ) -> io::Result<TakerSide> {
         let mut post = Post::new(channel);
-        hello(&mut post, S::NEWEST_STATE)?;
-        let watch = cx
-            .add(
-                Spec::handover("takeover channel"),
-                post.watch()?,
-                channel_event,
-            )
-            .map_err(|refused| refused.error)?;
+        let offer = listen(cx, offer)?;
+        let called = call(cx, &mut post);
+        let watch = called.inspect_err(|_| drop(cx.take(offer)))?;
         let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         let report = Report {
             other: donor.pid(),
@@ -129,7 +134,7 @@ impl TakerSide {
             post,
             watch,
             donor,
-            offer: Some(offer),
+            offer,
             lease: None,
             timer: None,
             own: deadlines,

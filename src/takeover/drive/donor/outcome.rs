@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::hear::callers;
-use super::{DonorSide, describe, with};
-use crate::event::{Class, Cx, SourceId, Spec, Time};
+use super::{DonorSide, describe, listen, with};
+use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Cause, Event, Outcome};
@@ -163,11 +162,7 @@ impl DonorSide {
         let Some(path) = cx.get(self.offer).map(|offer| offer.path().clone()) else {
             return;
         };
-        let added = Offer::bind(&path).and_then(|offer| {
-            cx.add(Spec::handover("takeover offer"), offer, callers)
-                .map_err(|refused| refused.error)
-        });
-        match added {
+        match Offer::bind(&path).and_then(|offer| listen(cx, offer)) {
             Ok(offer) => {
                 let old = std::mem::replace(&mut self.offer, offer);
                 self.publish(app, cx);

@@ -75,7 +75,7 @@ impl TakerSide {
             log::debug!("release: {error}");
         }
         self.intake = Intake::default();
-        self.offer = None;
+        cx.remove(self.offer.id());
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
@@ -160,16 +160,9 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     side.finish_report();
     side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());
-    if let Some(offer) = side.offer.take() {
-        let generation = side.report.generation;
-        match donor::DonorSide::new(cx, offer, generation, side.own) {
-            Ok(next) => {
-                app.takeover().role = Role::Donor(Box::new(next));
-                donor::with(app, cx, donor::DonorSide::publish);
-            }
-            Err(error) => log::error!("no further takeover is possible: {error}"),
-        }
-    }
+    let next = donor::DonorSide::at(side.offer, side.report.generation, side.own);
+    app.takeover().role = Role::Donor(Box::new(next));
+    donor::with(app, cx, donor::DonorSide::publish);
     app.moment(cx, Moment::Active(side.report.clone()));
     let mut record = Vec::new();
     if records::encode(&Record::Active, false, &mut record).is_ok()

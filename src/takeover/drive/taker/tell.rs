@@ -31,7 +31,9 @@ pub(super) fn hello(post: &mut Post, newest_state: Option<u16>) -> io::Result<()
     });
     records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
     match post.post(record, |_| ()) {
-        Ok(_) => Ok(()),
+        Ok(Sent::Done) => Ok(()),
+        // The first record of a fresh channel always has room: it is the kernel that has not.
+        Ok(Sent::Blocked | Sent::Crowded) => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
         // It hung up on us at once; what it said is still to be read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
             Ok(())

@@ -6,11 +6,12 @@
 //!
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
+//! - [`pidfd_getfd`]: a descriptor of another process
 //! - [`wait_pidfd`]: the end of one child, and of no other
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`has_tcp_ulp`],
+//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_counts`], [`has_tcp_ulp`],
 //!   [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
@@ -95,6 +96,24 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// A copy of descriptor `number` of the process behind `pidfd` (pidfd_getfd(2)): the same open
+/// file, as if it had been passed. It is close-on-exec.
+///
+/// # Errors
+/// `EPERM` if we may not trace the process (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`), `EBADF`
+/// if it has no such descriptor, `ESRCH` if it is gone, `EMFILE` at the limit.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes three integers and touches no memory of ours; the borrow keeps the
+    // descriptor open.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Whether a child's status is collected, after which nobody can ask for it again.
@@ -228,6 +247,42 @@ pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
         &mut state,
     )?;
     Ok(state[0])
+}
+
+/// How much has come and gone over a TCP connection (tcp(7), `TCP_INFO`; RFC 4898).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpCounts {
+    /// As [`tcp_state`].
+    pub state: u8,
+    /// Bytes that were sent and that the peer has acknowledged.
+    pub acked: u64,
+    /// Bytes that were received, in order, read or not.
+    pub received: u64,
+}
+
+/// How much has come and gone over a TCP connection.
+///
+/// # Errors
+/// As for [`tcp_state`]; `Unsupported` before Linux 4.1, which does not count.
+pub fn tcp_counts(socket: impl AsFd) -> io::Result<TcpCounts> {
+    // Where the two are in struct tcp_info (`linux/tcp.h`); libc's own ends before them.
+    const ACKED: usize = 120;
+    const RECEIVED: usize = 128;
+    let mut info = [0; RECEIVED + 8];
+    let length = get_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    if length < info.len() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let count = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&info[at..at + 8]);
+        u64::from_ne_bytes(bytes)
+    };
+    Ok(TcpCounts {
+        state: info[0],
+        acked: count(ACKED),
+        received: count(RECEIVED),
+    })
 }
 
 /// Whether a protocol such as TLS runs in the kernel on top of a TCP socket (`TCP_ULP`).

@@ -118,6 +118,23 @@ impl Takeover {
         Ok(())
     }
 
+    /// As [`Takeover::offer`], in place of whoever was at PATH until now: `offer` is bound and
+    /// not published, which is done here, again and again until it works.
+    ///
+    /// # Errors
+    /// If the reactor cannot take the offer's socket.
+    pub fn inherit<S: Application>(
+        app: &mut S,
+        cx: &mut Cx<S>,
+        offer: Offer,
+        generation: u64,
+        deadlines: Deadlines,
+    ) -> io::Result<()> {
+        Takeover::offer(app, cx, offer, generation, deadlines)?;
+        donor::with(app, cx, donor::DonorSide::publish);
+        Ok(())
+    }
+
     /// Takes over from the donor at the other end of `channel`. The reactor must have been
     /// made held. What comes of it is told by [`Application::moment`].
     ///

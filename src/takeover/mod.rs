@@ -197,6 +197,7 @@
 //!    moments)                      ├─▶ channel, scm      records and descriptors between the two
 //!                                  ├─▶ lease             who owns: the one commit point
 //!                                  └─▶ rendezvous, identity, validate, limits
+//!   original ──▶ position          what runs the C program that this grew from: another way
 //! ```
 
 mod application;
@@ -210,6 +211,8 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 mod moment;
+pub mod original;
+pub mod position;
 pub mod rendezvous;
 mod report;
 pub mod scm;

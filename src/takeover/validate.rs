@@ -229,13 +229,13 @@ fn kind_error(error: io::Error) -> Invalid {
 const ESTABLISHED: u8 = 1;
 pub(super) const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
-const FIN_WAIT1: u8 = 4;
-const FIN_WAIT2: u8 = 5;
-const CLOSE: u8 = 7;
-const CLOSE_WAIT: u8 = 8;
-const LAST_ACK: u8 = 9;
+pub(super) const FIN_WAIT1: u8 = 4;
+pub(super) const FIN_WAIT2: u8 = 5;
+pub(super) const CLOSE: u8 = 7;
+pub(super) const CLOSE_WAIT: u8 = 8;
+pub(super) const LAST_ACK: u8 = 9;
 pub(super) const LISTEN: u8 = 10;
-const CLOSING: u8 = 11;
+pub(super) const CLOSING: u8 = 11;
 
 impl From<Errno> for Invalid {
     fn from(error: Errno) -> Self {

@@ -1,0 +1,404 @@
+//! Taking over from the original C program (github.com/acassen/socket-takeover), which knows
+//! nothing of the protocol of ours.
+//!
+//! What it does: at PATH it listens for SOCK_STREAM, for one call. It answers the call at once
+//! with one native `int`, a count, and an array of so many descriptors, the listener first, and
+//! asks for no reply. Each peer has a thread, which goes on until it has answered one more
+//! message; its main thread stays in accept(2). So whoever simply starts to read from what has
+//! arrived shares every stream with a thread that may already have half a message in its buffer.
+//!
+//! ```text
+//!   find ─▶ count ─▶ anchor ──▶ call ─▶ receive ─▶ ┌ stop ─▶ fetch ─▶ compare ┐ ─▶ kill ─▶ serve
+//!   nothing is touched        │ no way back        └──── continue, wait ◀─────┘
+//! ```
+//!
+//! - *find, count*: whose socket it is, and what else it has; refused is who is not like the
+//!   original, or has more peers than its own array can hold.
+//! - *anchor*: see `anchor.rs`.
+//! - *stop, compare*: no thread of it has a message inside if as many bytes were read from each
+//!   peer as were written to it ([`position`](super::position)).
+//! - *fetch*: what it has accepted since, with pidfd_getfd(2), if we may trace it (ptrace(2)).
+//! - *kill*: only with everything even, or at the deadline. Peers that are uneven then have lost
+//!   bytes with a thread's buffer: they are ended by a reset, and named.
+//!
+//! | file | |
+//! |---|---|
+//! | `original/find.rs` | PATH to process, without a call |
+//! | `original/census.rs` | its sockets |
+//! | `original/anchor.rs` | a connection of our own |
+//! | `original/process.rs` | stop, continue, kill |
+//! | `original/held.rs` | what we have of it |
+//! | `original/settle.rs` | when it may be killed: pure |
+//!
+//! Invariants: before the call nothing is changed but one more client for a moment; the process
+//! is never left stopped; nothing is read, written or set on what arrived before it is dead, since
+//! O_NONBLOCK is one flag for both; a peer is served at a message boundary or not at all.
+
+mod anchor;
+mod census;
+mod find;
+mod held;
+mod process;
+mod settle;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use super::limits::{self, RESERVE};
+use super::rendezvous::{StreamDoor, TakeoverPath};
+use super::report::{Report, Times};
+use super::{Deadlines, identity, scm};
+use crate::event::Time;
+use anchor::Anchor;
+use census::{Census, census};
+use held::Held;
+use process::Process;
+use settle::{Decision, Look, decide};
+
+/// Peers that the original can hand over: its own successor has room for so many.
+pub const MAX_PEERS: usize = 251;
+
+/// How long its threads may take to stop. One that waits for a disk may take a while.
+const STOP: Duration = Duration::from_secs(10);
+/// The pauses between two looks, in which it goes on.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(16);
+
+/// What the original had, in one hand.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its listener, O_NONBLOCK.
+    pub listener: TcpListener,
+    /// Its peers, each at a message boundary, O_NONBLOCK, and where they are.
+    pub peers: Vec<(TcpStream, SocketAddr)>,
+    /// Peers whose message was lost with a thread's buffer: they were ended.
+    pub ended: Vec<SocketAddr>,
+    /// Peers that it had accepted since the call and that were out of our reach: they ended
+    /// with it.
+    pub lost: Vec<SocketAddr>,
+    /// Who it was, and how long it took; the freeze begins with the call.
+    pub report: Report,
+}
+
+/// Why the original was not taken over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// Among the processes that we may look into, none listens there.
+    NoProcess,
+    /// So many processes have the socket.
+    Shared(usize),
+    /// It belongs to a user who is neither root nor we.
+    Foreign {
+        /// Its process id.
+        pid: u32,
+        /// That user.
+        uid: u32,
+    },
+    /// We may not signal it.
+    NotPermitted {
+        /// Its process id.
+        pid: u32,
+        /// The system's reason.
+        why: io::Error,
+    },
+    /// It is another program.
+    Unlike {
+        /// Its process id.
+        pid: u32,
+        /// How that can be told.
+        why: String,
+    },
+    /// It has more peers than [`MAX_PEERS`].
+    TooManyPeers(usize),
+    /// Its descriptors are more than we may open.
+    NoRoom {
+        /// How many are wanted, reserve included.
+        wanted: usize,
+        /// How many there may be.
+        free: usize,
+    },
+    /// It does not answer its clients.
+    Silent(io::Error),
+    /// It was called, and what it has cannot be had: it lets its peers go one by one from now on.
+    Called(String),
+    /// The system's own reason; nothing has happened.
+    Os(io::Error),
+}
+
+impl Obstacle {
+    /// Whether the original serves on as if nothing had happened.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        !matches!(self, Obstacle::Called(_))
+    }
+}
+
+/// Takes over from the original program that listens at `path`; it is dead when this returns.
+///
+/// It waits: for the call's answer within `deadlines.hello`, then for peers whose message is in
+/// a thread's buffer until `deadlines.freeze` has passed since the call. `ready` is called
+/// before the call, for all that may fail.
+///
+/// # Errors
+/// See [`Obstacle`].
+pub fn take_over<T>(
+    path: &TakeoverPath,
+    deadlines: &Deadlines,
+    ready: impl FnOnce() -> io::Result<T>,
+) -> Result<(Taken, T), Obstacle> {
+    let begun = Time::now();
+    let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
+    let (process, unix) = find::find(path, &door)?;
+    let found = examine(&process)?;
+    log::info!(
+        "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers on {}",
+        process.pid,
+        process.uid,
+        found.peers.len(),
+        found.listener,
+    );
+    let wanted = found.peers.len() + RESERVE;
+    let free = limits::free_slots()?;
+    if free < wanted {
+        return Err(Obstacle::NoRoom { wanted, free });
+    }
+    limits::size_table(wanted)?;
+    let anchor = anchor(&process, &found, deadlines.hello)?;
+    // While it was made more may have come.
+    let found = examine(&process)?;
+    let extra = ready()?;
+
+    let call = door.call()?;
+    let called = Instant::now();
+    let mut held = Held::new(found.listener_inode, unix);
+    let mut times = Times {
+        begun: Some(begun),
+        held: Some(Time::now()),
+        ..Times::default()
+    };
+    receive(&call, &process, &mut held, deadlines.hello);
+    let Settled { unsettled, lost } = settle(&process, &mut held, called + deadlines.freeze)?;
+    times.end = Some(Time::now());
+    // Its end of the call, with what may still be in flight, is gone with it.
+    drop(call);
+    if !process.dies_within(deadlines.claim.max(STOP)) {
+        log::warn!("pid {} was killed and is not dead yet", process.pid);
+    }
+    let fds = held.len() as u64;
+    let (listener, peers, ended) = held.release(&unsettled, anchor.as_ref())?;
+    let report = Report {
+        generation: 1,
+        other: process.pid,
+        items: 1 + peers.len() as u64,
+        fds,
+        times,
+        ..Report::default()
+    };
+    let taken = Taken {
+        listener,
+        peers,
+        ended,
+        lost,
+        report,
+    };
+    Ok((taken, extra))
+}
+
+fn examine(process: &Process) -> Result<Census, Obstacle> {
+    let pid = process.pid;
+    let found = census(pid)?.map_err(|why| Obstacle::Unlike {
+        pid,
+        why: why.into(),
+    })?;
+    match found.peers.len() {
+        0..=MAX_PEERS => Ok(found),
+        count => Err(Obstacle::TooManyPeers(count)),
+    }
+}
+
+/// None if there is no room for one more: then there are peers enough to take its place.
+fn anchor(
+    process: &Process,
+    found: &Census,
+    longest: Duration,
+) -> Result<Option<Anchor>, Obstacle> {
+    if found.peers.len() == MAX_PEERS {
+        return Ok(None);
+    }
+    let pid = process.pid;
+    match Anchor::drop_at(found.listener, longest) {
+        Ok(anchor) => Ok(Some(anchor)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset => Err(Obstacle::Unlike {
+                pid,
+                why: format!("its port {} does not echo", found.listener),
+            }),
+            _ => Err(Obstacle::Silent(error)),
+        },
+    }
+}
+
+/// The array. Without it, or with too little in it, everything is fetched one by one.
+fn receive(call: &OwnedFd, process: &Process, held: &mut Held, longest: Duration) {
+    if !identity::ready_within(call.as_fd(), PollFlags::POLLIN, longest) {
+        log::warn!("pid {} has sent nothing", process.pid);
+        return;
+    }
+    let mut fds = Vec::new();
+    let mut bytes = [0; size_of::<i32>()];
+    match scm::recv(call.as_fd(), &mut bytes, &mut fds) {
+        Ok(received) => {
+            let count = match received.len {
+                4 => i32::from_ne_bytes(bytes),
+                _ => -1,
+            };
+            if received.fds_lost || usize::try_from(count) != Ok(fds.len()) {
+                let lost = if received.fds_lost {
+                    ", some were lost"
+                } else {
+                    ""
+                };
+                log::warn!("fd_array of {count} has {} descriptors{lost}", fds.len());
+            }
+            log::info!("Received fd_array of {} descriptors", fds.len());
+        }
+        Err(error) => log::warn!("fd_array: {error}"),
+    }
+    held.add(fds);
+}
+
+/// What the process was killed with.
+struct Settled {
+    /// The inodes of those peers that are to be ended.
+    unsettled: Vec<u64>,
+    /// Peers of which we have no copy.
+    lost: Vec<SocketAddr>,
+}
+
+/// Waits until the process may be killed, and kills it.
+fn settle(process: &Process, held: &mut Held, deadline: Instant) -> Result<Settled, Obstacle> {
+    let mut pause = SHORTEST;
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let stopped = match process.stop(STOP) {
+            Ok(stopped) => Some(stopped),
+            Err(_) if process.is_dead() => None,
+            Err(error) => return Err(Obstacle::Called(format!("it cannot be stopped: {error}"))),
+        };
+        let mut has_left = stopped.is_none();
+        if !has_left && let Err(error) = held.fetch(process) {
+            if !process.is_dead() {
+                return Err(Obstacle::Called(error.to_string()));
+            }
+            has_left = true;
+        }
+        if !held.has_listener() {
+            let why = match held.may_fetch() {
+                _ if has_left => "it has died",
+                true => "it has closed its listener",
+                false => "it has sent no listener, and we may not trace it",
+            };
+            return Err(Obstacle::Called(why.into()));
+        }
+        let (inodes, seen) = held.look();
+        let is_late = has_left || Instant::now() >= deadline;
+        let unsettled = match decide(&seen, is_late) {
+            Decision::Continue => {
+                drop(stopped);
+                if looks == 1 {
+                    tell_of(&seen, deadline);
+                }
+                process.dies_within(pause);
+                pause = (pause * 2).min(LONGEST);
+                continue;
+            }
+            Decision::Kill => Vec::new(),
+            Decision::End(which) => which.into_iter().map(|at| inodes[at]).collect(),
+        };
+        let lost = held.out_of_reach();
+        if let Some(stopped) = stopped {
+            // One that somebody else has killed is just as dead.
+            let _ = stopped.kill();
+        }
+        log::info!(
+            "pid {} is ended: {} of {} Peers are at a message boundary, after {looks} looks",
+            process.pid,
+            seen.len() - unsettled.len(),
+            seen.len(),
+        );
+        return Ok(Settled { unsettled, lost });
+    }
+}
+
+fn tell_of(seen: &[Look], deadline: Instant) {
+    let waits = seen.iter().filter(|look| **look != Look::Even).count();
+    log::info!(
+        "{waits} of {} Peers are within a message: it goes on, for {} ms at most",
+        seen.len(),
+        deadline
+            .saturating_duration_since(Instant::now())
+            .as_millis(),
+    );
+}
+
+impl From<io::Error> for Obstacle {
+    fn from(error: io::Error) -> Self {
+        Obstacle::Os(error)
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::NoProcess => {
+                f.write_str("no process is found that listens there with SOCK_STREAM")
+            }
+            Obstacle::Shared(count) => write!(f, "{count} processes have its socket"),
+            Obstacle::Foreign { pid, uid } => write!(
+                f,
+                "pid {pid} runs as uid {uid}, trusted are only root and our own user"
+            ),
+            Obstacle::NotPermitted { pid, why } => {
+                write!(f, "pid {pid} cannot be stopped by us: {why}")
+            }
+            Obstacle::Unlike { pid, why } => {
+                write!(f, "pid {pid} is not the original program: {why}")
+            }
+            Obstacle::TooManyPeers(count) => write!(
+                f,
+                "it has {count} Peers and can hand over {MAX_PEERS}, it would lose them all"
+            ),
+            Obstacle::NoRoom { wanted, free } => write!(
+                f,
+                "{wanted} descriptors are needed for it and {free} are free"
+            ),
+            Obstacle::Silent(why) => write!(f, "it does not answer on its port: {why}"),
+            Obstacle::Called(why) => write!(
+                f,
+                "the original was called and is not taken over, it lets its Peers go: {why}"
+            ),
+            Obstacle::Os(why) => why.fmt(f),
+        }
+    }
+}
+
+impl Error for Obstacle {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Obstacle::NotPermitted { why, .. } | Obstacle::Silent(why) | Obstacle::Os(why) => {
+                Some(why)
+            }
+            _ => None,
+        }
+    }
+}

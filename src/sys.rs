@@ -11,7 +11,7 @@
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_counts`], [`has_tcp_ulp`],
+//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_progress`], [`has_tcp_ulp`],
 //!   [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
@@ -249,40 +249,42 @@ pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
     Ok(state[0])
 }
 
-/// How much has come and gone over a TCP connection (tcp(7), `TCP_INFO`; RFC 4898).
+/// What the kernel counts of a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpCounts {
+pub struct TcpProgress {
     /// As [`tcp_state`].
     pub state: u8,
-    /// Bytes that were sent and that the peer has acknowledged.
-    pub acked: u64,
-    /// Bytes that were received, in order, read or not.
+    /// Bytes of ours that the peer has acknowledged; its SYN and FIN count as one each, the
+    /// SYN only on the side that has connected.
+    pub acknowledged: u64,
+    /// Bytes of the peer that have arrived in order, its FIN counted as one.
     pub received: u64,
 }
 
-/// How much has come and gone over a TCP connection.
+/// Where a TCP connection is in its two streams, as far as its peer knows
+/// (`struct tcp_info` in `linux/tcp.h`, since Linux 4.1).
 ///
 /// # Errors
-/// As for [`tcp_state`]; `Unsupported` before Linux 4.1, which does not count.
-pub fn tcp_counts(socket: impl AsFd) -> io::Result<TcpCounts> {
-    // Where the two are in struct tcp_info (`linux/tcp.h`); libc's own ends before them.
-    const ACKED: usize = 120;
+/// As for [`tcp_state`]; `Unsupported` from a kernel that does not count.
+pub fn tcp_progress(socket: impl AsFd) -> io::Result<TcpProgress> {
+    // tcpi_bytes_acked and tcpi_bytes_received; what lies behind them is not asked for.
+    const ACKNOWLEDGED: usize = 120;
     const RECEIVED: usize = 128;
     let mut info = [0; RECEIVED + 8];
     let length = get_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
-    if length < info.len() {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let count = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&info[at..at + 8]);
-        u64::from_ne_bytes(bytes)
+    let number = |at: usize| {
+        info[at..]
+            .first_chunk()
+            .map(|word| u64::from_ne_bytes(*word))
     };
-    Ok(TcpCounts {
-        state: info[0],
-        acked: count(ACKED),
-        received: count(RECEIVED),
-    })
+    match (number(ACKNOWLEDGED), number(RECEIVED)) {
+        (Some(acknowledged), Some(received)) if length == info.len() => Ok(TcpProgress {
+            state: info[0],
+            acknowledged,
+            received,
+        }),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Whether a protocol such as TLS runs in the kernel on top of a TCP socket (`TCP_ULP`).

@@ -197,7 +197,7 @@
 //!    moments)                      ├─▶ channel, scm      records and descriptors between the two
 //!                                  ├─▶ lease             who owns: the one commit point
 //!                                  └─▶ rendezvous, identity, validate, limits
-//!   original ──▶ position          what runs the C program that this grew from: another way
+//!   original ──▶ positions         what runs the C program that this grew from: another way
 //! ```
 
 mod application;
@@ -212,7 +212,7 @@ pub mod ledger;
 pub mod limits;
 mod moment;
 pub mod original;
-pub mod position;
+pub mod positions;
 pub mod rendezvous;
 mod report;
 pub mod scm;
@@ -225,6 +225,7 @@ pub use application::{Application, Arrival, Description, Item, Rejection, SavedS
 pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use positions::Positions;
 pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use start::Start;

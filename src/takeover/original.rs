@@ -16,7 +16,7 @@
 //!   original, or has more peers than its own array can hold.
 //! - *anchor*: see `anchor.rs`.
 //! - *stop, compare*: no thread of it has a message inside if as many bytes were read from each
-//!   peer as were written to it ([`position`](super::position)).
+//!   peer as were written to it ([`positions`](super::positions)).
 //! - *fetch*: what it has accepted since, with pidfd_getfd(2), if we may trace it (ptrace(2)).
 //! - *kill*: only with everything even, or at the deadline. Peers that are uneven then have lost
 //!   bytes with a thread's buffer: they are ended by a reset, and named.

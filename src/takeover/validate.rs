@@ -226,12 +226,12 @@ fn kind_error(error: io::Error) -> Invalid {
 }
 
 // linux/tcp_states.h, the part that a descriptor can be in.
-const ESTABLISHED: u8 = 1;
+pub(super) const ESTABLISHED: u8 = 1;
 pub(super) const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
 pub(super) const FIN_WAIT1: u8 = 4;
 pub(super) const FIN_WAIT2: u8 = 5;
-pub(super) const CLOSE: u8 = 7;
+const CLOSE: u8 = 7;
 pub(super) const CLOSE_WAIT: u8 = 8;
 pub(super) const LAST_ACK: u8 = 9;
 pub(super) const LISTEN: u8 = 10;

@@ -11,10 +11,10 @@ use nix::sys::stat::fstat;
 use super::anchor::Anchor;
 use super::census;
 use super::process::Process;
-use super::settle::Look;
+use super::settle::{Look, Seen};
 use crate::sys;
-use crate::takeover::position::{self, Reading};
-use crate::takeover::validate::{self, LISTEN};
+use crate::takeover::positions::Positions;
+use crate::takeover::validate::{self, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -94,16 +94,20 @@ impl Held {
 
     /// Looks at each peer.
     pub(super) fn look(&self) -> (Vec<u64>, Vec<Look>) {
-        let peers = self
-            .sockets
-            .iter()
-            .filter(|(inode, _)| **inode != self.listener);
-        peers
-            .map(|(inode, fd)| {
-                let reading = position::read(fd).unwrap_or(Reading::Unsteady);
-                (*inode, Look::of(reading, self.served.contains(inode)))
-            })
-            .unzip()
+        let is_peer = |(inode, _): &(&u64, &OwnedFd)| **inode != self.listener;
+        let peers = self.sockets.iter().filter(is_peer);
+        let look = |(inode, fd): (&u64, &OwnedFd)| {
+            let state = sys::tcp_state(fd);
+            let seen = Seen {
+                positions: Positions::of(fd).ok().flatten(),
+                // One that was reset has no other side any more.
+                is_connected: !matches!(validate::describe_tcp(fd.as_fd()), Ok((_, None))),
+                read_closed: matches!(state, Ok(CLOSE_WAIT | LAST_ACK | CLOSING)),
+                is_served: self.served.contains(inode),
+            };
+            (*inode, Look::of(seen))
+        };
+        peers.map(look).unzip()
     }
 
     /// The peers of the process that we have not, to be named: they end with it.

@@ -70,6 +70,10 @@ impl Process {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
         }
+        // The threads of a zombie do not run either.
+        if self.is_dead() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
         Ok(stopped)
     }
 

@@ -13,7 +13,7 @@
 //! nobody is ended.
 
 use crate::proto::sequence::MESSAGE;
-use crate::takeover::position::Reading;
+use crate::takeover::positions::Positions;
 
 /// One peer, seen while no thread of the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +28,32 @@ pub(super) enum Look {
     Unclear,
 }
 
+/// What is known of a peer while no thread of the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Where its thread is in the two streams, if that can be told.
+    pub(super) positions: Option<Positions>,
+    /// It has not been reset, nor ended on both sides.
+    pub(super) is_connected: bool,
+    /// It sends no more.
+    pub(super) read_closed: bool,
+    /// The process still has it open.
+    pub(super) is_served: bool,
+}
+
 impl Look {
-    /// `is_served`: a thread of the process still has it open.
-    pub(super) fn of(reading: Reading, is_served: bool) -> Look {
-        let (position, read_closed) = match reading {
-            Reading::At {
-                position,
-                read_closed,
-            } => (position, read_closed),
-            Reading::Dead => return Look::Gone,
-            Reading::Unsteady => return Look::Unclear,
+    pub(super) fn of(seen: Seen) -> Look {
+        if !seen.is_connected {
+            return Look::Gone;
+        }
+        let Some(Positions { consumed, written }) = seen.positions else {
+            return Look::Unclear;
         };
-        let is_even = position.consumed == position.written
-            && position.written.is_multiple_of(MESSAGE as u64);
+        let is_even = consumed == written && written.is_multiple_of(MESSAGE as u64);
         // Its thread has read the end of the stream and left: what it had of a message can
         // never be one any more.
-        if is_even || (read_closed && !is_served) {
+        let nobody_waits = seen.read_closed && !seen.is_served;
+        if is_even || nobody_waits {
             Look::Even
         } else {
             Look::Uneven
@@ -84,7 +94,6 @@ pub(super) fn decide(looks: &[Look], is_late: bool) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::takeover::position::Position;
 
     const LOOKS: [Look; 4] = [Look::Even, Look::Uneven, Look::Gone, Look::Unclear];
 
@@ -121,26 +130,26 @@ mod tests {
 
     #[test]
     fn peer_is_even_only_at_a_message_boundary() {
-        for consumed in 0..=12 {
-            for written in 0..=12 {
-                for (read_closed, is_served) in
-                    [(false, false), (false, true), (true, false), (true, true)]
-                {
-                    let position = Position { consumed, written };
-                    let reading = Reading::At {
-                        position,
-                        read_closed,
-                    };
-                    let nobody_waits = read_closed && !is_served;
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        for (read_closed, is_served) in flags {
+            let seen = |positions, is_connected| Seen {
+                positions,
+                is_connected,
+                read_closed,
+                is_served,
+            };
+            let nobody_waits = read_closed && !is_served;
+            for consumed in 0..=12 {
+                for written in 0..=12 {
                     let even = (consumed == written && written % 4 == 0) || nobody_waits;
                     let expected = if even { Look::Even } else { Look::Uneven };
-                    assert_eq!(Look::of(reading, is_served), expected, "{reading:?}");
+                    let at = Some(Positions { consumed, written });
+                    assert_eq!(Look::of(seen(at, true)), expected, "{at:?}");
+                    assert_eq!(Look::of(seen(at, false)), Look::Gone);
                 }
             }
-        }
-        for is_served in [false, true] {
-            assert_eq!(Look::of(Reading::Dead, is_served), Look::Gone);
-            assert_eq!(Look::of(Reading::Unsteady, is_served), Look::Unclear);
+            assert_eq!(Look::of(seen(None, true)), Look::Unclear);
+            assert_eq!(Look::of(seen(None, false)), Look::Gone);
         }
     }
 }

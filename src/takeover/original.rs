@@ -8,16 +8,21 @@
 //! arrived shares every stream with a thread that may already have half a message in its buffer.
 //!
 //! ```text
-//!   find ─▶ count ─▶ anchor ──▶ call ─▶ receive ─▶ ┌ stop ─▶ fetch ─▶ compare ┐ ─▶ kill ─▶ serve
-//!   nothing is touched        │ no way back        └──── continue, wait ◀─────┘
+//!   find ─▶ count ─▶ anchor ─▶ stop, fetch ──▶ call ─▶ receive ─▶ ┌ stop, fetch ─▶ compare ┐ ─▶ kill
+//!   nothing is touched                       │ no way back        └─── continue, wait ◀────┘
 //! ```
 //!
 //! - *find, count*: whose socket it is, and what else it has; refused is who is not like the
-//!   original, or has more peers than its own array can hold.
+//!   original.
 //! - *anchor*: see `anchor.rs`.
-//! - *stop, compare*: no thread of it has a message inside if as many bytes were read from each
-//!   peer as were written to it ([`positions`](super::positions)).
-//! - *fetch*: what it has accepted since, with pidfd_getfd(2), if we may trace it (ptrace(2)).
+//! - *fetch*: a copy of each of its sockets, with pidfd_getfd(2), if we may trace it (ptrace(2)).
+//!   Its array is prepared without a lock: a client that ends just then, or one more than it has
+//!   room for, and nothing is sent. Then it lets its peers go all the same, and whoever has no
+//!   copy has lost them. With copies neither that nor a client accepted after the call matters.
+//!   Without the right to trace it, [`MAX_PEERS`] is the limit, and later clients are lost.
+//! - *call*: the order to hand over. It makes threads stop reading after one more message.
+//! - *compare*: no thread of it has a message inside if as many bytes were read from each peer
+//!   as were written to it ([`positions`](super::positions)).
 //! - *kill*: only with everything even, or at the deadline. Peers that are uneven then have lost
 //!   bytes with a thread's buffer: they are ended by a reset, and named.
 //!
@@ -61,7 +66,7 @@ use held::Held;
 use process::Process;
 use settle::{Decision, Look, decide};
 
-/// Peers that the original can hand over: its own successor has room for so many.
+/// Peers that the original can hand over by itself: its own successor has room for so many.
 pub const MAX_PEERS: usize = 251;
 
 /// How long its threads may take to stop. One that waits for a disk may take a while.
@@ -69,6 +74,8 @@ const STOP: Duration = Duration::from_secs(10);
 /// The pauses between two looks, in which it goes on.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(16);
+/// How long to wait for an array of what we have already.
+const REDUNDANT: Duration = Duration::from_millis(50);
 
 /// What the original had, in one hand.
 #[derive(Debug)]
@@ -115,7 +122,7 @@ pub enum Obstacle {
         /// How that can be told.
         why: String,
     },
-    /// It has more peers than [`MAX_PEERS`].
+    /// It has more peers than [`MAX_PEERS`], and we may not trace it.
     TooManyPeers(usize),
     /// Its descriptors are more than we may open.
     NoRoom {
@@ -157,6 +164,8 @@ pub fn take_over<T>(
     let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
     let (process, unix) = find::find(path, &door)?;
     let found = examine(&process)?;
+    let mut held = Held::new(&process, found.listener_inode, unix)?;
+    is_within_limit(&found, &held)?;
     log::info!(
         "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers on {}",
         process.pid,
@@ -170,19 +179,24 @@ pub fn take_over<T>(
         return Err(Obstacle::NoRoom { wanted, free });
     }
     limits::size_table(wanted)?;
-    let anchor = anchor(&process, &found, deadlines.hello)?;
-    // While it was made more may have come.
-    let found = examine(&process)?;
+    if !held.may_fetch() {
+        log::warn!("we may not trace it: clients that it accepts after the call will be lost");
+    }
+    let anchor = anchor(&process, &found, &held, deadlines.hello)?;
     let extra = ready()?;
 
-    let call = door.call()?;
-    let called = Instant::now();
-    let mut held = Held::new(found.listener_inode, unix);
     let mut times = Times {
         begun: Some(begun),
         held: Some(Time::now()),
         ..Times::default()
     };
+    let stopped = process.stop(STOP)?;
+    held.fetch(&process)?;
+    // While the anchor was made more may have come.
+    is_within_limit(&examine(&process)?, &held)?;
+    let call = door.call()?;
+    let called = Instant::now();
+    drop(stopped);
     receive(&call, &process, &mut held, deadlines.hello);
     let Settled { unsettled, lost } = settle(&process, &mut held, called + deadlines.freeze)?;
     times.end = Some(Time::now());
@@ -213,13 +227,16 @@ pub fn take_over<T>(
 
 fn examine(process: &Process) -> Result<Census, Obstacle> {
     let pid = process.pid;
-    let found = census(pid)?.map_err(|why| Obstacle::Unlike {
+    census(pid)?.map_err(|why| Obstacle::Unlike {
         pid,
         why: why.into(),
-    })?;
+    })
+}
+
+fn is_within_limit(found: &Census, held: &Held) -> Result<(), Obstacle> {
     match found.peers.len() {
-        0..=MAX_PEERS => Ok(found),
-        count => Err(Obstacle::TooManyPeers(count)),
+        count if count > MAX_PEERS && !held.may_fetch() => Err(Obstacle::TooManyPeers(count)),
+        _ => Ok(()),
     }
 }
 
@@ -227,9 +244,10 @@ fn examine(process: &Process) -> Result<Census, Obstacle> {
 fn anchor(
     process: &Process,
     found: &Census,
+    held: &Held,
     longest: Duration,
 ) -> Result<Option<Anchor>, Obstacle> {
-    if found.peers.len() == MAX_PEERS {
+    if found.peers.len() == MAX_PEERS && !held.may_fetch() {
         return Ok(None);
     }
     let pid = process.pid;
@@ -247,10 +265,14 @@ fn anchor(
     }
 }
 
-/// The array. Without it, or with too little in it, everything is fetched one by one.
+/// The array. Without it, or with too little in it, what was fetched has to do.
 fn receive(call: &OwnedFd, process: &Process, held: &mut Held, longest: Duration) {
+    let longest = match held.may_fetch() {
+        true => REDUNDANT,
+        false => longest,
+    };
     if !identity::ready_within(call.as_fd(), PollFlags::POLLIN, longest) {
-        log::warn!("pid {} has sent nothing", process.pid);
+        log::info!("pid {} has sent no fd_array", process.pid);
         return;
     }
     let mut fds = Vec::new();

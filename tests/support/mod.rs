@@ -14,6 +14,7 @@
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `waiting.rs` | waiting for a process's descriptors |
+//! | `original.rs` | the original C program, played |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
 //! Nothing here waits without a bound ([`BOUND`]) and nothing sleeps: a test waits for a log
@@ -32,6 +33,7 @@ mod server;
 mod verdict;
 
 mod client;
+pub mod original;
 pub mod pinned;
 mod scene;
 pub mod side;

@@ -30,14 +30,21 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(listener: u64, unix: u64) -> Held {
-        Held {
+    /// With the listener, if we may fetch.
+    pub(super) fn new(process: &Process, listener: u64, unix: u64) -> io::Result<Held> {
+        let mut held = Held {
             listener,
             sockets: HashMap::new(),
             others: HashSet::from([unix]),
             served: HashSet::new(),
             may_fetch: true,
+        };
+        let sockets = census::sockets(process.pid)?;
+        let listener = sockets.into_iter().find(|socket| socket.inode == listener);
+        if let Some(socket) = listener {
+            held.fetch_one(process, socket);
         }
+        Ok(held)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,16 +87,22 @@ impl Held {
             self.served.insert(socket.inode);
             let is_known =
                 self.sockets.contains_key(&socket.inode) || self.others.contains(&socket.inode);
-            if is_known || !self.may_fetch {
-                continue;
-            }
-            match process.fetch(socket.number) {
-                Ok(fd) => self.keep(socket.inode, fd),
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) => self.may_fetch = false,
-                Err(error) => log::warn!("fd {} of the original: {error}", socket.number),
+            if !is_known && self.may_fetch {
+                self.fetch_one(process, socket);
             }
         }
         Ok(())
+    }
+
+    fn fetch_one(&mut self, process: &Process, socket: census::Socket) {
+        match process.fetch(socket.number) {
+            Ok(fd) => self.keep(socket.inode, fd),
+            // ENOSYS: Linux before 5.6.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+                self.may_fetch = false;
+            }
+            Err(error) => log::warn!("fd {} of the original: {error}", socket.number),
+        }
     }
 
     /// Looks at each peer.

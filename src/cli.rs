@@ -59,6 +59,8 @@ pub struct Options {
     pub console: bool,
     /// The most detailed level that is logged.
     pub level: LevelFilter,
+    /// Where to append what each takeover did.
+    pub report: Option<PathBuf>,
     /// How long each step of a takeover may last.
     pub deadlines: Deadlines,
 }
@@ -131,6 +133,7 @@ pub fn parse(args: &[OsString]) -> Result<Command, Usage> {
         role: role(&given)?,
         daemon: given.opt_present("daemon"),
         pid_file: value_of(&given, "pid-file", |text| value::file_path("-P", text))?,
+        report: value_of(&given, "report", |text| value::file_path("--report", text))?,
         syslog: syslog(&given)?,
         console: given.opt_present("log-console"),
         level: match given.opt_count("verbose") {

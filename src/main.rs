@@ -16,6 +16,7 @@ use cli::{Command, Options, Role};
 use daemon::daemonize::daemonize;
 use daemon::logging::{Console, Logging};
 use daemon::pidfile::{PidFile, PidFileError};
+use daemon::report::ReportFile;
 use socket_takeover::proto::wire::WIRE_VERSION;
 
 mod cli;
@@ -52,6 +53,14 @@ fn start(options: Options) -> u8 {
             return FAILURE;
         }
     };
+    let report = match options.report.as_deref().map(ReportFile::open).transpose() {
+        Ok(report) => report,
+        Err(error) => {
+            complain(error);
+            let _ = pid_file.map(PidFile::remove);
+            return FAILURE;
+        }
+    };
     let keep_stderr = options.console;
     let readiness = match options.daemon.then(|| daemonize(keep_stderr)).transpose() {
         Ok(readiness) => readiness,
@@ -74,7 +83,7 @@ fn start(options: Options) -> u8 {
     {
         log::warn!("pid file {:?}: {error}", pid_file.path());
     }
-    server::run(options, log, readiness, pid_file)
+    server::run(options, log, readiness, pid_file, report)
 }
 
 /// A taker need not have the lock: it is the donor's until the takeover, and comes with it.

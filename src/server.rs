@@ -30,6 +30,7 @@ use socket_takeover::takeover::Takeover;
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
+use crate::daemon::report::ReportFile;
 pub(crate) use handover::STATE_VERSION;
 pub(crate) use life::run;
 use listener::{Accepting, Listener};
@@ -63,6 +64,8 @@ pub(crate) struct Server {
     pid_file: Option<PidFile>,
     /// The donor's, which is not ours before the takeover has succeeded.
     donors_pid_file: Option<PidFile>,
+    /// Where to say what each takeover did.
+    report: Option<ReportFile>,
     takeover: Takeover,
     logging: &'static Logging,
     /// Whoever waits to hear how the start went.
@@ -87,6 +90,7 @@ impl Server {
             statistics_due: None,
             pid_file: None,
             donors_pid_file: None,
+            report: None,
             takeover: Takeover::default(),
             logging,
             readiness: None,

@@ -6,11 +6,13 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::unistd::{Uid, chown, geteuid};
+use socket_takeover::sys::{pidfd_getfd, pidfd_open, unread_bytes};
 use support::original::{self, that_adds_one};
 use support::{BOUND, Kind, Peers, Server, Stage, need, seed};
 
@@ -64,8 +66,8 @@ impl Halves {
         stream.read_exact(&mut [0; 4]).unwrap();
         stream.write_all(&[1, 2]).unwrap();
         // Nothing tells that the thread has read it; there are no unread bytes then.
-        let local = stream.local_addr().unwrap();
-        while unread(old.address(), local) != Some(0) {
+        let served = served_end(old, stream.local_addr().unwrap());
+        while unread_bytes(&served).unwrap() > 0 {
             std::thread::yield_now();
         }
         Halves(stream)
@@ -89,20 +91,16 @@ impl Halves {
     }
 }
 
-/// Bytes that wait at the server's end of a connection (proc(5), `/proc/net/tcp`).
-fn unread(server: SocketAddr, client: SocketAddr) -> Option<u32> {
-    let shown = |address: SocketAddr| match address {
-        SocketAddr::V4(v4) => {
-            let ip = u32::from_ne_bytes(v4.ip().octets());
-            format!("{ip:08X}:{:04X}", v4.port())
-        }
-        SocketAddr::V6(_) => panic!("the tests use IPv4"),
+/// A copy of the original's end of a connection, which it has accepted (pidfd_getfd(2)).
+fn served_end(old: &Server, client: SocketAddr) -> TcpStream {
+    let pidfd = pidfd_open(old.pid()).unwrap();
+    let copy = |(number, _)| {
+        let copy = pidfd_getfd(pidfd.as_fd(), number).expect("our own child may be traced");
+        Some(TcpStream::from(copy)).filter(|copy| copy.peer_addr().is_ok_and(|at| at == client))
     };
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let ends = format!(" {} {} ", shown(server), shown(client));
-    let row = table.lines().find_map(|line| line.split_once(&ends))?.1;
-    let (_, unread) = row.split_whitespace().nth(1)?.split_once(':')?;
-    u32::from_str_radix(unread, 16).ok()
+    let mut sockets = old.fds();
+    sockets.retain(|(_, target)| target.starts_with("socket:"));
+    sockets.into_iter().find_map(copy).expect("it has accepted")
 }
 
 /// So many peers of all kinds, replaced twice: by ours, and ours by ours.
@@ -545,7 +543,7 @@ fn taker_that_simply_reads_damages_a_client() {
     let stage = Stage::new();
     let old = stage.original();
     let mut half = Halves::at(&old);
-    original::take_over_naively(&stage.path());
+    original::read_on(original::call(&stage.path()));
     // The half is in the original's thread, and the scheduler leaves that out for a moment.
     old.stop();
     half.complete();

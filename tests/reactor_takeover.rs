@@ -4,9 +4,9 @@ mod reactor_support;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use reactor_support::{LONG, drain, pair, poke, reactor, turn, turn_until};
+use reactor_support::{LONG, drain, pair, poke, reactor, turn};
 use socket_takeover::event::{Class, Config, Cx, Event, Next, Reactor, SourceId, Spec, Time};
 
 /// What ran, in order, and the items with their near ends.
@@ -288,40 +288,4 @@ fn settle_while_serving_is_refused() {
     let mut reactor: Reactor<()> = reactor(16);
     let refused = reactor.cx().settle().unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
-}
-
-#[test]
-fn spinning_ends_with_an_event_and_with_its_time() {
-    let (mut reactor, mut world) = held_with(0, 16);
-    let (near, far) = pair();
-    reactor
-        .cx()
-        .add(Spec::handover("channel"), far, note)
-        .unwrap();
-    // An event that is there ends it at the first look, ...
-    poke(&near);
-    reactor.cx().spin_for(LONG);
-    let waits = reactor.cx().stats().waits;
-    reactor.turn(&mut world, None).unwrap();
-    assert_eq!(world.ran, ["channel"]);
-    assert_eq!(reactor.cx().stats().waits, waits + 1);
-    // ... and for good: the next wait sleeps.
-    let waits = reactor.cx().stats().waits;
-    reactor
-        .turn(&mut world, Some(Duration::from_millis(2)))
-        .unwrap();
-    assert_eq!(reactor.cx().stats().waits, waits + 1);
-    // A deadline of the handover is met while spinning.
-    let at = Time::now() + Duration::from_millis(20);
-    reactor
-        .cx()
-        .timer(Class::Handover, "timer", at, |world: &mut World, _| {
-            world.ran.push("timer");
-            None
-        });
-    reactor.cx().spin_for(LONG);
-    let began = Instant::now();
-    turn_until(&mut reactor, &mut world, |world| world.count("timer") == 1);
-    assert!(began.elapsed() < LONG / 2);
-    assert!(reactor.cx().stats().waits > waits + 3);
 }

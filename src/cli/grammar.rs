@@ -19,6 +19,7 @@ pub(super) fn grammar() -> Options {
         .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, claim=1000, drain=600000 (the defaults); repeatable", "STEP=MS")
         .optflag("d", "daemon", "run in the background; return once it serves")
         .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
+        .optopt("", "report", "append a line of JSON to FILE for each takeover, done or failed", "FILE")
         .optopt("S", "log-facility", "daemon, user, local0 to local7 or 0 to 7 (default daemon)", "NAME")
         .optflag("G", "no-syslog", "do not log to syslog")
         .optflag("l", "log-console", "log to stderr with -d too")

@@ -8,7 +8,6 @@ use std::any::TypeId;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 use super::drain::Drain;
 use super::entry::{Pair, Slot};
@@ -56,8 +55,6 @@ pub struct Cx<S> {
     pub(super) handover_ready: bool,
     /// After a hold: nothing has proved yet which items were silent during it.
     pub(super) settling: bool,
-    /// How long the next wait of a held reactor may stay awake.
-    pub(super) spin: Duration,
     pub(super) stopped: bool,
     pub(super) hook: Option<ErrorHook<S>>,
     pub(super) turn_hook: Option<TurnHook<S>>,
@@ -93,7 +90,6 @@ impl<S> Cx<S> {
             turn: 0,
             handover_ready: false,
             settling: false,
-            spin: Duration::ZERO,
             stopped: false,
             hook: None,
             turn_hook: None,

@@ -19,12 +19,10 @@
 //! registered the descriptor before.
 
 use std::fmt;
-use std::hint;
 use std::io;
-use std::time::Duration;
 
 use super::poller::Poller;
-use super::{Class, Clock, Cx, SourceId, Time};
+use super::{Class, Cx, SourceId, Time};
 
 /// Who is served.
 pub(super) enum Phase<S> {
@@ -163,13 +161,6 @@ impl<S> Cx<S> {
         self.empty = Some(Box::new(then));
     }
 
-    /// Lets the next wait of a held reactor ask again and again for up to `longest` before it
-    /// sleeps: waking a sleeping thread costs tens of microseconds that clients would feel.
-    /// It ends with the first event, and when the time is used up.
-    pub fn spin_for(&mut self, longest: Duration) {
-        self.spin = longest;
-    }
-
     /// The last stage of a turn: sees whether the items have gone, and begins a hold that was
     /// asked for.
     pub(super) fn end_turn(&mut self, state: &mut S) -> io::Result<()> {
@@ -202,30 +193,8 @@ impl<S> Cx<S> {
         Ok(())
     }
 
-    /// Waits awake, if that was asked for; whether something came.
-    pub(super) fn spin(&mut self, until: Option<Time>) -> io::Result<bool> {
-        let longest = std::mem::take(&mut self.spin);
-        if longest.is_zero() || self.config.clock == Clock::Manual {
-            return Ok(false);
-        }
-        let end = Time::now() + longest;
-        let stop = until.map_or(end, |until| until.min(end));
-        loop {
-            if self.wait(Class::Handover, Some(Time::ZERO))?.events > 0 {
-                return Ok(true);
-            }
-            let now = Time::now();
-            if now >= stop {
-                self.spin = end.since(now);
-                return Ok(false);
-            }
-            hint::spin_loop();
-        }
-    }
-
     fn serve(&mut self) {
         self.phase = Phase::Serving;
-        self.spin = Duration::ZERO;
         // What the waits before the hold have proved says nothing about the time since.
         self.lanes.item.silence = Default::default();
         self.settling = true;

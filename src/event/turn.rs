@@ -104,10 +104,7 @@ impl<S> Cx<S> {
             Clock::Manual => Some(Time::ZERO),
         };
         if held {
-            let spun = until != Some(Time::ZERO) && self.spin(until)?;
-            if !spun {
-                self.wait(Class::Handover, until)?;
-            }
+            self.wait(Class::Handover, until)?;
         } else {
             self.set_alarm();
             self.wait(Class::Item, until)?;

@@ -20,6 +20,7 @@ use crate::cli::{Options, Role};
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
+use crate::daemon::report::ReportFile;
 
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
@@ -30,10 +31,12 @@ pub(crate) fn run(
     logging: &'static Logging,
     readiness: Option<Readiness>,
     pid_file: Option<PidFile>,
+    report: Option<ReportFile>,
 ) -> u8 {
     let mut server = Server::new(logging, raise_nofile().soft);
     server.pid_file = pid_file;
     server.readiness = readiness;
+    server.report = report;
     if let Err(error) = serve(&mut server, &options) {
         log::error!("{error}{}", remedy(&error));
         server.exit = error.exit_code();
@@ -163,6 +166,9 @@ impl Server {
 
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
+        if let (Some(file), Some((outcome, report))) = (&mut self.report, moment.outcome()) {
+            file.add(outcome, report);
+        }
         match moment {
             Moment::Open => self.is_ready(),
             Moment::Preload => {

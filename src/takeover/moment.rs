@@ -48,6 +48,20 @@ pub enum Moment {
 }
 
 impl Moment {
+    /// What has come of a takeover, in a word, and its report; none for a moment at which
+    /// nothing is over.
+    #[must_use]
+    pub fn outcome(&self) -> Option<(&'static str, &Report)> {
+        match self {
+            Moment::RolledBack(report) => Some(("rolled back", report)),
+            Moment::Released(report) => Some(("released", report)),
+            Moment::Orphaned(report, _) => Some(("orphaned", report)),
+            Moment::Active(report) => Some(("active", report)),
+            Moment::Left(report, _) => Some(("left", report)),
+            Moment::Open | Moment::Preload | Moment::Exit | Moment::Stop => None,
+        }
+    }
+
     /// Does what most applications do:
     ///
     /// - `Exit`, `Left`: the reactor stops.

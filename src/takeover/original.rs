@@ -165,7 +165,7 @@ pub fn take_over<T>(
     let (process, unix) = find::find(path, &door)?;
     let found = examine(&process)?;
     let mut held = Held::new(&process, found.listener_inode, unix)?;
-    is_within_limit(&found, &held)?;
+    is_within_limit(found.peers.len(), &held)?;
     log::info!(
         "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers on {}",
         process.pid,
@@ -192,8 +192,11 @@ pub fn take_over<T>(
     };
     let stopped = process.stop(STOP)?;
     held.fetch(&process)?;
-    // While the anchor was made more may have come.
-    is_within_limit(&examine(&process)?, &held)?;
+    // More may have come since. They are not looked up: that can take a second.
+    let more = census::sockets(process.pid)?
+        .len()
+        .saturating_sub(found.sockets);
+    is_within_limit(found.peers.len() + more, &held)?;
     let call = door.call()?;
     let called = Instant::now();
     drop(stopped);
@@ -233,11 +236,11 @@ fn examine(process: &Process) -> Result<Census, Obstacle> {
     })
 }
 
-fn is_within_limit(found: &Census, held: &Held) -> Result<(), Obstacle> {
-    match found.peers.len() {
-        count if count > MAX_PEERS && !held.may_fetch() => Err(Obstacle::TooManyPeers(count)),
-        _ => Ok(()),
+fn is_within_limit(peers: usize, held: &Held) -> Result<(), Obstacle> {
+    if peers > MAX_PEERS && !held.may_fetch() {
+        return Err(Obstacle::TooManyPeers(peers));
     }
+    Ok(())
 }
 
 /// None if there is no room for one more: then there are peers enough to take its place.

@@ -1,6 +1,10 @@
-//! What a takeover did and how long each part took: the facts for logs and callers.
+//! What a takeover did and how long each part took: the same facts for an application, as a
+//! log's line and as JSON.
+//!
+//! Donor and taker each have a report of their own. Both name the same `id`, and what both can
+//! know is the same in both; a donor whose taker did not say ACTIVE knows less.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::event::Time;
@@ -20,6 +24,10 @@ pub struct Report {
     pub last: Tally,
     /// Items that stay with the donor.
     pub declined: u64,
+    /// Connections that had been reset before the taker had them; it ends them.
+    pub dead: u64,
+    /// The donor had died when the taker began to serve: without the lease all would be lost.
+    pub adopted: bool,
     /// Rounds of the preload.
     pub rounds: u32,
     /// Bytes and descriptors that went over the channel.
@@ -82,6 +90,84 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The same facts as one line of JSON, which a file can collect (JSON lines). `outcome` is
+    /// [`Moment::outcome`](super::Moment::outcome); times are nanoseconds, and those of phases
+    /// count from when CLOCK_MONOTONIC did; what is not known is null.
+    #[must_use]
+    pub fn json(&self, outcome: &str) -> String {
+        let at = &self.times;
+        let text = |text: &str| (!text.is_empty()).then(|| format!("\"{}\"", escaped(text)));
+        let time = |at: Option<Time>| at.map(Time::as_ns);
+        let length = |length: Option<Duration>| length.map(|length| length.as_nanos());
+        let mut out = String::from("{");
+        let _ = write!(
+            out,
+            "\"id\":\"{:016x}\",\"outcome\":\"{}\",\"generation\":{},\"pid\":{},\"other\":{},\
+             \"items\":{{\"moved\":{},\"new\":{},\"closed\":{},\"changed\":{},\"declined\":{},\
+             \"dead\":{}}},\"adopted\":{},\"rounds\":{},\"fds\":{},\"bytes\":{},",
+            self.id,
+            escaped(outcome),
+            self.generation,
+            std::process::id(),
+            self.other,
+            self.items,
+            self.last.new,
+            self.last.closed,
+            self.last.changed,
+            self.declined,
+            self.dead,
+            self.adopted,
+            self.rounds,
+            self.fds,
+            self.bytes,
+        );
+        let _ = write!(
+            out,
+            "\"begun_at\":{},\"welcome_at\":{},\"prepare_at\":{},\"held_at\":{},\"end_at\":{},\
+             \"decided_at\":{},\"preload_ns\":{},\"freeze_ns\":{},\"whole_ns\":{},\"failure\":{}}}",
+            Json(time(at.begun)),
+            Json(time(at.welcome)),
+            Json(time(at.prepare)),
+            Json(time(at.held)),
+            Json(time(at.end)),
+            Json(time(at.decided)),
+            Json(length(self.preload())),
+            Json(length(self.freeze())),
+            Json(length(self.whole())),
+            Json(text(&self.failure)),
+        );
+        out
+    }
+}
+
+/// A value, or null.
+struct Json<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Json<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+/// As a string in JSON has to be (RFC 8259, 7).
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 fn span(from: Option<Time>, to: Option<Time>) -> Option<Duration> {
     Some(to?.since(from?))
 }
@@ -91,7 +177,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "id={:016x} generation={} items={} closed={} new={} changed={} declined={} rounds={} fds={} bytes={}",
+            "id={:016x} generation={} items={} closed={} new={} changed={} declined={} dead={} adopted={} rounds={} fds={} bytes={}",
             self.id,
             self.generation,
             self.items,
@@ -99,6 +185,8 @@ impl fmt::Display for Report {
             self.last.new,
             self.last.changed,
             self.declined,
+            self.dead,
+            self.adopted,
             self.rounds,
             self.fds,
             self.bytes,
@@ -117,5 +205,60 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            id: 0xab,
+            generation: 3,
+            other: 7,
+            items: 5,
+            last: Tally {
+                closed: 1,
+                new: 2,
+                changed: 3,
+            },
+            declined: 4,
+            dead: 6,
+            adopted: true,
+            rounds: 8,
+            bytes: 9,
+            fds: 10,
+            times: Times {
+                begun: Some(Time::from_ns(1_000)),
+                held: Some(Time::from_ns(5_000)),
+                decided: Some(Time::from_ns(25_000)),
+                ..Times::default()
+            },
+            failure: "it said \"no\"\n".into(),
+        }
+    }
+
+    #[test]
+    fn line_names_every_fact_and_the_freeze() {
+        let line = report().to_string();
+        for fact in ["id=00000000000000ab", "items=5", "dead=6", "adopted=true"] {
+            assert!(line.contains(fact), "{line}");
+        }
+        assert!(line.ends_with("freeze_ms=0.020 whole_ms=0.024"), "{line}");
+    }
+
+    #[test]
+    fn json_has_the_same_facts_and_null_for_what_is_not_known() {
+        let pid = std::process::id();
+        let expected = format!(
+            "{{\"id\":\"00000000000000ab\",\"outcome\":\"left\",\"generation\":3,\"pid\":{pid},\
+             \"other\":7,\"items\":{{\"moved\":5,\"new\":2,\"closed\":1,\"changed\":3,\
+             \"declined\":4,\"dead\":6}},\"adopted\":true,\"rounds\":8,\"fds\":10,\"bytes\":9,\
+             \"begun_at\":1000,\"welcome_at\":null,\"prepare_at\":null,\"held_at\":5000,\
+             \"end_at\":null,\"decided_at\":25000,\"preload_ns\":null,\"freeze_ns\":20000,\
+             \"whole_ns\":24000,\"failure\":\"it said \\\"no\\\"\\u000a\"}}"
+        );
+        assert_eq!(report().json("left"), expected);
     }
 }

@@ -13,6 +13,7 @@
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
+//! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
 //! | `original.rs` | the original C program, played |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
@@ -34,6 +35,7 @@ mod verdict;
 
 mod client;
 pub mod original;
+pub mod pair;
 pub mod pinned;
 mod scene;
 pub mod side;

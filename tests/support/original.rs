@@ -171,10 +171,10 @@ pub fn call(path: &Path) -> Vec<OwnedFd> {
     fds
 }
 
-/// A taker that simply starts to read: as the original's own successor, a thread for each peer.
-/// It goes on to the end of the test.
-pub fn take_over_naively(path: &Path) {
-    for fd in call(path).into_iter().skip(1) {
+/// Goes on as a taker that simply starts to read, with what it got by [`call`]: a thread for
+/// each peer, as the original's own successor has. To the end of the test.
+pub fn read_on(fds: Vec<OwnedFd>) {
+    for fd in fds.into_iter().skip(1) {
         thread::spawn(move || {
             let mut stream = TcpStream::from(fd);
             let mut message = [0; 4];

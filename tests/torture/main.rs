@@ -7,11 +7,13 @@
 //!
 //! | proof | file |
 //! |---|---|
+//! | original: the C program that this grew from is taken over | `original.rs` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod options;
+mod original;
 
 use std::process::ExitCode;
 
@@ -26,9 +28,14 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[Proof {
+    name: "original",
+    about: "the original C program, taken over (--times: runs a row; --only ROW, such as half)",
+    run: original::run,
+}];
 
 fn main() -> ExitCode {
+    support::original::play_if_asked();
     let (name, options) = match options::parse(std::env::args().skip(1)) {
         Ok(parsed) => parsed,
         Err(options::Stop::Help) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Shown before the list of proofs.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Usage: tools/torture [PROOF] [OPTIONS]
 
 Runs a proof in full: real processes that are killed, stopped, starved and lied to in the
@@ -20,41 +20,41 @@ code: 0 if all of it held, 1 if not, 2 for a wrong call.
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The form for every test run.
-    pub short: bool,
+    pub(crate) short: bool,
     /// How often.
-    pub times: Option<usize>,
+    pub(crate) times: Option<usize>,
     /// How long.
-    pub long: Option<Duration>,
+    pub(crate) long: Option<Duration>,
     /// Only cases whose name contains this.
-    pub only: Option<String>,
+    pub(crate) only: Option<String>,
     /// What random choices start from.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Options {
     /// How often: as asked for, or this.
-    pub fn times(&self, short: usize, full: usize) -> usize {
+    pub(crate) fn times(&self, short: usize, full: usize) -> usize {
         self.times.unwrap_or(if self.short { short } else { full })
     }
 
     /// Whether a case of this name is wanted.
-    pub fn wants(&self, name: &str) -> bool {
+    pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|part| name.contains(part))
     }
 }
 
 /// Why nothing is run.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     Help,
     Usage(String),
 }
 
 /// The proof's name, if one was given, and its options. Without any argument, and with what the
 /// usual test runners pass on, it is the short form of everything.
-pub fn parse(args: impl Iterator<Item = String>) -> Result<(Option<String>, Options), Stop> {
+pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<(Option<String>, Options), Stop> {
     let mut args = args.peekable();
     let mut options = Options {
         short: args.peek().is_none(),

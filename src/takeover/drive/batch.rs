@@ -19,12 +19,30 @@ use crate::takeover::application::{Application, Item};
 use crate::takeover::kinds;
 use crate::takeover::ledger::{Batch, ItemId};
 
+/// What the taker was told of a carried item last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) run: bool,
+    pub(super) state: Vec<u8>,
+}
+
+impl Told {
+    /// What it would be told now.
+    pub(super) fn now<S: Application>(app: &mut S, cx: &mut Cx<S>, number: u32) -> Told {
+        let mut state = Vec::new();
+        let run = app.save(cx, Item::Carried(number), &mut state);
+        Told { run, state }
+    }
+}
+
 /// The records of a batch, the first one leading.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) records: Vec<Vec<u8>>,
     /// Whose descriptors go with the first record, in this order.
     pub(super) owners: Vec<Item>,
+    /// What is said of items that are carried: nothing tells when that changes.
+    pub(super) carried: Vec<(u32, Told)>,
 }
 
 impl Records {
@@ -150,6 +168,10 @@ impl Records {
             let run = app.save(cx, item, &mut state) || queued;
             let mut unsent = Unsent::new(id.0, run, &state)
                 .map_err(|_| format!("an item's state is larger than {MAX_STATE} bytes"))?;
+            if let Item::Carried(number) = item {
+                let state = state.clone();
+                self.carried.push((number, Told { run, state }));
+            }
             while builder.push(&mut unsent) == Fit::Full {
                 builder.finish(false);
                 self.records.push(std::mem::take(&mut record));

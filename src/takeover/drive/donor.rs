@@ -235,14 +235,16 @@ impl DonorSide {
             Step::Gone => GONE,
             Step::Drain => self.deadlines.drain,
         };
-        self.disarm(cx);
         let at = Time::now() + after;
-        self.timer = Some(
-            cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                with(app, cx, DonorSide::time_is_up);
-                None
-            }),
-        );
+        // Moved, if there is one: a new one would be made within the freeze.
+        if self.timer.is_none_or(|timer| !cx.rearm(timer, at)) {
+            self.timer = Some(
+                cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
+                    with(app, cx, DonorSide::time_is_up);
+                    None
+                }),
+            );
+        }
     }
 
     /// Timers run before I/O, and a process that was stopped may find both: what the taker

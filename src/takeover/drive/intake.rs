@@ -116,6 +116,16 @@ impl Intake {
         self.held.len()
     }
 
+    /// How many items the donor keeps.
+    pub(super) fn declined_len(&self) -> usize {
+        self.declined.len()
+    }
+
+    /// How many of those held were reset before they came here. Walks all: not in the freeze.
+    pub(super) fn dead_len(&self) -> usize {
+        self.held.values().filter(|held| held.dead).count()
+    }
+
     /// Takes a record of items, states or closed ids. `last_words` is true in the final
     /// array.
     pub(super) fn take<S: Application>(

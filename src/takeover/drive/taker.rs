@@ -34,9 +34,9 @@ use hear::channel_event;
 pub use outcome::Ending;
 use tell::hello;
 
-/// How long the taker may keep its CPU busy waiting for END: a sleeping one is woken some
-/// 30 µs later, which would be a third of the freeze.
-const SPIN: Duration = Duration::from_micros(200);
+/// How long the taker may keep its CPU busy waiting for the final array: a sleeping one is
+/// woken some 30 µs later, which would be most of the freeze.
+const AWAKE: Duration = Duration::from_micros(200);
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -56,9 +56,10 @@ pub(super) struct TakerSide {
     end: Option<End>,
     refused: Option<RefuseCode>,
     problem: Option<Problem>,
-    /// How long to stay awake for END; asked of the system beforehand, which takes some
-    /// twenty system calls.
-    spin: Duration,
+    /// How long to stay awake for the final array, and until when; asked of the system
+    /// beforehand, which takes some twenty system calls.
+    awake: Duration,
+    awake_until: Time,
     report: Report,
     /// SIGTERM came when it was too late to leave the service to the donor.
     told_to_stop: bool,
@@ -135,7 +136,8 @@ impl TakerSide {
             end: None,
             refused: None,
             problem: None,
-            spin: if alone { Duration::ZERO } else { SPIN },
+            awake: if alone { Duration::ZERO } else { AWAKE },
+            awake_until: Time::ZERO,
             report,
             told_to_stop: false,
         })
@@ -189,14 +191,16 @@ impl TakerSide {
             Step::Preload => self.donors.preload,
             Step::Freeze => self.donors.freeze + self.donors.claim,
         };
-        self.disarm(cx);
         let at = Time::now() + after * 2 + Duration::from_secs(1);
-        self.timer = Some(
-            cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                with(app, cx, TakerSide::time_is_up);
-                None
-            }),
-        );
+        // Moved, if there is one: a new one would be made within the freeze.
+        if self.timer.is_none_or(|timer| !cx.rearm(timer, at)) {
+            self.timer = Some(
+                cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
+                    with(app, cx, TakerSide::time_is_up);
+                    None
+                }),
+            );
+        }
     }
 
     /// Timers run before I/O, and a process that was stopped may find both: what the donor

@@ -35,6 +35,8 @@ pub(super) struct Census {
     pub(super) listener_inode: u64,
     /// Where each of its clients is.
     pub(super) peers: Vec<SocketAddr>,
+    /// How many sockets it has, of whatever kind.
+    pub(super) sockets: usize,
 }
 
 /// All sockets of a process.
@@ -58,7 +60,8 @@ pub(super) fn census(pid: u32) -> io::Result<Result<Census, &'static str>> {
     Ok(judge(&sockets, &tcp_table(pid)?))
 }
 
-/// The TCP sockets that a process can see, by inode.
+/// The TCP sockets that a process can see, by inode. The kernel walks its whole hash table for
+/// it, which takes most of a second where that is large: nothing for a freeze.
 pub(super) fn tcp_table(pid: u32) -> io::Result<HashMap<u64, Row>> {
     let mut rows = parse(&fs::read_to_string(format!("/proc/{pid}/net/tcp"))?);
     match fs::read_to_string(format!("/proc/{pid}/net/tcp6")) {
@@ -104,6 +107,7 @@ fn judge(sockets: &[Socket], table: &HashMap<u64, Row>) -> Result<Census, &'stat
         listener: listener.local,
         listener_inode: *inode,
         peers: peers.map(|row| row.remote).collect(),
+        sockets: sockets.len(),
     })
 }
 

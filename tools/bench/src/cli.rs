@@ -14,7 +14,7 @@ use crate::servers::Server;
 pub(crate) const HELP: &str = include_str!("help.txt");
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     /// The service against the floor.
     Brief,
@@ -24,6 +24,14 @@ pub(crate) enum Command {
     Timers,
     Memory,
     Fairness,
+    Freeze,
+    Sweep,
+    /// Be the first of the floor's pair, with so many connections.
+    Cold(PathBuf, usize),
+    /// Be a successor in the floor's pair.
+    Successor(PathBuf),
+    /// Be so many connections to a port, that talk or do not.
+    Hold(u16, usize, bool),
     /// Be a server on this port.
     Subject(Server, u16),
     /// Be a process with so many timers of this loop: what memory measures.
@@ -42,8 +50,10 @@ pub(crate) struct Options {
     pub(crate) length: Duration,
     pub(crate) server_cpu: usize,
     pub(crate) load_cpu: usize,
-    /// Idle connections, at least 1.
+    /// Idle connections, at least 1; of a sweep, those of each shard.
     pub(crate) connections: usize,
+    /// Shards of a sweep, at least 1.
+    pub(crate) shards: u16,
 }
 
 impl Default for Options {
@@ -55,6 +65,7 @@ impl Default for Options {
             server_cpu: 0,
             load_cpu: 1,
             connections: 10_000,
+            shards: 8,
         }
     }
 }
@@ -81,6 +92,10 @@ pub(crate) fn parse(
             Long("connections") => {
                 options.connections = at_least_one(&mut parser, "--connections")?;
             }
+            Long("shards") => {
+                let shards = at_least_one(&mut parser, "--shards")?;
+                options.shards = u16::try_from(shards).map_err(|_| "--shards is too large")?;
+            }
             Long("cpus") => {
                 let value = parser.value()?.string()?;
                 let both = value.split_once(',').ok_or("--cpus needs two, as 0,1")?;
@@ -105,6 +120,25 @@ fn named(name: &str, parser: &mut lexopt::Parser) -> Result<Command, lexopt::Err
         "timers" => Command::Timers,
         "memory" => Command::Memory,
         "fairness" => Command::Fairness,
+        "freeze" => Command::Freeze,
+        "sweep" => Command::Sweep,
+        "pair" => {
+            let path = parser.value()?.into();
+            if parser.raw_args()?.peek().is_none() {
+                Command::Successor(path)
+            } else {
+                Command::Cold(path, at_least_one(parser, "the number of connections")?)
+            }
+        }
+        "hold" => {
+            let port = number(&parser.value()?.string()?, "the port")?;
+            let count = at_least_one(parser, "the number of connections")?;
+            match parser.value()?.string()?.as_str() {
+                "talking" => Command::Hold(port, count, true),
+                "silent" => Command::Hold(port, count, false),
+                other => return Err(format!("{other:?} is neither talking nor silent").into()),
+            }
+        }
         "subject" => {
             let server = one_of(parser, |server| server != Server::Service)?;
             Command::Subject(server, number(&parser.value()?.string()?, "the port")?)
@@ -165,7 +199,9 @@ mod tests {
 
     #[test]
     fn every_command_of_the_help_is_known() {
-        for name in ["all", "echo", "dispatch", "timers", "memory", "fairness"] {
+        for name in [
+            "all", "echo", "dispatch", "timers", "memory", "fairness", "freeze", "sweep",
+        ] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
             assert!(of(name).is_ok(), "{name}");
         }

@@ -6,22 +6,28 @@
 //! | `dispatch` | what does a callback cost when its source is ready? |
 //! | `timers` | what does a timer cost? |
 //! | `memory` | how much does an idle connection hold, how much an armed timer? |
+//! | `freeze` | how long does nobody serve during a takeover, how long does all of it take? |
+//! | `sweep` | what does it take to replace many shards one after the other? |
 //! | `fairness` | how long do quiet peers wait beside one that never stops sending? |
 //!
 //! Nothing here passes or fails: machines differ, and their moods do. Each figure is printed
 //! with its spread and its ratio to what was measured beside it.
 
 mod cli;
+mod clients;
 mod dispatch;
 mod echo;
 mod fairness;
 mod figures;
+mod freeze;
+mod holder;
 mod load;
 mod machine;
 mod memory;
 mod ready;
 mod servers;
 mod subject;
+mod sweep;
 mod timers;
 
 use std::error::Error;
@@ -59,6 +65,11 @@ fn run(command: Command, options: &Options) -> Result<(), Box<dyn Error>> {
         Command::Timers => timers::table(options),
         Command::Memory => memory::table(options, open_files),
         Command::Fairness => fairness::table(options),
+        Command::Freeze => freeze::table(options, open_files),
+        Command::Sweep => sweep::table(options, open_files),
+        Command::Cold(path, count) => freeze::cold(&path, count),
+        Command::Successor(path) => freeze::successor(&path),
+        Command::Hold(port, count, talks) => holder::hold(port, count, talks),
         Command::Subject(server, port) => Ok(server.serve(port)?),
         Command::Armed(server, count) => memory::armed(server, count),
         Command::Help => {
@@ -81,6 +92,10 @@ fn all(options: &Options, open_files: usize) -> Result<(), Box<dyn Error>> {
     memory::table(options, open_files)?;
     println!("\n## Fairness\n");
     fairness::table(options)?;
+    println!("\n## Freeze\n");
+    freeze::table(options, open_files)?;
+    println!("\n## Sweep\n");
+    sweep::table(options, open_files)?;
     println!("\nLoad average at the end: {}.", machine::load_average());
     Ok(())
 }

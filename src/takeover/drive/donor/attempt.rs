@@ -1,12 +1,13 @@
 //! One caller, from its connect to the outcome.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::event::Handle;
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, ItemKind, Record};
+use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
@@ -27,6 +28,8 @@ pub(super) struct Attempt {
     pub(super) unwanted: HashSet<(ItemKind, u16)>,
     /// The items that it has declined: what is linked to one stays with it.
     pub(super) declined: HashSet<ItemId>,
+    /// What it was told last of each item that is carried.
+    pub(super) told: HashMap<u32, Told>,
     /// From the hold on.
     pub(super) final_array: bool,
     pub(super) digest: Digest,

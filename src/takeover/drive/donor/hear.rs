@@ -4,7 +4,7 @@
 //! another is served is told BUSY. It is a taker once its HELLO fits, and only takers get a
 //! line of the log each: about all other callers there is at most one a second.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -91,6 +91,7 @@ impl DonorSide {
             unacknowledged: VecDeque::new(),
             unwanted: HashSet::new(),
             declined: HashSet::new(),
+            told: HashMap::new(),
             final_array: false,
             digest: Digest::default(),
             report,

@@ -9,6 +9,7 @@ use crate::event::{Class, Cx, SourceId, Spec, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Cause, Event, Outcome};
+use crate::takeover::drive::batch::Told;
 use crate::takeover::lease::Verdict;
 use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
@@ -26,15 +27,34 @@ impl DonorSide {
             attempt.report.times.held = Some(Time::now());
             attempt.final_array = true;
         }
+        let carried = self.changes_of_carried(app, cx);
+        if !carried.is_empty() {
+            self.step(app, cx, Event::Changed(carried));
+        }
+        self.feed(app, cx, Event::Did(Outcome::Held));
+    }
+
+    /// What is carried has no events that would tell of a change: it is compared with what the
+    /// taker was told. It is little.
+    fn changes_of_carried<S: Application>(
+        &self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+    ) -> Vec<(ItemId, Presence)> {
+        let Some(attempt) = &self.attempt else {
+            return Vec::new();
+        };
         let mut numbers = Vec::new();
         app.carried(&mut numbers);
-        let carried = numbers
-            .into_iter()
-            .map(|number| (Item::Carried(number).into(), Presence::Held))
-            .collect();
-        // What is carried has no events that would tell of a change; it is little.
-        self.feed(app, cx, Event::Changed(carried));
-        self.feed(app, cx, Event::Did(Outcome::Held));
+        let gone = attempt.told.keys().filter(|told| !numbers.contains(told));
+        let gone = gone.map(|number| (Item::Carried(*number).into(), Presence::Gone));
+        let mut changes: Vec<_> = gone.collect();
+        for number in numbers {
+            if attempt.told.get(&number) != Some(&Told::now(app, cx, number)) {
+                changes.push((Item::Carried(number).into(), Presence::Held));
+            }
+        }
+        changes
     }
 
     /// Puts our offer at PATH in place of the old owner's, which leads nowhere any more.

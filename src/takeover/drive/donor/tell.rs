@@ -134,6 +134,7 @@ impl DonorSide {
             }
             Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
         }
+        attempt.told.extend(written.carried);
         let mut full = Sent::Done;
         if attempt.final_array {
             attempt.digest.update(&first);

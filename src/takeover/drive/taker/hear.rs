@@ -1,5 +1,6 @@
 //! What the taker hears: the donor's records, as events.
 
+use std::hint;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -26,7 +27,7 @@ impl TakerSide {
             if matches!(self.machine.state(), State::Active | State::Gone) {
                 return Next::Keep;
             }
-            let event = match self.post.receive() {
+            let event = match self.next_incoming() {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
@@ -41,6 +42,21 @@ impl TakerSide {
             self.feed(app, cx, event);
         }
         Next::Again
+    }
+
+    /// What has arrived. Once all is settled the final array is some microseconds away, and is
+    /// waited for awake.
+    fn next_incoming(&mut self) -> Incoming {
+        loop {
+            match self.post.receive() {
+                Incoming::Empty if self.stays_awake() => hint::spin_loop(),
+                incoming => return incoming,
+            }
+        }
+    }
+
+    fn stays_awake(&self) -> bool {
+        self.machine.state() == State::Settle && Time::now() < self.awake_until
     }
 
     /// What a donor sent before it stopped may be unusable by now, its listener above all.

@@ -55,7 +55,6 @@ impl TakerSide {
         for id in self.intake.runs() {
             cx.resume_later(id);
         }
-        self.disarm(cx);
         cx.defer(succeed);
         self.report.times.decided = Some(Time::now());
     }
@@ -109,6 +108,8 @@ impl TakerSide {
         self.report.fds = self.post.passed;
         self.report.items = self.intake.len() as u64;
         self.report.last = self.intake.tally;
+        self.report.declined = self.intake.declined_len() as u64;
+        self.report.dead = self.intake.dead_len() as u64;
         if let Some(end) = &self.end {
             // One clock a machine: the donor's own word for when the freeze began.
             self.report.times.held = Some(Time::from_ns(end.held_ns));
@@ -122,7 +123,9 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
     };
+    side.disarm(cx);
     side.finish_report();
+    side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());
     if let Some(offer) = side.offer.take() {
         let generation = side.report.generation;

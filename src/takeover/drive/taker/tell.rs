@@ -67,7 +67,7 @@ impl TakerSide {
         debug_assert!(encoded.is_ok());
         let failed = self.post_now(cx, record);
         self.report.times.held = Some(Time::now());
-        cx.spin_for(self.spin);
+        self.awake_until = Time::now() + self.awake;
         failed
     }
 

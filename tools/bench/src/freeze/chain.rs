@@ -1,0 +1,237 @@
+//! A chain of takeovers with connections: who serves now is replaced, again and again.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::cli::Options;
+use crate::clients::Clients;
+
+/// A process that is killed when it is no longer needed.
+struct Process {
+    child: Child,
+    /// Its log, line by line.
+    lines: Receiver<String>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Result<Process, Box<dyn Error>> {
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.map_err(|error| {
+            let program = command.get_program().display();
+            format!("{program}: {error} (it is built by: cargo build --release)")
+        })?;
+        let log = BufReader::new(child.stderr.take().ok_or("no stderr")?);
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            log.lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Ok(Process { child, lines })
+    }
+
+    /// The next line with this in it.
+    fn line(&self, part: &str) -> Result<String, Box<dyn Error>> {
+        let mut last = String::new();
+        for line in &self.lines {
+            if line.contains(part) {
+                return Ok(line);
+            }
+            last = line;
+        }
+        Err(format!("a process has ended before it said {part:?}; its last line: {last}").into())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What one takeover took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) freeze: Duration,
+    /// From the successor's start to the old process's exit.
+    pub(crate) whole: Duration,
+    /// Of the floor: to pass, validate and register everything.
+    pub(crate) passed: Duration,
+    /// Items of the final array.
+    pub(crate) last: u64,
+    /// When the successor was told everything, in ns of CLOCK_MONOTONIC: from, to.
+    pub(crate) preload: (u64, u64),
+}
+
+/// What happens to the connections once their first copies are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stir {
+    Nothing,
+    /// A whole message on each so many-th connection.
+    Touch(usize),
+    /// A byte on every connection: each state changes.
+    Split,
+    /// So many messages a second, all the time.
+    Rate(u32),
+}
+
+/// The floor's chain, or the product's.
+pub(crate) struct Chain {
+    /// Dropped first: its connections end before whoever serves them.
+    clients: Clients,
+    owner: Process,
+    folder: tempfile::TempDir,
+    /// None for the floor.
+    service: Option<PathBuf>,
+}
+
+impl Chain {
+    /// The floor with so many silent connections.
+    pub(crate) fn floor(count: usize) -> Result<Chain, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("pair").arg(folder.path().join("path"));
+        let owner = Process::start(command.arg(count.to_string()))?;
+        let port = port_in(&owner.line("[127.0.0.1]:")?)?;
+        let clients = Clients::connect(port, count, "silent")?;
+        owner.line("all accepted")?;
+        Ok(Chain {
+            folder,
+            service: None,
+            owner,
+            clients,
+        })
+    }
+
+    /// The service with so many connections, each of which has talked once.
+    pub(crate) fn service(count: usize, options: &Options) -> Result<Chain, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let service = match &options.service {
+            Some(file) => file.clone(),
+            None => std::env::current_exe()?.with_file_name("socket-takeover"),
+        };
+        let mut command = Command::new(&service);
+        command.args(["-a", "127.0.0.1", "-p", "0", "--no-syslog", "-t"]);
+        let owner = Process::start(command.arg(folder.path().join("path")))?;
+        let port = port_in(&owner.line("[127.0.0.1]:")?)?;
+        owner.line("Starting Takeover channel")?;
+        let clients = Clients::connect(port, count, "talking")?;
+        Ok(Chain {
+            folder,
+            service: Some(service),
+            owner,
+            clients,
+        })
+    }
+
+    /// Replaces who serves, while `stir` happens.
+    pub(crate) fn takeover(&mut self, stir: Stir) -> Result<Took, Box<dyn Error>> {
+        let path = self.folder.path().join("path");
+        let report = self.folder.path().join("report");
+        let began = Instant::now();
+        let mut next = match &self.service {
+            None => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.stdout(fs::File::create(&report)?);
+                Process::start(command.arg("pair").arg(path))?
+            }
+            Some(service) => {
+                let mut command = Command::new(service);
+                command.args(["--no-syslog", "-T"]).arg(path);
+                Process::start(command.arg("--report").arg(&report))?
+            }
+        };
+        if stir != Stir::Nothing && !matches!(stir, Stir::Rate(_)) {
+            self.owner.line("Current fd_array")?;
+            self.clients.order(&stir.order())?;
+        }
+        std::mem::swap(&mut next, &mut self.owner);
+        let mut old = next;
+        let code = old.child.wait()?;
+        let whole = began.elapsed();
+        if !code.success() {
+            return Err(format!("the old process left with {code}").into());
+        }
+        if stir != Stir::Nothing && !matches!(stir, Stir::Rate(_)) {
+            self.clients.answer()?;
+        }
+        let said = fs::read_to_string(&report)?;
+        let line = said.lines().last().ok_or("no report")?;
+        let took = match &self.service {
+            None => floor_figures(line, whole)?,
+            Some(_) => {
+                self.owner.line("taken over from")?;
+                let said = fs::read_to_string(&report)?;
+                service_figures(said.lines().last().ok_or("no report")?, whole)?
+            }
+        };
+        fs::remove_file(&report)?;
+        Ok(took)
+    }
+
+    /// Lets the clients begin or end a steady load.
+    pub(crate) fn rate(&mut self, messages: u32) -> Result<(), Box<dyn Error>> {
+        self.clients.order(&Stir::Rate(messages).order())?;
+        self.clients.answer().map(drop)
+    }
+
+    /// How long answers took to messages that were sent within these moments, in ns.
+    pub(crate) fn times(&mut self, (from, to): (u64, u64)) -> Result<Vec<f64>, Box<dyn Error>> {
+        self.clients.order(&format!("times {from} {to}"))?;
+        let line = self.clients.answer()?;
+        let words = line.split_whitespace();
+        Ok(words.map(str::parse).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Stir {
+    fn order(self) -> String {
+        match self {
+            Stir::Nothing => String::new(),
+            Stir::Touch(each) => format!("touch {each}"),
+            Stir::Split => "split".into(),
+            Stir::Rate(messages) => format!("rate {messages}"),
+        }
+    }
+}
+
+fn port_in(line: &str) -> Result<u16, Box<dyn Error>> {
+    let (_, rest) = line.split_once("[127.0.0.1]:").ok_or("no port")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    Ok(digits.unwrap_or_default().parse()?)
+}
+
+fn floor_figures(line: &str, whole: Duration) -> Result<Took, Box<dyn Error>> {
+    let (freeze, passed) = line.split_once(' ').ok_or("no figures")?;
+    Ok(Took {
+        freeze: Duration::from_nanos(freeze.parse()?),
+        passed: Duration::from_nanos(passed.parse()?),
+        whole,
+        last: 0,
+        preload: (0, 0),
+    })
+}
+
+/// From the successor's report, a line of JSON of which every key is unique.
+fn service_figures(line: &str, whole: Duration) -> Result<Took, Box<dyn Error>> {
+    let value = |key: &str| -> Result<u64, Box<dyn Error>> {
+        let (_, rest) = line
+            .split_once(&format!("\"{key}\":"))
+            .ok_or_else(|| format!("no {key} in {line}"))?;
+        Ok(rest.split([',', '}']).next().unwrap_or_default().parse()?)
+    };
+    Ok(Took {
+        freeze: Duration::from_nanos(value("freeze_ns")?),
+        passed: Duration::ZERO,
+        whole,
+        last: value("new")? + value("closed")? + value("changed")?,
+        preload: (value("welcome_at")?, value("prepare_at")?),
+    })
+}

@@ -85,7 +85,7 @@ impl Halves {
     }
 
     #[track_caller]
-    fn is_reset(mut self) {
+    fn ends_by_reset(mut self) {
         let error = self.0.read(&mut [0; 4]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
@@ -213,7 +213,7 @@ fn half_message_never_completed_its_client_alone_is_ended_and_named() {
     let taker = upgrade(&stage, &mut old, &["--deadline", "freeze=300"]);
     taker.wait_line(&format!("Peer [127.0.0.1]:{port} was ended"));
     assert_eq!(taker.log().count("was ended"), 1);
-    half.is_reset();
+    half.ends_by_reset();
     peers.echoes(8);
     peers.finish().assert_flawless();
 }

@@ -23,6 +23,8 @@ use crate::options::Options;
 use crate::support::{BOUND, Kind, Peers, Random, Server, Stage, Verdict, figure, original};
 
 const COUNTS: [usize; 4] = [1, 40, 250, 251];
+/// For every test run.
+const SHORT: [usize; 2] = [1, 40];
 const CLIENTS: [&str; 6] = ["silent", "talking", "pipelining", "half", "new", "burst"];
 /// What waits for clients is ended by the test, not by the clock.
 const PATIENT: [&str; 2] = ["--deadline", "freeze=60000"];
@@ -48,7 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         "clients", "runs", "in all", "damaged"
     );
     for clients in CLIENTS {
-        for count in COUNTS {
+        let counts = if options.short { &SHORT[..] } else { &COUNTS };
+        for &count in counts {
             let name = format!("{clients} {count}");
             if options.wants(&name) {
                 let row = repeat(times, |row| ours(clients, count, random.bits(), row));

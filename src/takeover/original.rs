@@ -23,8 +23,8 @@
 //! - *call*: the order to hand over. It makes threads stop reading after one more message.
 //! - *compare*: no thread of it has a message inside if as many bytes were read from each peer
 //!   as were written to it ([`positions`](super::positions)).
-//! - *kill*: only with everything even, or at the deadline. Peers that are uneven then have lost
-//!   bytes with a thread's buffer: they are ended by a reset, and named.
+//! - *kill*: only with everything even, or with nobody who gets on. Peers that are uneven then have
+//!   lost bytes with a thread's buffer: they are ended by a reset, and named.
 //!
 //! | file | |
 //! |---|---|
@@ -34,6 +34,7 @@
 //! | `original/process.rs` | stop, continue, kill |
 //! | `original/held.rs` | what we have of it |
 //! | `original/settle.rs` | when it may be killed: pure |
+//! | `original/obstacle.rs` | why it was not taken over |
 //!
 //! Invariants: before the call nothing is changed but one more client for a moment; the process
 //! is never left stopped; nothing is read, written or set on what arrived before it is dead, since
@@ -43,11 +44,10 @@ mod anchor;
 mod census;
 mod find;
 mod held;
+mod obstacle;
 mod process;
 mod settle;
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -63,6 +63,7 @@ use crate::event::Time;
 use anchor::Anchor;
 use census::{Census, census};
 use held::Held;
+pub use obstacle::Obstacle;
 use process::Process;
 use settle::{Decision, Look, decide};
 
@@ -71,6 +72,8 @@ pub const MAX_PEERS: usize = 251;
 
 /// How long its threads may take to stop. One that waits for a disk may take a while.
 const STOP: Duration = Duration::from_secs(10);
+/// After the call nobody waits longer than this and `freeze`, whoever gets on.
+const LAST: Duration = Duration::from_secs(10);
 /// The pauses between two looks, in which it goes on.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(16);
@@ -93,65 +96,11 @@ pub struct Taken {
     pub report: Report,
 }
 
-/// Why the original was not taken over.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Obstacle {
-    /// Among the processes that we may look into, none listens there.
-    NoProcess,
-    /// So many processes have the socket.
-    Shared(usize),
-    /// It belongs to a user who is neither root nor we.
-    Foreign {
-        /// Its process id.
-        pid: u32,
-        /// That user.
-        uid: u32,
-    },
-    /// We may not signal it.
-    NotPermitted {
-        /// Its process id.
-        pid: u32,
-        /// The system's reason.
-        why: io::Error,
-    },
-    /// It is another program.
-    Unlike {
-        /// Its process id.
-        pid: u32,
-        /// How that can be told.
-        why: String,
-    },
-    /// It has more peers than [`MAX_PEERS`], and we may not trace it.
-    TooManyPeers(usize),
-    /// Its descriptors are more than we may open.
-    NoRoom {
-        /// How many are wanted, reserve included.
-        wanted: usize,
-        /// How many there may be.
-        free: usize,
-    },
-    /// It does not answer its clients.
-    Silent(io::Error),
-    /// It was called, and what it has cannot be had: it lets its peers go one by one from now on.
-    Called(String),
-    /// The system's own reason; nothing has happened.
-    Os(io::Error),
-}
-
-impl Obstacle {
-    /// Whether the original serves on as if nothing had happened.
-    #[must_use]
-    pub fn is_harmless(&self) -> bool {
-        !matches!(self, Obstacle::Called(_))
-    }
-}
-
 /// Takes over from the original program that listens at `path`; it is dead when this returns.
 ///
-/// It waits: for the call's answer within `deadlines.hello`, then for peers whose message is in
-/// a thread's buffer until `deadlines.freeze` has passed since the call. `ready` is called
-/// before the call, for all that may fail.
+/// It waits: for the anchor and the call's answer within `deadlines.hello`, then for peers whose
+/// message is in a thread's buffer, as long as one of them gets on within `deadlines.freeze`.
+/// `ready` is called before the call, for all that may fail.
 ///
 /// # Errors
 /// See [`Obstacle`].
@@ -198,10 +147,9 @@ pub fn take_over<T>(
         .saturating_sub(found.sockets);
     is_within_limit(found.peers.len() + more, &held)?;
     let call = door.call()?;
-    let called = Instant::now();
     drop(stopped);
     receive(&call, &process, &mut held, deadlines.hello);
-    let Settled { unsettled, lost } = settle(&process, &mut held, called + deadlines.freeze)?;
+    let Settled { unsettled, lost } = settle(&process, &mut held, deadlines.freeze)?;
     times.end = Some(Time::now());
     // Its end of the call, with what may still be in flight, is gone with it.
     drop(call);
@@ -230,7 +178,7 @@ pub fn take_over<T>(
 
 fn examine(process: &Process) -> Result<Census, Obstacle> {
     let pid = process.pid;
-    census(pid)?.map_err(|why| Obstacle::Unlike {
+    census(process)?.map_err(|why| Obstacle::Unlike {
         pid,
         why: why.into(),
     })
@@ -310,11 +258,13 @@ struct Settled {
 }
 
 /// Waits until the process may be killed, and kills it.
-fn settle(process: &Process, held: &mut Held, deadline: Instant) -> Result<Settled, Obstacle> {
+fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Settled, Obstacle> {
+    let end = Instant::now() + patience + LAST;
     let mut pause = SHORTEST;
     let mut looks = 0;
     loop {
         looks += 1;
+        let begun = Instant::now();
         let stopped = match process.stop(STOP) {
             Ok(stopped) => Some(stopped),
             Err(_) if process.is_dead() => None,
@@ -335,15 +285,16 @@ fn settle(process: &Process, held: &mut Held, deadline: Instant) -> Result<Settl
             };
             return Err(Obstacle::Called(why.into()));
         }
-        let (inodes, seen) = held.look();
-        let is_late = has_left || Instant::now() >= deadline;
-        let unsettled = match decide(&seen, is_late) {
+        let (inodes, seen) = held.look(patience);
+        let is_over = has_left || Instant::now() >= end;
+        let unsettled = match decide(&seen, is_over) {
             Decision::Continue => {
                 drop(stopped);
                 if looks == 1 {
-                    tell_of(&seen, deadline);
+                    tell_of(&seen, patience);
                 }
-                process.dies_within(pause);
+                // It has more of the time than its being looked at.
+                process.dies_within(pause.max(begun.elapsed() * 2));
                 pause = (pause * 2).min(LONGEST);
                 continue;
             }
@@ -365,65 +316,12 @@ fn settle(process: &Process, held: &mut Held, deadline: Instant) -> Result<Settl
     }
 }
 
-fn tell_of(seen: &[Look], deadline: Instant) {
-    let waits = seen.iter().filter(|look| **look != Look::Even).count();
+fn tell_of(seen: &[Look], patience: Duration) {
+    let is_within = |look: &&Look| matches!(look, Look::Moving | Look::Stuck);
     log::info!(
-        "{waits} of {} Peers are within a message: it goes on, for {} ms at most",
+        "{} of {} Peers are within a message: it goes on, until none of them gets on for {} ms",
+        seen.iter().filter(is_within).count(),
         seen.len(),
-        deadline
-            .saturating_duration_since(Instant::now())
-            .as_millis(),
+        patience.as_millis(),
     );
-}
-
-impl From<io::Error> for Obstacle {
-    fn from(error: io::Error) -> Self {
-        Obstacle::Os(error)
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Obstacle::NoProcess => {
-                f.write_str("no process is found that listens there with SOCK_STREAM")
-            }
-            Obstacle::Shared(count) => write!(f, "{count} processes have its socket"),
-            Obstacle::Foreign { pid, uid } => write!(
-                f,
-                "pid {pid} runs as uid {uid}, trusted are only root and our own user"
-            ),
-            Obstacle::NotPermitted { pid, why } => {
-                write!(f, "pid {pid} cannot be stopped by us: {why}")
-            }
-            Obstacle::Unlike { pid, why } => {
-                write!(f, "pid {pid} is not the original program: {why}")
-            }
-            Obstacle::TooManyPeers(count) => write!(
-                f,
-                "it has {count} Peers and can hand over {MAX_PEERS}, it would lose them all"
-            ),
-            Obstacle::NoRoom { wanted, free } => write!(
-                f,
-                "{wanted} descriptors are needed for it and {free} are free"
-            ),
-            Obstacle::Silent(why) => write!(f, "it does not answer on its port: {why}"),
-            Obstacle::Called(why) => write!(
-                f,
-                "the original was called and is not taken over, it lets its Peers go: {why}"
-            ),
-            Obstacle::Os(why) => why.fmt(f),
-        }
-    }
-}
-
-impl Error for Obstacle {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Obstacle::NotPermitted { why, .. } | Obstacle::Silent(why) | Obstacle::Os(why) => {
-                Some(why)
-            }
-            _ => None,
-        }
-    }
 }

@@ -1,4 +1,5 @@
-//! The sockets of a process, from outside: `/proc/PID/fd` and `/proc/PID/net/tcp` (proc(5)).
+//! The sockets of a process, from outside: `/proc/PID/fd`, and for each a look at a copy of it
+//! (pidfd_getfd(2)) or, where we may not have one, `/proc/PID/net/tcp` (proc(5)).
 //!
 //! The original has one TCP listener, one connection a client, all on the listener's port, and
 //! nothing else of TCP. Who has something else is not the original.
@@ -7,9 +8,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use crate::takeover::validate::LISTEN;
+use super::process::Process;
+use crate::sys;
+use crate::takeover::validate::{self, LISTEN};
 
 /// A socket in a process's descriptor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +59,43 @@ pub(super) fn sockets(pid: u32) -> io::Result<Vec<Socket>> {
 }
 
 /// Counts; a process that is not like the original is an error, in words.
-pub(super) fn census(pid: u32) -> io::Result<Result<Census, &'static str>> {
-    let sockets = sockets(pid)?;
-    Ok(judge(&sockets, &tcp_table(pid)?))
+pub(super) fn census(process: &Process) -> io::Result<Result<Census, &'static str>> {
+    let sockets = sockets(process.pid)?;
+    let rows = match looked_at(process, &sockets) {
+        Some(rows) => rows,
+        None => tcp_table(process.pid)?,
+    };
+    Ok(judge(&sockets, &rows))
+}
+
+/// None if we may not look.
+fn looked_at(process: &Process, sockets: &[Socket]) -> Option<HashMap<u64, Row>> {
+    let mut rows = HashMap::new();
+    for socket in sockets {
+        let fd = match process.fetch(socket.number) {
+            Ok(fd) => fd,
+            Err(error) if is_forbidden(&error) => return None,
+            // It was closed meanwhile.
+            Err(_) => continue,
+        };
+        if let Ok(state) = sys::tcp_state(&fd)
+            && let Ok((local, remote)) = validate::describe_tcp(fd.as_fd())
+            && let Some(remote) = remote.or((state == LISTEN).then_some(local))
+        {
+            let row = Row {
+                local,
+                remote,
+                state,
+            };
+            rows.insert(socket.inode, row);
+        }
+    }
+    Some(rows)
+}
+
+/// Whether pidfd_getfd(2) is not for us: no right to trace, or a kernel before 5.6.
+pub(super) fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
 }
 
 /// The TCP sockets that a process can see, by inode. The kernel walks its whole hash table for
@@ -191,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn own_sockets_of_both_families_are_found_in_the_tables() {
+    fn own_sockets_of_both_families_are_found_either_way() {
         for ip in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(ip) else {
                 println!("skipped {ip}: this machine has no such address");
@@ -201,16 +239,20 @@ mod tests {
             let client = TcpStream::connect(local).unwrap();
             let (served, remote) = listener.accept().unwrap();
             let sockets = sockets(std::process::id()).unwrap();
-            let table = tcp_table(std::process::id()).unwrap();
-            let row_of = |number: i32| {
-                let socket = sockets.iter().find(|socket| socket.number == number);
-                table[&socket.unwrap().inode]
-            };
-            assert_eq!(row_of(listener.as_raw_fd()).state, LISTEN);
-            assert_eq!(row_of(listener.as_raw_fd()).local, local);
-            let found = row_of(served.as_raw_fd());
-            assert_eq!((found.local, found.remote, found.state), (local, remote, 1));
-            assert_eq!(row_of(client.as_raw_fd()).remote, local);
+            let process = Process::open(std::process::id()).unwrap();
+            let table = tcp_table(process.pid).unwrap();
+            // A process may always trace itself.
+            for rows in [table, looked_at(&process, &sockets).unwrap()] {
+                let row_of = |number: i32| {
+                    let socket = sockets.iter().find(|socket| socket.number == number);
+                    rows[&socket.unwrap().inode]
+                };
+                assert_eq!(row_of(listener.as_raw_fd()).state, LISTEN);
+                assert_eq!(row_of(listener.as_raw_fd()).local, local);
+                let found = row_of(served.as_raw_fd());
+                assert_eq!((found.local, found.remote, found.state), (local, remote, 1));
+                assert_eq!(row_of(client.as_raw_fd()).remote, local);
+            }
         }
     }
 }

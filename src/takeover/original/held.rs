@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::fstat;
@@ -27,6 +28,8 @@ pub(super) struct Held {
     /// Those of its sockets that it had open when it was looked at last.
     served: HashSet<u64>,
     may_fetch: bool,
+    /// Where each peer was when it was looked at last, and since when it has been there.
+    seen: HashMap<u64, (Option<Positions>, Instant)>,
 }
 
 impl Held {
@@ -38,6 +41,7 @@ impl Held {
             others: HashSet::from([unix]),
             served: HashSet::new(),
             may_fetch: true,
+            seen: HashMap::new(),
         };
         let sockets = census::sockets(process.pid)?;
         let listener = sockets.into_iter().find(|socket| socket.inode == listener);
@@ -97,30 +101,37 @@ impl Held {
     fn fetch_one(&mut self, process: &Process, socket: census::Socket) {
         match process.fetch(socket.number) {
             Ok(fd) => self.keep(socket.inode, fd),
-            // ENOSYS: Linux before 5.6.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
-                self.may_fetch = false;
-            }
+            Err(error) if census::is_forbidden(&error) => self.may_fetch = false,
             Err(error) => log::warn!("fd {} of the original: {error}", socket.number),
         }
     }
 
-    /// Looks at each peer.
-    pub(super) fn look(&self) -> (Vec<u64>, Vec<Look>) {
-        let is_peer = |(inode, _): &(&u64, &OwnedFd)| **inode != self.listener;
-        let peers = self.sockets.iter().filter(is_peer);
-        let look = |(inode, fd): (&u64, &OwnedFd)| {
+    /// Looks at each peer; `patience` as in [`Look::of`].
+    pub(super) fn look(&mut self, patience: Duration) -> (Vec<u64>, Vec<Look>) {
+        let now = Instant::now();
+        let (mut inodes, mut looks) = (Vec::new(), Vec::new());
+        for (inode, fd) in &self.sockets {
+            if *inode == self.listener {
+                continue;
+            }
             let state = sys::tcp_state(fd);
+            let positions = Positions::of(fd).ok().flatten();
+            let before = self.seen.entry(*inode).or_insert((positions, now));
+            if before.0 != positions {
+                *before = (positions, now);
+            }
             let seen = Seen {
-                positions: Positions::of(fd).ok().flatten(),
+                positions,
                 // One that was reset has no other side any more.
                 is_connected: !matches!(validate::describe_tcp(fd.as_fd()), Ok((_, None))),
                 read_closed: matches!(state, Ok(CLOSE_WAIT | LAST_ACK | CLOSING)),
                 is_served: self.served.contains(inode),
+                unmoved: now - before.1,
             };
-            (*inode, Look::of(seen))
-        };
-        peers.map(look).unzip()
+            inodes.push(*inode);
+            looks.push(Look::of(seen, patience));
+        }
+        (inodes, looks)
     }
 
     /// The peers of the process that we have not, to be named: they end with it.

@@ -3,14 +3,20 @@
 //! A thread of its has a message inside exactly while it has read more of a peer than it has
 //! written to it, because it echoes. So with all its threads stopped:
 //!
-//! | every peer | time | |
-//! |---|---|---|
-//! | even, or gone | | kill |
-//! | one at least is uneven or unclear | left | continue: it gets on, and is looked at again |
-//! | the same | up, or the process is dead | kill, and end those |
+//! | peers | |
+//! |---|---|
+//! | all are even, or gone | kill |
+//! | one at least gets on: it is uneven, and was elsewhere a moment ago | continue, look again |
+//! | the uneven ones are all stuck: their clients say no more, or do not read | kill, and end those |
+//! | the last moment has come, or the process is dead | kill, and end the uneven ones |
 //!
-//! Invariants: a peer that is not known to be even is never served; as long as there is time,
-//! nobody is ended.
+//! What is stuck is a matter of the peer, not of the clock alone: on a machine with much else to
+//! do a thread may wait long for its turn, and its client is not to be ended for that.
+//!
+//! Invariants: a peer that is not known to be even is never served; nobody is ended while
+//! another one gets on, before the last moment.
+
+use std::time::Duration;
 
 use crate::proto::sequence::MESSAGE;
 use crate::takeover::positions::Positions;
@@ -20,12 +26,12 @@ use crate::takeover::positions::Positions;
 pub(super) enum Look {
     /// At a message boundary: all that was read was answered.
     Even,
-    /// A thread has bytes of it that are not answered.
-    Uneven,
     /// There is nobody to lose anything.
     Gone,
-    /// It cannot be told.
-    Unclear,
+    /// A thread has bytes of it that are not answered, or that cannot be told.
+    Moving,
+    /// The same, and nothing has changed about it for long enough.
+    Stuck,
 }
 
 /// What is known of a peer while no thread of the process runs.
@@ -39,31 +45,28 @@ pub(super) struct Seen {
     pub(super) read_closed: bool,
     /// The process still has it open.
     pub(super) is_served: bool,
+    /// How long its positions have been these.
+    pub(super) unmoved: Duration,
 }
 
 impl Look {
-    pub(super) fn of(seen: Seen) -> Look {
+    /// `patience`: how long a peer may be within a message without getting on.
+    pub(super) fn of(seen: Seen, patience: Duration) -> Look {
         if !seen.is_connected {
             return Look::Gone;
         }
-        let Some(Positions { consumed, written }) = seen.positions else {
-            return Look::Unclear;
-        };
-        let is_even = consumed == written && written.is_multiple_of(MESSAGE as u64);
+        let is_even = seen.positions.is_some_and(|at| {
+            at.consumed == at.written && at.written.is_multiple_of(MESSAGE as u64)
+        });
         // Its thread has read the end of the stream and left: what it had of a message can
         // never be one any more.
         let nobody_waits = seen.read_closed && !seen.is_served;
         if is_even || nobody_waits {
             Look::Even
+        } else if seen.unmoved < patience {
+            Look::Moving
         } else {
-            Look::Uneven
-        }
-    }
-
-    fn is_settled(self) -> bool {
-        match self {
-            Look::Even | Look::Gone => true,
-            Look::Uneven | Look::Unclear => false,
+            Look::Stuck
         }
     }
 }
@@ -79,15 +82,26 @@ pub(super) enum Decision {
     End(Vec<usize>),
 }
 
-/// `is_late`: there is no time left, or no process that could get on.
-pub(super) fn decide(looks: &[Look], is_late: bool) -> Decision {
-    let unsettled: Vec<usize> = (0..looks.len())
-        .filter(|at| !looks[*at].is_settled())
-        .collect();
-    match (unsettled.is_empty(), is_late) {
-        (true, _) => Decision::Kill,
-        (false, false) => Decision::Continue,
-        (false, true) => Decision::End(unsettled),
+/// `is_over`: the last moment has come, or there is no process that could get on.
+pub(super) fn decide(looks: &[Look], is_over: bool) -> Decision {
+    let mut unsettled = Vec::new();
+    let mut gets_on = false;
+    for (at, look) in looks.iter().enumerate() {
+        match look {
+            Look::Even | Look::Gone => {}
+            Look::Moving => {
+                gets_on = true;
+                unsettled.push(at);
+            }
+            Look::Stuck => unsettled.push(at),
+        }
+    }
+    if unsettled.is_empty() {
+        Decision::Kill
+    } else if gets_on && !is_over {
+        Decision::Continue
+    } else {
+        Decision::End(unsettled)
     }
 }
 
@@ -95,9 +109,10 @@ pub(super) fn decide(looks: &[Look], is_late: bool) -> Decision {
 mod tests {
     use super::*;
 
-    const LOOKS: [Look; 4] = [Look::Even, Look::Uneven, Look::Gone, Look::Unclear];
+    const LOOKS: [Look; 4] = [Look::Even, Look::Gone, Look::Moving, Look::Stuck];
+    const PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Every row of up to five peers, in time and late: 2,730 cases.
+    /// Every row of up to five peers, in time and over: 2,730 cases.
     #[test]
     fn every_combination_is_decided_for_the_clients() {
         let mut cases = 0;
@@ -106,18 +121,19 @@ mod tests {
                 let looks: Vec<Look> = (0..length)
                     .map(|at| LOOKS[number / 4_usize.pow(at) % 4])
                     .collect();
-                for is_late in [false, true] {
+                let is_bad = |at: &usize| matches!(looks[*at], Look::Moving | Look::Stuck);
+                let bad: Vec<usize> = (0..looks.len()).filter(is_bad).collect();
+                let gets_on = looks.contains(&Look::Moving);
+                for is_over in [false, true] {
                     cases += 1;
-                    let is_bad = |at: &usize| matches!(looks[*at], Look::Uneven | Look::Unclear);
-                    let bad: Vec<usize> = (0..looks.len()).filter(is_bad).collect();
-                    match decide(&looks, is_late) {
+                    match decide(&looks, is_over) {
                         Decision::Kill => assert!(bad.is_empty(), "{looks:?}"),
                         Decision::Continue => {
-                            assert!(!is_late, "{looks:?}: would wait for ever");
-                            assert!(!bad.is_empty(), "{looks:?}: waits for nobody");
+                            assert!(!is_over, "{looks:?}: would wait for ever");
+                            assert!(gets_on, "{looks:?}: waits for nobody");
                         }
                         Decision::End(ended) => {
-                            assert!(is_late, "{looks:?}: somebody is ended in time");
+                            assert!(is_over || !gets_on, "{looks:?}: ended too soon");
                             assert_eq!(ended, bad, "{looks:?}");
                             assert!(!ended.is_empty());
                         }
@@ -131,25 +147,43 @@ mod tests {
     #[test]
     fn peer_is_even_only_at_a_message_boundary() {
         let flags = [(false, false), (false, true), (true, false), (true, true)];
-        for (read_closed, is_served) in flags {
-            let seen = |positions, is_connected| Seen {
-                positions,
-                is_connected,
-                read_closed,
-                is_served,
+        let just = [
+            (Duration::ZERO, Look::Moving),
+            (PATIENCE - Duration::from_nanos(1), Look::Moving),
+            (PATIENCE, Look::Stuck),
+        ];
+        for ((read_closed, is_served), (unmoved, uneven)) in flags
+            .into_iter()
+            .flat_map(|flag| just.map(|just| (flag, just)))
+        {
+            let look = |positions, is_connected| {
+                let seen = Seen {
+                    positions,
+                    is_connected,
+                    read_closed,
+                    is_served,
+                    unmoved,
+                };
+                Look::of(seen, PATIENCE)
             };
             let nobody_waits = read_closed && !is_served;
+            let expected = |even| {
+                if even || nobody_waits {
+                    Look::Even
+                } else {
+                    uneven
+                }
+            };
             for consumed in 0..=12 {
                 for written in 0..=12 {
-                    let even = (consumed == written && written % 4 == 0) || nobody_waits;
-                    let expected = if even { Look::Even } else { Look::Uneven };
+                    let even = consumed == written && written % 4 == 0;
                     let at = Some(Positions { consumed, written });
-                    assert_eq!(Look::of(seen(at, true)), expected, "{at:?}");
-                    assert_eq!(Look::of(seen(at, false)), Look::Gone);
+                    assert_eq!(look(at, true), expected(even), "{at:?}");
+                    assert_eq!(look(at, false), Look::Gone);
                 }
             }
-            assert_eq!(Look::of(seen(None, true)), Look::Unclear);
-            assert_eq!(Look::of(seen(None, false)), Look::Gone);
+            assert_eq!(look(None, true), expected(false));
+            assert_eq!(look(None, false), Look::Gone);
         }
     }
 }

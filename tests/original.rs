@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -352,6 +352,27 @@ fn path_that_was_given_relative_is_found() {
     let _taker = upgrade(&stage, &mut old, &PATIENT);
     peers.echoes(8);
     peers.finish().assert_flawless();
+}
+
+#[test]
+fn listeners_of_both_families_and_for_all_addresses_are_taken_over() {
+    for ip in ["0.0.0.0", "::", "::1"] {
+        if ip.contains(':') && TcpListener::bind((ip, 0)).is_err() {
+            println!("skipped {ip}: this machine has no such address");
+            continue;
+        }
+        let stage = Stage::new();
+        let mut old = stage.original_as(|command| original::on(command, ip));
+        let peers = Peers::connect(
+            old.address(),
+            seed(),
+            &[(Kind::Idle, 3), (Kind::Talking, 3)],
+        );
+        peers.echoes(8);
+        let _taker = upgrade(&stage, &mut old, &PATIENT);
+        peers.echoes(8);
+        peers.finish().assert_flawless();
+    }
 }
 
 #[test]

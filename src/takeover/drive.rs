@@ -47,7 +47,8 @@ pub struct Deadlines {
     pub hello: Duration,
     /// The whole preload.
     pub preload: Duration,
-    /// From PREPARE to DRAINED, and from the hold to END.
+    /// From PREPARE to DRAINED, and from the hold to END. For the original program: how long a
+    /// peer may stay within a message.
     pub freeze: Duration,
     /// From END to the claim.
     pub claim: Duration,

@@ -116,7 +116,7 @@ pub fn take_over<T>(
     let mut held = Held::new(&process, found.listener_inode, unix)?;
     is_within_limit(found.peers.len(), &held)?;
     log::info!(
-        "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers on {}",
+        "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers, listener {}",
         process.pid,
         process.uid,
         found.peers.len(),

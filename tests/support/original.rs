@@ -11,7 +11,7 @@
 
 use std::env;
 use std::io::{IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ use super::{BOUND, Server, Stage, wait_readable};
 const PLAY: &str = "PLAY_ORIGINAL";
 /// What it adds to each message that it answers; the original adds nothing.
 const ADDS: &str = "PLAY_ORIGINAL_ADDS";
+/// Where it listens; 127.0.0.1 unless this says otherwise.
+const LISTENS: &str = "PLAY_ORIGINAL_LISTENS";
 
 const GOES_ON: u8 = 0;
 const ASKED_TO_HOLD: u8 = 1;
@@ -67,11 +69,17 @@ pub fn that_adds_one(command: &mut Command) -> &mut Command {
     command.env(ADDS, "1")
 }
 
+/// One that listens elsewhere.
+pub fn on<'a>(command: &'a mut Command, ip: &str) -> &'a mut Command {
+    command.env(LISTENS, ip)
+}
+
 /// Plays it for the rest of the process's life, if that is what the process is there for.
 pub fn play_if_asked() {
     if let Some(path) = env::var_os(PLAY) {
         let adds = env::var(ADDS).map_or(0, |text| text.parse().unwrap());
-        play(path.into(), adds);
+        let ip = env::var(LISTENS).map_or(Ipv4Addr::LOCALHOST.into(), |text| text.parse().unwrap());
+        play(path.into(), ip, adds);
     }
 }
 
@@ -82,10 +90,10 @@ struct Peer {
 
 type Peers = Arc<Mutex<Vec<Arc<Peer>>>>;
 
-fn play(path: PathBuf, adds: u8) -> ! {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+fn play(path: PathBuf, ip: IpAddr, adds: u8) -> ! {
+    let listener = TcpListener::bind((ip, 0)).expect("a port");
     let (number, port) = (listener.as_raw_fd(), listener.local_addr().unwrap().port());
-    eprintln!("Starting TCP server on [127.0.0.1]:{port} (fd:{number})");
+    eprintln!("Starting TCP server on [{ip}]:{port} (fd:{number})");
     let peers = Peers::default();
     let known = Arc::clone(&peers);
     thread::spawn(move || channel(&path, number, &known));

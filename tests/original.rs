@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use nix::unistd::{Uid, chown, geteuid};
 use socket_takeover::sys::{pidfd_getfd, pidfd_open, unread_bytes};
 use support::original::{self, that_adds_one};
@@ -379,7 +380,7 @@ fn listeners_of_both_families_and_for_all_addresses_are_taken_over() {
 fn path_of_an_original_that_is_gone_has_no_donor() {
     let stage = Stage::new();
     let mut old = stage.original();
-    old.signal(nix::sys::signal::Signal::SIGKILL);
+    old.signal(Signal::SIGKILL);
     old.wait_exit();
     assert!(stage.path().exists());
     assert_eq!(stage.take_over(&[]).wait_exit(), 69);
@@ -501,6 +502,21 @@ fn stopped_original_is_refused_untouched() {
     let _taker = upgrade(&stage, &mut old, &PATIENT);
     peers.echoes(8);
     peers.finish().assert_flawless();
+}
+
+#[test]
+fn term_before_the_call_leaves_the_original_untouched() {
+    let stage = Stage::new();
+    let mut old = stage.original();
+    let peers = Peers::connect(old.address(), seed(), &[(Kind::Talking, 3)]);
+    peers.echoes(4);
+    old.stop();
+    let taker = stage.take_over(&["--deadline", "hello=60000"]);
+    taker.wait_line("Taking over from the original program");
+    taker.signal(Signal::SIGTERM);
+    old.go_on();
+    let why = is_refused(taker, &mut old, &peers, 75);
+    assert!(why.contains("told to stop; it serves on"), "{why}");
 }
 
 #[test]

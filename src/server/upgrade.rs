@@ -1,7 +1,9 @@
 //! Going on for the original program: its listener and its peers become ours.
 
+use std::fs;
+
 use socket_takeover::event::{Cx, Time};
-use socket_takeover::takeover::original::{self, Taken};
+use socket_takeover::takeover::original::{self, Obstacle, Taken};
 use socket_takeover::takeover::rendezvous::Offer;
 use socket_takeover::takeover::{Deadlines, Error, Moment, Takeover, TakeoverPath};
 
@@ -20,7 +22,10 @@ impl Server {
         deadlines: Deadlines,
     ) -> Result<(), Error> {
         log::info!("[{path}] is a SOCK_STREAM listener, which is how the original program offers");
-        let taken = original::take_over(path, &deadlines, || Offer::bind(path));
+        let taken = original::take_over(path, &deadlines, || match is_told_to_stop() {
+            true => Err(Obstacle::Stopping),
+            false => Ok(Offer::bind(path)?),
+        });
         let (taken, offer) = taken.map_err(|why| Error::Original {
             path: path.clone(),
             why,
@@ -62,4 +67,16 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Whether SIGTERM or SIGINT has come since they are blocked: nothing turns the reactor yet,
+/// which would read them (proc_pid_status(5)).
+fn is_told_to_stop() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let pending = ["SigPnd:", "ShdPnd:"].into_iter().filter_map(|name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    let wanted = (1 << (libc::SIGTERM - 1)) | (1 << (libc::SIGINT - 1));
+    pending.fold(0, |all, mask| all | mask) & wanted != 0
 }

@@ -157,7 +157,8 @@ impl Error {
                 | Obstacle::Shared(_)
                 | Obstacle::TooManyPeers(_)
                 | Obstacle::NoRoom { .. }
-                | Obstacle::Silent(_) => RETRY,
+                | Obstacle::Silent(_)
+                | Obstacle::Stopping => RETRY,
                 Obstacle::Foreign { .. }
                 | Obstacle::NotPermitted { .. }
                 | Obstacle::Unlike { .. }

@@ -37,7 +37,7 @@
 //! | `original/obstacle.rs` | why it was not taken over |
 //!
 //! Invariants: before the call nothing is changed but one more client for a moment; the process
-//! is never left stopped; nothing is read, written or set on what arrived before it is dead, since
+//! is not left stopped, unless we are killed; nothing is read, written or set on what arrived before it is dead, since
 //! O_NONBLOCK is one flag for both; a peer is served at a message boundary or not at all.
 
 mod anchor;
@@ -73,10 +73,12 @@ pub const MAX_PEERS: usize = 251;
 /// How long its threads may take to stop. One that waits for a disk may take a while.
 const STOP: Duration = Duration::from_secs(10);
 /// After the call nobody waits longer than this and `freeze`, whoever gets on.
-const LAST: Duration = Duration::from_secs(10);
-/// The pauses between two looks, in which it goes on.
+const LAST: Duration = Duration::from_secs(60);
+/// The pauses between two looks while it goes on.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(16);
+/// How long it goes on at most before it is stopped for a look that counts.
+const UNSTOPPED: Duration = Duration::from_millis(100);
 /// How long to wait for an array of what we have already.
 const REDUNDANT: Duration = Duration::from_millis(50);
 
@@ -100,14 +102,14 @@ pub struct Taken {
 ///
 /// It waits: for the anchor and the call's answer within `deadlines.hello`, then for peers whose
 /// message is in a thread's buffer, as long as one of them gets on within `deadlines.freeze`.
-/// `ready` is called before the call, for all that may fail.
+/// `ready` comes right before the call, for all that may fail, or if there is to be none.
 ///
 /// # Errors
 /// See [`Obstacle`].
 pub fn take_over<T>(
     path: &TakeoverPath,
     deadlines: &Deadlines,
-    ready: impl FnOnce() -> io::Result<T>,
+    ready: impl FnOnce() -> Result<T, Obstacle>,
 ) -> Result<(Taken, T), Obstacle> {
     let begun = Time::now();
     let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
@@ -260,9 +262,10 @@ struct Settled {
 /// Waits until the process may be killed, and kills it.
 fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Settled, Obstacle> {
     let end = Instant::now() + patience + LAST;
-    let mut pause = SHORTEST;
+    let mut longest = UNSTOPPED;
     let mut looks = 0;
     loop {
+        await_quiet(process, held, patience, longest);
         looks += 1;
         let begun = Instant::now();
         let stopped = match process.stop(STOP) {
@@ -294,8 +297,7 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
                     tell_of(&seen, patience);
                 }
                 // It has more of the time than its being looked at.
-                process.dies_within(pause.max(begun.elapsed() * 2));
-                pause = (pause * 2).min(LONGEST);
+                longest = UNSTOPPED.max(begun.elapsed() * 2);
                 continue;
             }
             Decision::Kill => Vec::new(),
@@ -313,6 +315,19 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
             seen.len(),
         );
         return Ok(Settled { unsettled, lost });
+    }
+}
+
+/// Lets it go on until it seems to have come to rest, or `longest`. Stopping it while its threads
+/// are at work would cost each of them a turn, and proves nothing.
+fn await_quiet(process: &Process, held: &mut Held, patience: Duration, longest: Duration) {
+    let end = Instant::now() + longest;
+    let mut pause = SHORTEST;
+    while decide(&held.look(patience).1, false) == Decision::Continue
+        && Instant::now() < end
+        && !process.dies_within(pause)
+    {
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

@@ -15,7 +15,7 @@
 //! | ECONNREFUSED | nobody has this socket any more: the file is stale |
 //!
 //! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
-//! So nothing here connects that way, but for [`StreamDoor::call`], which is there to give the
+//! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
 //! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
 
 mod offer;

@@ -46,6 +46,8 @@ pub enum Obstacle {
     },
     /// It does not answer its clients.
     Silent(io::Error),
+    /// We were told to stop before it was called.
+    Stopping,
     /// It was called, and what it has cannot be had: it lets its peers go one by one from now on.
     Called(String),
     /// The system's own reason; nothing has happened.
@@ -92,6 +94,7 @@ impl fmt::Display for Obstacle {
                 "{wanted} descriptors are needed for it and {free} are free"
             ),
             Obstacle::Silent(why) => write!(f, "it does not answer on its port: {why}"),
+            Obstacle::Stopping => f.write_str("told to stop"),
             Obstacle::Called(why) => write!(
                 f,
                 "the original was called and is not taken over, it lets its Peers go: {why}"

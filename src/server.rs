@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket_takeover::event::{Class, Cx, Handle, Time, TimerId};
-use socket_takeover::takeover::Takeover;
+use socket_takeover::takeover::{Pace, Takeover};
 
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
@@ -38,6 +38,9 @@ use peer::Peer;
 
 /// How often the counters are logged.
 const STATISTICS: Duration = Duration::from_secs(60);
+
+/// Lines about takeovers that may come at once, and how often they may in the long run.
+const TAKEOVERS: (u32, Duration) = (32, Duration::from_secs(1));
 
 /// Counters since the cold start; they travel and never go backwards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,6 +70,9 @@ pub(crate) struct Server {
     /// Where to say what each takeover did.
     report: Option<ReportFile>,
     takeover: Takeover,
+    /// Of the lines that say that a takeover has begun, and that it has failed.
+    begun: Pace,
+    failed: Pace,
     logging: &'static Logging,
     /// Whoever waits to hear how the start went.
     readiness: Option<Readiness>,
@@ -92,6 +98,8 @@ impl Server {
             donors_pid_file: None,
             report: None,
             takeover: Takeover::default(),
+            begun: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
+            failed: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
             logging,
             readiness: None,
             stopping: false,

@@ -14,9 +14,8 @@
 
 mod support;
 
-use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -24,31 +23,18 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, patch_sequence};
 use socket_takeover::takeover::channel::{Channel, Got, Sent};
 use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
-use support::{BOUND, Server, Stage, need, wait_readable};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
-
-/// Starts the service with one fault. With `-D` the process that is started is the service
-/// itself, and strace a child that nobody waits for.
-fn start_with<A: AsRef<OsStr>>(fault: &str, args: &[A]) -> Server {
-    need("strace");
-    let mut command = Command::new("strace");
-    command.args(["-D", "-o", "/dev/null", "-e", "signal=none", "-e"]);
-    command.arg(format!("inject={fault}"));
-    Server::spawn(command.arg(BINARY).args(args))
-}
+use support::{BOUND, Fault, Server, Stage, wait_readable};
 
 fn serve_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
     let path = stage.path();
     let mut args = vec!["-G", "-a", "127.0.0.1", "-p", "0", "-t", utf8(&path)];
     args.extend(more);
-    let server = start_with(fault, &args);
+    let server = Server::start_with(fault, &args);
     server.wait_line("Starting Takeover channel on");
     server
 }
@@ -57,41 +43,11 @@ fn take_over_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
     let path = stage.path();
     let mut args = vec!["-G", "-T", utf8(&path)];
     args.extend(more);
-    start_with(fault, &args)
+    Server::start_with(fault, &args)
 }
 
 fn utf8(path: &Path) -> &str {
     path.to_str().expect("a temporary folder has a plain name")
-}
-
-/// A fault in a process that runs already. It ends when this is dropped.
-struct Fault(Child);
-
-impl Fault {
-    fn of(server: &Server, fault: &str) -> Fault {
-        need("strace");
-        let mut strace = Command::new("strace")
-            .args(["-o", "/dev/null", "-e", "signal=none", "-e"])
-            .arg(format!("inject={fault}"))
-            .args(["-p", &server.pid().to_string()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed");
-        let mut line = String::new();
-        let mut said = BufReader::new(strace.stderr.take().expect("it is piped"));
-        said.read_line(&mut line).expect("it says something");
-        assert!(line.contains("attached"), "{line}");
-        Fault(strace)
-    }
-}
-
-impl Drop for Fault {
-    fn drop(&mut self) {
-        // SIGTERM lets strace detach; SIGKILL could leave its tracee stopped.
-        let pid = Pid::from_raw(self.0.id().cast_signed());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// A client that notices everything.

@@ -174,6 +174,7 @@ fn path_in_a_folder_of_everybody_is_warned_of() {
     let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "but nobody else can call");
     let taker = Server::take_over(&path, &[]);
+    taker.wait_line("can be written by others");
     taker.wait_line("Serving on ");
     assert_eq!(donor.wait_exit(), 0);
 }

@@ -79,7 +79,7 @@ fn accept_channel_hello_that_does_not_fit_is_refused() {
         (
             RefuseCode::Slots,
             Hello {
-                free_slots: 73,
+                free_slots: 74,
                 ..good()
             },
         ),

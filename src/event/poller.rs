@@ -61,7 +61,15 @@ impl Poller {
 
     pub(super) fn add(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {
         let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&fd), token(id), wanted(interest))
+        let added = registry.register(&mut SourceFd(&fd), token(id), wanted(interest));
+        added.map_err(|error| match error.raw_os_error() {
+            // "No space left on device" would send its reader to the disk.
+            Some(libc::ENOSPC) => io::Error::new(
+                error.kind(),
+                "this user has no epoll watch left; raise fs.epoll.max_user_watches",
+            ),
+            _ => error,
+        })
     }
 
     pub(super) fn change(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {

@@ -6,14 +6,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use nix::sys::signal::{SigSet, Signal};
-use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec};
+use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
 use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
-use super::listener::Listener;
+use super::listener::{self, Listener};
 use super::peer::Peer;
 use super::{Server, Shown};
 use crate::cli::{Options, Role};
@@ -161,6 +161,12 @@ impl Server {
         let number = listener.number();
         self.listener = Some(listener.add(cx)?);
         log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
+        if let Some(longest) = listener::longest_backlog().filter(|longest| *longest < backlog) {
+            log::warn!(
+                "no more than {longest} clients can wait to be accepted, not {backlog}; raise \
+                 net.core.somaxconn, or say -b {longest}"
+            );
+        }
         Ok(())
     }
 
@@ -172,11 +178,16 @@ impl Server {
         match moment {
             Moment::Open => self.is_ready(),
             Moment::Preload => {
-                let shown = fd_array(cx);
-                log::info!("Current fd_array:={shown}");
+                if let Some(unsaid) = self.begun.may_say(Time::now()) {
+                    let shown = fd_array(cx);
+                    log::info!("Current fd_array:={shown}{unsaid}");
+                }
             }
             Moment::RolledBack(report) => {
-                log::warn!("takeover failed, we serve on: {}; {report}", report.failure);
+                if let Some(unsaid) = self.failed.may_say(Time::now()) {
+                    let failure = &report.failure;
+                    log::warn!("takeover failed, we serve on: {failure}; {report}{unsaid}");
+                }
             }
             Moment::Released(report) => self.released(cx, &report),
             Moment::Exit => cx.stop(),

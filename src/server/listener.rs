@@ -3,10 +3,11 @@
 //! [`RESERVE`] descriptors stay free for a takeover, logs and files. At the limit the
 //! listener is left alone, one line says so, and connections wait in its backlog: with edge
 //! triggering nothing would ever wake it again, so the end of a peer does. Where the limit
-//! is the system's (`ENFILE`, or no memory), its own deadline tries again. A service whose
+//! is the system's (`ENFILE`, no memory, no epoll watch), its own deadline tries again. A service whose
 //! peers come and go at the limit pauses all the time, and says so once in [`QUIET`].
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -159,9 +160,14 @@ fn accept(
         }
         let error = match listener.socket.accept() {
             Ok((stream, address)) => {
-                listener.backoff.reset();
-                welcome(stream, address, server, cx);
-                continue;
+                let Err(error) = welcome(stream, address, server, cx) else {
+                    listener.backoff.reset();
+                    continue;
+                };
+                // This one is lost; those behind it wait until they can be served.
+                server.accepting.pause(Pause::BackOff, cx.now(), error);
+                cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
+                return Ok(Next::Keep);
             }
             Err(error) => error,
         };
@@ -182,20 +188,36 @@ fn accept(
     Ok(Next::Again)
 }
 
-fn welcome(stream: TcpStream, address: SocketAddr, server: &mut Server, cx: &mut Cx<Server>) {
+/// Takes one that was accepted.
+///
+/// # Errors
+/// If the reactor cannot: the next one would fare no better.
+fn welcome(
+    stream: TcpStream,
+    address: SocketAddr,
+    server: &mut Server,
+    cx: &mut Cx<Server>,
+) -> io::Result<()> {
     let prepared = stream
         .set_nonblocking(true)
         .and_then(|()| stream.set_nodelay(true));
+    if let Err(error) = prepared {
+        log::debug!("Peer {} was not taken: {error}", Shown(address));
+        return Ok(());
+    }
     let peer = Peer::new(stream, address);
     let name = log::log_enabled!(log::Level::Debug).then(|| peer.to_string());
-    match prepared.and_then(|()| peer.add(server, cx)) {
-        Ok(_) => {
-            server.peers += 1;
-            server.counters.accepted += 1;
-            if let Some(name) = name {
-                log::debug!("Accepting connection from {name}");
-            }
-        }
-        Err(error) => log::warn!("Peer {} was not taken: {error}", Shown(address)),
+    peer.add(server, cx)?;
+    server.peers += 1;
+    server.counters.accepted += 1;
+    if let Some(name) = name {
+        log::debug!("Accepting connection from {name}");
     }
+    Ok(())
+}
+
+/// The kernel cuts each backlog down to this, without a word (listen(2)).
+pub(crate) fn longest_backlog() -> Option<i32> {
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    limit.trim().parse().ok()
 }

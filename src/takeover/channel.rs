@@ -24,13 +24,19 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socketpair, sockopt,
+};
 
 use super::scm;
 
 /// Descriptors in one record. The kernel's bound is 253; the three to spare have caught
 /// others out where a control buffer was rounded.
 pub const MAX_FDS: usize = 250;
+
+/// Bytes of send buffer for a record of full length, twice: one that is longer than the buffer
+/// is never sent (unix(7), EMSGSIZE). `net.core.wmem_default` can be anything from 4,608 on.
+const ROOM: usize = 128 * 1024;
 
 /// One end of a connection between donor and taker.
 #[derive(Debug)]
@@ -88,6 +94,7 @@ pub enum Fault {
 impl Channel {
     /// Takes over a connected SOCK_SEQPACKET socket.
     pub(super) fn new(socket: OwnedFd) -> Self {
+        make_room(&socket);
         Channel {
             socket,
             reset: false,
@@ -173,6 +180,16 @@ impl Channel {
                 len => Got::Record(len),
             };
         }
+    }
+}
+
+/// Makes the send buffer large enough, as far as the system lets us: a record that does not
+/// fit fails when it is sent.
+fn make_room(socket: &OwnedFd) {
+    if getsockopt(socket, sockopt::SndBuf).is_ok_and(|bytes| bytes < ROOM) {
+        // The first takes CAP_NET_ADMIN, the second no more than net.core.wmem_max (socket(7)).
+        let _ = setsockopt(socket, sockopt::SndBufForce, &ROOM)
+            .or_else(|_| setsockopt(socket, sockopt::SndBuf, &ROOM));
     }
 }
 

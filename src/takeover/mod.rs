@@ -212,6 +212,7 @@ pub mod ledger;
 pub mod limits;
 mod moment;
 pub mod original;
+mod pace;
 pub mod positions;
 pub mod rendezvous;
 mod report;
@@ -225,6 +226,7 @@ pub use application::{Application, Arrival, Description, Item, Rejection, SavedS
 pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use pace::{Pace, Unsaid};
 pub use positions::Positions;
 pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};

@@ -172,6 +172,7 @@ impl Start {
                 Takeover::offer(app, cx, offer, 0, self.deadlines)?;
             }
             Role::Taker(path) => {
+                warn_if_exposed(path);
                 let (channel, donor) = rendezvous::connect(path).map_err(|why| Error::Connect {
                     path: path.clone(),
                     why,
@@ -204,9 +205,7 @@ fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
         Probe::Free | Probe::Stale => {}
         by => return Err(taken(by)),
     }
-    if path.is_exposed() {
-        log::warn!("the directory of takeover path {path} can be written by others");
-    }
+    warn_if_exposed(path);
     let mut offer = Offer::bind(path).map_err(cannot)?;
     offer.publish(Replace::Stale).map_err(|error| match error {
         PublishError::Taken(by) => taken(by),
@@ -214,6 +213,12 @@ fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
         PublishError::Locked => cannot(io::Error::other(error)),
     })?;
     Ok(offer)
+}
+
+fn warn_if_exposed(path: &TakeoverPath) {
+    if path.is_exposed() {
+        log::warn!("the directory of takeover path {path} can be written by others");
+    }
 }
 
 fn watch_signals<S: Application>(cx: &mut Cx<S>) -> io::Result<()> {

@@ -11,6 +11,8 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `apart.rs` | parts that need another process, user or network |
+//! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
@@ -33,7 +35,9 @@ mod random;
 mod server;
 mod verdict;
 
+pub mod apart;
 mod client;
+mod fault;
 pub mod original;
 pub mod pair;
 pub mod pinned;
@@ -49,6 +53,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use client::Client;
+pub use fault::Fault;
 pub use log::{Log, figure};
 pub use peer::Kind;
 pub use peers::Peers;

@@ -19,8 +19,16 @@ impl Scene {
     pub fn new(options: &[&str]) -> Scene {
         let stage = Stage::new();
         let donor = stage.serve(options);
-        let kinds = [(Kind::Talking, Scene::PEERS - 3), (Kind::Idle, 3)];
-        let peers = Peers::connect(donor.address(), seed(), &kinds);
+        Scene::of(
+            stage,
+            donor,
+            &[(Kind::Talking, Scene::PEERS - 3), (Kind::Idle, 3)],
+        )
+    }
+
+    /// With a donor that serves already, and other clients.
+    pub fn of(stage: Stage, donor: Server, kinds: &[(Kind, usize)]) -> Scene {
+        let peers = Peers::connect(donor.address(), seed(), kinds);
         peers.echoes(4);
         let fds = donor.fds();
         Scene {

@@ -1,4 +1,4 @@
-//! Waiting for what nothing announces: a process's descriptors.
+//! Waiting for what nothing announces: a process's descriptors; and how often it says a thing.
 
 use std::thread;
 use std::time::Instant;
@@ -22,5 +22,15 @@ impl Server {
             // Whoever it waits for may need this CPU.
             thread::yield_now();
         }
+    }
+
+    /// At least one line with `what`, and at most one a second since.
+    #[track_caller]
+    pub fn says_now_and_then(&self, what: &str, since: Instant) {
+        self.wait_line(what);
+        let lines = self.log().count(what);
+        let seconds = since.elapsed().as_secs() as usize;
+        println!("{lines} lines with {what:?} in {seconds} s");
+        assert!(lines <= seconds + 2, "{:#?}", self.log().lines());
     }
 }

@@ -311,3 +311,16 @@ fn receive_from_what_is_no_socket_is_broken() {
     let got = channel.recv(&mut [0; 4], &mut Vec::new());
     assert!(matches!(got, Got::Broken(Fault::Os(_))));
 }
+
+/// `net.core.wmem_default` may be as small as the kernel allows.
+#[test]
+fn send_buffer_at_its_minimum_is_enlarged() {
+    let (one, other) = Channel::pair().unwrap();
+    setsockopt(&one.socket, sockopt::SndBuf, &0).unwrap();
+    let record = vec![1; 64 * 1024];
+    let error = one.send(&record, &[]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    let one = Channel::new(one.socket);
+    assert_eq!(one.send(&record, &[]).unwrap(), Sent::Done);
+    drop(other);
+}

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `donor/attempt.rs` | what belongs to one caller |
 //! | `donor/hear.rs` | callers, and what the taker says |
+//! | `donor/complaints.rs` | what the log says of callers that are no takers |
 //! | `donor/tell.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
 //!
@@ -19,6 +20,7 @@
 //! is logged.
 
 mod attempt;
+mod complaints;
 mod hear;
 mod outcome;
 mod tell;
@@ -34,6 +36,7 @@ use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::Report;
 use attempt::Attempt;
+use complaints::Complaints;
 use hear::callers;
 
 /// See the file's own description.
@@ -47,7 +50,7 @@ pub(super) struct DonorSide {
     attempt: Option<Attempt>,
     /// The attempt that ended last.
     last: Report,
-    complained: Option<Time>,
+    complaints: Complaints,
 }
 
 /// Runs `work` on the donor's side, if this is a donor.
@@ -83,7 +86,7 @@ impl DonorSide {
             timer: None,
             attempt: None,
             last: Report::default(),
-            complained: None,
+            complaints: Complaints::default(),
         })
     }
 
@@ -198,7 +201,7 @@ impl DonorSide {
             Action::End => return Some(self.end(cx)),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
-            Action::Abort(cause) => self.abort(cause),
+            Action::Abort(cause) => self.abort(cx, cause),
             Action::Kill => {
                 let taker = &self.attempt.as_ref()?.taker;
                 log::warn!(

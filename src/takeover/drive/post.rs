@@ -97,13 +97,24 @@ impl Post {
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> io::Result<Sent> {
         while let Some(record) = self.outbox.front() {
-            match self.channel.send(record, &[])? {
-                Sent::Done => {}
-                full => return Ok(full),
+            match self.channel.send(record, &[]) {
+                Ok(Sent::Done) => {}
+                Ok(full) => return Ok(full),
+                Err(error) => {
+                    self.give_up();
+                    return Err(error);
+                }
             }
             self.outbox.pop_front();
         }
         Ok(Sent::Done)
+    }
+
+    /// What waits cannot be sent, so the attempt is over: its last word comes in the place of
+    /// all that, and is understood.
+    fn give_up(&mut self) {
+        self.next_out = self.next_out.wrapping_sub(self.outbox.len() as u32);
+        self.outbox.clear();
     }
 
     /// The number of the record sent last.
@@ -184,6 +195,17 @@ mod tests {
         assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Done);
         assert_eq!(drain(&mut other), 3);
         assert_eq!(one.last_number() as usize + 1, first + 3);
+    }
+
+    #[test]
+    fn record_that_cannot_be_sent_makes_way_for_the_last_word() {
+        let (one, other) = Channel::pair().unwrap();
+        let (mut one, mut other) = (Post::new(one), Post::new(other));
+        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        let longer_than_the_buffer = vec![0; 1 << 20];
+        one.post(longer_than_the_buffer, |_| ()).unwrap_err();
+        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        assert_eq!(drain(&mut other), 2);
     }
 
     #[test]

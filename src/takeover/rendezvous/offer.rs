@@ -32,11 +32,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, fchmod, fstatat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Channel, Probe, Sight, TakeoverPath, glance, look};
 use crate::sys;
+use crate::takeover::identity::is_trusted;
 
 /// A socket that takers connect to.
 #[derive(Debug)]
@@ -182,6 +183,12 @@ impl Offer {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let file = openat(&self.directory, name.as_os_str(), flags, mode)?;
+        let owner = fstat(&file)?.st_uid;
+        if !is_trusted(owner) {
+            // In a folder of everybody anybody may have made it, to lock it for ever.
+            let what = format!("{} belongs to uid {owner}", name.display());
+            return Err(PublishError::Os(io::Error::other(what)));
+        }
         match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(lock),
             Err((_, Errno::EAGAIN)) => Err(PublishError::Locked),

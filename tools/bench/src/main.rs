@@ -3,6 +3,7 @@
 //! | file | question |
 //! |---|---|
 //! | `echo` | what does a message cost, and how many are there in a second? |
+//! | `instructions` | what does a message cost, whatever the machine's mood? |
 //! | `dispatch` | what does a callback cost when its source is ready? |
 //! | `timers` | what does a timer cost? |
 //! | `memory` | how much does an idle connection hold, how much an armed timer? |
@@ -21,9 +22,11 @@ mod fairness;
 mod figures;
 mod freeze;
 mod holder;
+mod instructions;
 mod load;
 mod machine;
 mod memory;
+mod process;
 mod ready;
 mod servers;
 mod subject;
@@ -61,6 +64,7 @@ fn run(command: Command, options: &Options) -> Result<(), Box<dyn Error>> {
         Command::Brief => echo::brief(options),
         Command::All => all(options, open_files),
         Command::Echo => echo::full(options),
+        Command::Instructions => instructions::table(options),
         Command::Dispatch => dispatch::table(options),
         Command::Timers => timers::table(options),
         Command::Memory => memory::table(options, open_files),

@@ -16,23 +16,40 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::sys::timerfd::{
+    ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags,
+};
+use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since the program began to run: the time of everything here.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+pub struct Clock {
+    started: Instant,
+    epoch: u64,
+}
 
 impl Clock {
     /// A clock that shows 0 now.
     #[must_use]
     pub fn start() -> Self {
-        Self(Instant::now())
+        // The system's own clock for everything that two processes both see.
+        let epoch = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into);
+        Self {
+            started: Instant::now(),
+            epoch: u64::try_from(epoch.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What CLOCK_MONOTONIC showed at the start, in nanoseconds.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Nanoseconds since the start. They do not go back, and last for 584 years.
     #[must_use]
     pub fn now(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -52,7 +69,7 @@ impl<T: Ord> Alarms<T> {
     /// What timerfd_create(2) and epoll_ctl(2) say.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let timer = TimerFd::new(TimerClock::CLOCK_MONOTONIC, flags)?;
         // Never read: mio registers edges, an expiry is one, and setting the timer anew
         // clears its count.
         let fd = timer.as_fd().as_raw_fd();

@@ -124,9 +124,13 @@ impl Answers {
                 self.timed = true;
                 tally.received += count;
                 self.count_gap(now, who, desk);
-                let latency = &mut desk.tally.latency;
+                let (latency, trace) = (&mut desk.tally.latency, &mut desk.trace);
                 self.dues.take(first, count, |due, count| {
-                    latency.saturating_record_n(now.saturating_sub(due), count);
+                    let took = now.saturating_sub(due);
+                    latency.saturating_record_n(took, count);
+                    if let Some(trace) = trace {
+                        trace.answered(took, count);
+                    }
                 });
             }
             Finding::Skipped { first, count } => {

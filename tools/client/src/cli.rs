@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
+pub use commands::{Panel, Picture};
+
+mod commands;
+
 /// The text that `--help` prints.
 pub const HELP: &str = include_str!("help.txt");
 
@@ -27,8 +31,8 @@ const OPEN_DEPTH: u64 = 64;
 const MAX_SOURCES: u8 = 254;
 /// The longest time that a flag may give: a year.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;
-/// The largest rate that a flag may give: a nanosecond is the unit of all schedules.
-const MAX_RATE: f64 = 1e9;
+/// The largest rate that a flag may give: several times what one process can send and check.
+const MAX_RATE: f64 = 1e7;
 
 /// What the user asks for.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub enum Request {
     Help,
     /// Print name and version.
     Version,
+    /// Put together what several runs have saved.
+    Join {
+        /// What `--save` made.
+        files: Vec<PathBuf>,
+        /// The verdict as one JSON object.
+        json: bool,
+    },
+    /// Draw what runs have traced.
+    Plot(Picture),
 }
 
 /// When messages are sent.
@@ -96,6 +109,12 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// Written when all connections are up.
     pub ready_file: Option<PathBuf>,
+    /// Where to write down what is seen, while the run goes on.
+    pub trace: Option<PathBuf>,
+    /// Where to leave the verdict with all times, for `join`.
+    pub save: Option<PathBuf>,
+    /// Where to leave the distribution of the latencies.
+    pub hgrm: Option<PathBuf>,
     /// The verdict as one JSON object.
     pub json: bool,
     /// Neither complaints nor progress.
@@ -115,6 +134,18 @@ where
 {
     let mut parser = Parser::from_args(arguments);
     let mut given = Given::default();
+    let is_command = parser.try_raw_args().and_then(|args| {
+        let word = args.peek()?.to_str()?;
+        ["join", "plot"].into_iter().find(|name| *name == word)
+    });
+    if let Some(name) = is_command {
+        // The word itself, which it was just found to be.
+        let _ = parser.value();
+        return match name {
+            "join" => commands::join(parser),
+            _ => commands::plot(parser),
+        };
+    }
     while let Some(argument) = parser.next().map_err(one_line)? {
         match argument {
             Arg::Short('h') | Arg::Long("help") => return Ok(Request::Help),
@@ -162,8 +193,11 @@ where
                 given.drain_timeout = Some(value(&mut parser, "--drain-timeout", seconds(1.0))?);
             }
             Arg::Long("ready-file") => {
-                given.ready_file = Some(PathBuf::from(parser.value().map_err(one_line)?));
+                given.ready_file = Some(file(&mut parser)?);
             }
+            Arg::Long("trace") => given.trace = Some(file(&mut parser)?),
+            Arg::Long("save") => given.save = Some(file(&mut parser)?),
+            Arg::Long("hgrm") => given.hgrm = Some(file(&mut parser)?),
             Arg::Long("json") => given.json = true,
             Arg::Short('q') | Arg::Long("quiet") => given.quiet = true,
             Arg::Short('v') | Arg::Long("verbose") => given.verbose = true,
@@ -195,6 +229,9 @@ struct Given {
     max_gap: Option<Duration>,
     drain_timeout: Option<Duration>,
     ready_file: Option<PathBuf>,
+    trace: Option<PathBuf>,
+    save: Option<PathBuf>,
+    hgrm: Option<PathBuf>,
     json: bool,
     quiet: bool,
     verbose: bool,
@@ -244,6 +281,9 @@ impl Given {
             max_gap: self.max_gap,
             drain_timeout: self.drain_timeout.unwrap_or(Duration::from_secs(5)),
             ready_file: self.ready_file,
+            trace: self.trace,
+            save: self.save,
+            hgrm: self.hgrm,
             json: self.json,
             quiet: self.quiet,
             verbose: self.verbose,
@@ -278,6 +318,11 @@ impl Given {
             .map(|host| Ipv4Addr::new(127, 0, 0, host).into())
             .collect())
     }
+}
+
+/// The file that a flag names.
+fn file(parser: &mut Parser) -> Result<PathBuf, String> {
+    parser.value().map(PathBuf::from).map_err(one_line)
 }
 
 /// Takes the value of `flag` and reads it with `read`, whose error says what it should be.
@@ -324,7 +369,7 @@ fn decimal(text: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
 
 fn rate(text: &str) -> Result<f64, String> {
     decimal(text, |rate| (1e-3..=MAX_RATE).contains(&rate))
-        .ok_or_else(|| "a rate: give how many a second, from 0.001 to 1e9".into())
+        .ok_or_else(|| "a rate: give how many a second, from 0.001 to 10 million, or --closed for as many as go".into())
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -6,6 +6,7 @@ use crate::alarms::Clock;
 use crate::check::Finding;
 use crate::console::Console;
 use crate::tally::Tally;
+use crate::trace::Trace;
 
 /// Room for one read or write, in bytes.
 pub const BUFFER: usize = 64 * 1024;
@@ -17,6 +18,8 @@ pub struct Desk {
     pub clock: Clock,
     /// The sums.
     pub tally: Tally,
+    /// What is written down while the run goes on.
+    pub trace: Option<Trace>,
     /// For complaints.
     pub console: Console,
     /// For one read or write, [`BUFFER`] long.
@@ -32,6 +35,7 @@ impl Desk {
         Self {
             clock,
             tally,
+            trace: None,
             console,
             buffer: vec![0; BUFFER].into_boxed_slice(),
             findings: Vec::new(),

@@ -3,9 +3,10 @@
 //!
 //! Pure, without socket or clock: [`message`], [`check`] (what the answers mean), [`dues`]
 //! (when each message was due), [`pace`] (when a connection sends what), [`plan`] (who does
-//! what), [`tally`] (the sums), [`cli`] and [`report`]. Joined to the world: [`alarms`],
-//! [`console`], [`desk`] (what all share), [`answers`] and [`conn`] (one connection),
-//! [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
+//! what), [`tally`] (the sums), [`cli`], [`report`], [`join`] (several runs in one verdict)
+//! and [`plot`] (a picture of some). Joined to the world: [`alarms`], [`console`], [`trace`]
+//! (what is written down on the way), [`desk`] (what all share), [`answers`] and [`conn`] (one
+//! connection), [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
 
 use std::fmt;
 
@@ -18,13 +19,16 @@ pub mod console;
 pub mod desk;
 pub mod dial;
 pub mod dues;
+pub mod join;
 pub mod message;
 pub mod pace;
 pub mod plan;
+pub mod plot;
 pub mod report;
 pub mod roster;
 pub mod run;
 pub mod tally;
+pub mod trace;
 
 /// Why there is no verdict. The text is one line: what, why, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::{Write, stderr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use takeover_client::cli::{self, Request};
-use takeover_client::{Failure, report, run};
+use takeover_client::report::Summary;
+use takeover_client::{Failure, join, plot, report, run};
 
 fn main() -> ExitCode {
     // Collected, because the parser may outlive what std lends.
@@ -24,10 +26,23 @@ fn execute(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
             let line = concat!("takeover-client ", env!("CARGO_PKG_VERSION"), "\n");
             return report::print(line).map(|()| ExitCode::SUCCESS);
         }
+        Request::Plot(picture) => return plot::draw(&picture).map(|()| ExitCode::SUCCESS),
+        Request::Join { files, json } => return judge(&join::join(&files)?, json),
         Request::Run(options) => options,
     };
     let summary = run::run(&options)?;
-    if options.json {
+    if let Some(path) = &options.save {
+        leave("--save", path, join::saved(&summary))?;
+    }
+    if let Some(path) = &options.hgrm {
+        leave("--hgrm", path, summary.hgrm())?;
+    }
+    judge(&summary, options.json)
+}
+
+/// Prints the verdict; the exit code is part of it.
+fn judge(summary: &Summary, json: bool) -> Result<ExitCode, Failure> {
+    if json {
         report::print(&(summary.json() + "\n"))?;
     } else {
         report::print(&summary.text())?;
@@ -37,4 +52,9 @@ fn execute(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn leave(flag: &str, path: &Path, text: String) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|error| Failure::Failed(format!("{flag} {}: {error}", path.display())))
 }

@@ -38,6 +38,48 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Adds what another process has found, at the same time.
+    pub fn add(&mut self, other: Summary) {
+        self.connections += other.connections;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.interrupted |= other.interrupted;
+        self.tally.add(other.tally);
+    }
+
+    /// The distribution of the latencies as HdrHistogram's own tools read it: value in
+    /// milliseconds, percentile, how many up to there, and 1 / (1 - percentile).
+    #[must_use]
+    pub fn hgrm(&self) -> String {
+        let times = &self.tally.latency;
+        let mut text = format!(
+            "{:>12} {:>14} {:>10} {:>14}\n\n",
+            "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+        );
+        let mut count = 0;
+        for step in times.iter_quantiles(5) {
+            count += step.count_since_last_iteration();
+            let (value, quantile) = (milliseconds(step.value_iterated_to()), step.quantile());
+            let _ = write!(text, "{value:12.3} {quantile:2.12} {count:10}");
+            if quantile < 1.0 {
+                let _ = write!(text, " {:14.2}", 1.0 / (1.0 - quantile));
+            }
+            text.push('\n');
+        }
+        let _ = writeln!(
+            text,
+            "#[Mean    = {:12.3}, StdDeviation   = {:12.3}]\n\
+             #[Max     = {:12.3}, Total count    = {:12}]\n\
+             #[Buckets = {:12}, SubBuckets     = {:12}]",
+            times.mean() / 1e6,
+            times.stdev() / 1e6,
+            milliseconds(times.max()),
+            times.len(),
+            times.buckets(),
+            1 << (64 - (2 * 10_u64.pow(times.sigfig().into()) - 1).leading_zeros()),
+        );
+        text
+    }
+
     /// Whether everything came back right.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -189,7 +231,7 @@ pub fn progress(tally: &Tally, connections: usize, elapsed: Duration) -> String 
     } else {
         0.0
     };
-    let faults: u64 = tally.faults().into_iter().map(|(_, count)| count).sum();
+    let faults = tally.fault_count();
     format!(
         "{seconds:6.1} s  {connections} connections  {rate:.0} msg/s  p99 {:.3} ms  gap {:.1} ms  \
          {faults} faults",

@@ -35,6 +35,7 @@ use crate::plan::Plan;
 use crate::report::{self, Summary};
 use crate::roster::{Alarm, Roster, Stance};
 use crate::tally::Tally;
+use crate::trace::Trace;
 
 /// Connects begun in one turn, so that signals and those already up have their turns too.
 const DIALS_A_TURN: u32 = 64;
@@ -68,7 +69,7 @@ pub fn run(options: &Options) -> Result<Summary, Failure> {
     while run.phase != Phase::Over {
         run.turn(&mut events)?;
     }
-    Ok(run.finish())
+    run.finish()
 }
 
 struct Run<'a> {
@@ -98,7 +99,16 @@ impl<'a> Run<'a> {
         }
         alarms.add(0, Alarm::Dial);
         let tally = Tally::new(options.max_gap.map(nanoseconds));
-        let desk = Desk::new(Clock::start(), tally, console);
+        let mut desk = Desk::new(Clock::start(), tally, console);
+        if let Some(path) = &options.trace {
+            let trace = Trace::create(path, options, seed, desk.clock.epoch());
+            desk.trace = Some(trace.map_err(|error| {
+                let path = path.display();
+                Failure::Usage(format!(
+                    "--trace {path}: {error}; name a file that can be made"
+                ))
+            })?);
+        }
         let plan = Plan::new(options, seed);
         Ok(Self {
             options,
@@ -141,6 +151,10 @@ impl<'a> Run<'a> {
         }
         for slot in unfinished {
             self.roster.with(slot, Conn::resume)?;
+        }
+        let desk = &mut self.roster.desk;
+        if let Some(trace) = &mut desk.trace {
+            trace.turn(now, &desk.tally);
         }
         self.advance()
     }
@@ -200,12 +214,14 @@ impl<'a> Run<'a> {
     }
 
     /// The last look, and the sums.
-    fn finish(mut self) -> Summary {
+    fn finish(mut self) -> Result<Summary, Failure> {
         self.roster.close_all();
         self.roster.desk.console.clear_progress();
         // It has: no run ends well without a start.
         let from = self.started_at.unwrap_or(self.stopped_at);
-        Summary {
+        let now = self.now();
+        let trace = self.roster.desk.trace.take();
+        let summary = Summary {
             seed: self.seed,
             load: self.options.load,
             connections: self.options.connections,
@@ -213,7 +229,13 @@ impl<'a> Run<'a> {
             started_at: from,
             interrupted: self.interrupted,
             tally: self.roster.desk.tally,
+        };
+        if let Some(trace) = trace {
+            trace
+                .finish(now, &summary.tally, &summary.json())
+                .map_err(failed("--trace"))?;
         }
+        Ok(summary)
     }
 
     fn signalled(&mut self) -> Result<(), Failure> {

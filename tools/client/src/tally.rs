@@ -105,6 +105,45 @@ impl Tally {
         over
     }
 
+    /// Every count, by the name that the JSON verdict uses.
+    pub fn counts_mut(&mut self) -> [(&'static str, &mut u64); 14] {
+        [
+            ("established", &mut self.established),
+            ("connect_failures", &mut self.connect_failures),
+            ("resets", &mut self.resets),
+            ("closed_by_server", &mut self.closed_by_server),
+            ("stalled", &mut self.stalled),
+            ("churned", &mut self.churned),
+            ("sent", &mut self.sent),
+            ("received", &mut self.received),
+            ("lost", &mut self.lost),
+            ("doubled", &mut self.doubled),
+            ("reordered", &mut self.reordered),
+            ("corrupted", &mut self.corrupted),
+            ("corrupted_bytes", &mut self.corrupted_bytes),
+            ("damaged", &mut self.damaged),
+        ]
+    }
+
+    /// Adds what another process has counted.
+    pub fn add(&mut self, mut other: Tally) {
+        for ((_, ours), (_, theirs)) in self.counts_mut().into_iter().zip(other.counts_mut()) {
+            *ours += *theirs;
+        }
+        self.gaps_over_max += other.gaps_over_max;
+        let gaps = self.longest_gap.into_iter().chain(other.longest_gap);
+        self.longest_gap = gaps.max_by_key(|gap| gap.length);
+        // Both have the same bounds.
+        let _ = self.latency.add(&other.latency);
+        let _ = self.late.add(&other.late);
+    }
+
+    /// How many things have gone wrong so far.
+    #[must_use]
+    pub fn fault_count(&self) -> u64 {
+        self.faults().iter().map(|&(_, count)| count).sum()
+    }
+
     /// The counts that must be 0, worst first, by the names that the JSON verdict uses.
     #[must_use]
     pub fn faults(&self) -> [(&'static str, u64); 10] {
@@ -129,7 +168,8 @@ impl Tally {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty distribution of times.
+pub(crate) fn histogram() -> Histogram<u64> {
     // Three significant digits: 0.1 % is finer than any clock here deserves.
     Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constant and valid")
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use crate::event::Handle;
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, ItemKind, Record};
+use crate::takeover::channel::Sent;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
@@ -39,15 +40,16 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Sends a last word, as far as that is possible.
-    pub(super) fn post_record(&mut self, record: &Record<'_>) {
+    /// Sends a last word, as far as that is possible; says what it has to wait for.
+    pub(super) fn post_record(&mut self, record: &Record<'_>) -> Sent {
         let mut bytes = Vec::new();
         let posted = records::encode(record, false, &mut bytes)
             .map_err(io::Error::other)
             .and_then(|()| self.post.post(bytes, |_| ()));
-        if let Err(error) = posted {
+        posted.unwrap_or_else(|error| {
             log::debug!("the taker was not told: {error}");
-        }
+            Sent::Done
+        })
     }
 
     /// Counts a batch of the final array.

@@ -1,8 +1,8 @@
 //! What the donor hears: callers at PATH, and the records of the one it talks to.
 //!
 //! A caller whose identity is not trusted is hung up on without a word; one that comes while
-//! another is served is told BUSY. It is a taker once its HELLO fits, and only takers get a
-//! line of the log each: about all other callers there is at most one a second.
+//! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
+//! is paced by `complaints.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::attempt::Attempt;
+use super::complaints::Nuisance;
 use super::{DonorSide, with};
 use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
 use crate::proto::digest::Digest;
@@ -20,15 +21,13 @@ use crate::takeover::channel::Channel;
 use crate::takeover::donor::{Cause, Event, State};
 use crate::takeover::drive::hear_out;
 use crate::takeover::drive::post::{Incoming, Post};
-use crate::takeover::identity::Identity;
+use crate::takeover::identity::{Identity, IdentityError};
 use crate::takeover::ledger::ItemId;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
 
 /// A taker whose clock is ahead or behind by more has another clock (time_namespaces(7)).
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// Uninvited callers are complained about no more often.
-const COMPLAINTS: Duration = Duration::from_secs(1);
 /// When to try again to accept a caller for whom there was no descriptor or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -47,6 +46,10 @@ impl DonorSide {
                 RefuseCode::Busy,
                 "another takeover is under way; try again later",
             );
+            let pid = taker.pid();
+            let what = format_args!("a call for a takeover by pid {pid}: another is under way");
+            self.complaints
+                .about(Nuisance::Another, cx.is_held(), &what);
             return Ok(());
         }
         // All that can fail comes before the first source is added: one that is left behind
@@ -153,7 +156,7 @@ impl DonorSide {
     ) -> Option<Event> {
         Some(match record {
             Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
-                return self.judge_hello(cx, hello);
+                return self.judge_hello(app, cx, hello);
             }
             Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
             Record::Drained => Event::Drained,
@@ -227,11 +230,15 @@ impl DonorSide {
     /// HELLO is here: refuse it, or report how many slots the taker has.
     pub(super) fn judge_hello<S: Application>(
         &mut self,
+        app: &mut S,
         cx: &mut Cx<S>,
         hello: &Hello,
     ) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
-        let items = cx.items_len() as u64;
+        let mut carried = Vec::new();
+        app.carried(&mut carried);
+        // As the ledger will count them: one slot too few would fail the preload.
+        let items = (cx.items_len() + carried.len()) as u64;
         let theirs = Time::from_ns(hello.now_ns);
         let now = Time::now();
         let refusal = if common_version(hello.min, hello.max).is_none() {
@@ -252,8 +259,9 @@ impl DonorSide {
                 RefuseCode::Slots,
                 format!(
                     "{items} items need a descriptor each and the taker has {} free; raise its \
-                     limit of open files (ulimit -n)",
-                    hello.free_slots
+                     limit of open files (ulimit -n) by {} or more",
+                    hello.free_slots,
+                    items - hello.free_slots
                 ),
             ))
         } else {
@@ -263,7 +271,8 @@ impl DonorSide {
             let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
             return Some(Event::Fits { slots });
         };
-        attempt.post_record(&Record::Refuse(Refuse {
+        // The first record of a fresh channel always has room.
+        let _ = attempt.post_record(&Record::Refuse(Refuse {
             code,
             reason: &reason,
             min: MIN_VERSION,
@@ -278,26 +287,15 @@ impl DonorSide {
     }
 
     /// The caller has gone, or was hung up on, before it became a taker.
-    pub(super) fn dismiss(&mut self, attempt: &Attempt) {
+    pub(super) fn dismiss<S>(&mut self, cx: &Cx<S>, attempt: &Attempt) {
         let why = match attempt.note.as_str() {
             "" => "it said nothing",
             note => note,
         };
-        self.complain(&format!(
-            "a call for a takeover by pid {}: {why}",
-            attempt.taker.pid()
-        ));
-    }
-
-    pub(super) fn complain(&mut self, what: &str) {
-        let now = Time::now();
-        if self
-            .complained
-            .is_none_or(|then| now.since(then) >= COMPLAINTS)
-        {
-            self.complained = Some(now);
-            log::warn!("{what}");
-        }
+        let pid = attempt.taker.pid();
+        let what = format_args!("a call for a takeover by pid {pid}: {why}");
+        self.complaints
+            .about(Nuisance::Nothing, cx.is_held(), &what);
     }
 }
 
@@ -312,8 +310,10 @@ pub(super) fn callers<S: Application>(
             Ok(Some(channel)) => channel,
             Ok(None) => return Ok(Next::Keep),
             Err(error) => {
-                with(app, cx, |side, _, _| {
-                    side.complain(&format!("a takeover call: {error}"))
+                with(app, cx, |side, _, cx| {
+                    let what = format_args!("a call for a takeover cannot be taken: {error}");
+                    side.complaints
+                        .about(Nuisance::Unserved, cx.is_held(), &what);
                 });
                 if AcceptFailure::of(&error) != AcceptFailure::PeerGone {
                     // Who is queued has made its edge: nothing but a deadline comes back.
@@ -324,12 +324,18 @@ pub(super) fn callers<S: Application>(
             }
         };
         with(app, cx, |side, app, cx| {
-            let called = Identity::of(&channel)
-                .map_err(io::Error::other)
-                .and_then(|taker| side.call(app, cx, channel, taker));
-            if let Err(error) = called {
-                side.complain(&format!("a takeover call was not answered: {error}"));
-            }
+            let (nuisance, why) = match Identity::of(&channel) {
+                Ok(taker) => match side.call(app, cx, channel, taker) {
+                    Ok(()) => return,
+                    Err(error) => (Nuisance::Unserved, error.to_string()),
+                },
+                Err(error @ IdentityError::Untrusted { .. }) => {
+                    (Nuisance::Stranger, error.to_string())
+                }
+                Err(error) => (Nuisance::Unserved, error.to_string()),
+            };
+            let what = format_args!("a call for a takeover was not answered: {why}");
+            side.complaints.about(nuisance, cx.is_held(), &what);
         });
     }
     Ok(Next::Again)

@@ -120,11 +120,13 @@ impl DonorSide {
         app.moment(cx, Moment::RolledBack(report));
     }
 
-    pub(super) fn abort(&mut self, cause: Cause) {
+    pub(super) fn abort<S: Application>(&mut self, cx: &mut Cx<S>, cause: Cause) {
         if let Some(attempt) = &mut self.attempt {
-            attempt.post_record(&Record::Abort(Abort {
+            let sent = attempt.post_record(&Record::Abort(Abort {
                 reason: describe(cause),
             }));
+            // A taker that reads what is before it shall still hear it.
+            self.wait_for_room(cx, sent);
         }
     }
 
@@ -132,7 +134,7 @@ impl DonorSide {
         if let Some(mut attempt) = self.attempt.take() {
             self.last = attempt.final_report();
             if attempt.report.times.welcome.is_none() {
-                self.dismiss(&attempt);
+                self.dismiss(cx, &attempt);
             }
             cx.remove(attempt.watch.id());
             if let Some(death) = attempt.death {

@@ -28,10 +28,12 @@ impl DonorSide {
         let Some(attempt) = self.attempt.as_mut() else {
             return Event::Failure(Cause::Strange);
         };
-        log::info!(
-            "Accepting connection from Takeover channel (pid {})",
-            attempt.taker.pid()
-        );
+        if let Some(unsaid) = self.complaints.taker() {
+            log::info!(
+                "Accepting connection from Takeover channel (pid {}){unsaid}",
+                attempt.taker.pid()
+            );
+        }
         let lease = match Lease::new() {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),
@@ -80,8 +82,11 @@ impl DonorSide {
                 )
             }
             // The first record of a fresh channel always has room.
-            Ok(Sent::Blocked | Sent::Crowded) => {
-                self.trouble(Cause::Resources, "WELCOME found no room".into())
+            Ok(Sent::Blocked) => self.trouble(Cause::Resources, "WELCOME found no room".into()),
+            Ok(Sent::Crowded) => {
+                let what = "no memory, or this user has more descriptors in flight than its \
+                            limit of open files (ulimit -n)";
+                self.trouble(Cause::Resources, what.into())
             }
             Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
         }
@@ -100,7 +105,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 None
             }
-            Err(error) => Some(self.trouble(Cause::Strange, format!("PREPARE: {error}"))),
+            Err(error) => Some(self.trouble(Cause::Strange, unsent("PREPARE", &error))),
         }
     }
 
@@ -132,7 +137,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 return Event::Did(Outcome::Blocked);
             }
-            Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+            Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
         }
         attempt.told.extend(written.carried);
         let mut full = Sent::Done;
@@ -149,7 +154,7 @@ impl DonorSide {
             });
             match posted {
                 Ok(now) => full = now,
-                Err(error) => return self.trouble(Cause::Strange, format!("batch: {error}")),
+                Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
             }
         }
         if last {
@@ -194,7 +199,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 Event::Did(Outcome::Blocked)
             }
-            Err(error) => self.trouble(Cause::Strange, format!("END: {error}")),
+            Err(error) => self.trouble(Cause::Strange, unsent("END", &error)),
         }
     }
 
@@ -226,10 +231,20 @@ impl DonorSide {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {
-                let trouble = self.trouble(Cause::Strange, format!("send: {error}"));
+                let trouble = self.trouble(Cause::Strange, unsent("send", &error));
                 self.feed(app, cx, trouble);
             }
         }
+    }
+}
+
+/// Why a record was not sent, and what to do about it.
+fn unsent(what: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => {
+            format!("{what}: {error}: the send buffer is too small; raise net.core.wmem_max")
+        }
+        _ => format!("{what}: {error}"),
     }
 }
 

@@ -2,59 +2,13 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cli::Options;
 use crate::clients::Clients;
-
-/// A process that is killed when it is no longer needed.
-struct Process {
-    child: Child,
-    /// Its log, line by line.
-    lines: Receiver<String>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Result<Process, Box<dyn Error>> {
-        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.map_err(|error| {
-            let program = command.get_program().display();
-            format!("{program}: {error} (it is built by: cargo build --release)")
-        })?;
-        let log = BufReader::new(child.stderr.take().ok_or("no stderr")?);
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            log.lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
-        Ok(Process { child, lines })
-    }
-
-    /// The next line with this in it.
-    fn line(&self, part: &str) -> Result<String, Box<dyn Error>> {
-        let mut last = String::new();
-        for line in &self.lines {
-            if line.contains(part) {
-                return Ok(line);
-            }
-            last = line;
-        }
-        Err(format!("a process has ended before it said {part:?}; its last line: {last}").into())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only if it has gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::process::{Process, port_in};
 
 /// What one takeover took.
 #[derive(Debug, Clone, Copy)]
@@ -153,8 +107,8 @@ impl Chain {
             self.clients.order(&stir.order())?;
         }
         std::mem::swap(&mut next, &mut self.owner);
-        let mut old = next;
-        let code = old.child.wait()?;
+        let old = next;
+        let code = old.wait()?;
         let whole = began.elapsed();
         if !code.success() {
             return Err(format!("the old process left with {code}").into());
@@ -200,12 +154,6 @@ impl Stir {
             Stir::Rate(messages) => format!("rate {messages}"),
         }
     }
-}
-
-fn port_in(line: &str) -> Result<u16, Box<dyn Error>> {
-    let (_, rest) = line.split_once("[127.0.0.1]:").ok_or("no port")?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-    Ok(digits.unwrap_or_default().parse()?)
 }
 
 fn floor_figures(line: &str, whole: Duration) -> Result<Took, Box<dyn Error>> {

@@ -64,7 +64,7 @@ fn help_and_version_win_over_what_is_missing() {
 
 #[test]
 fn help_names_every_flag_that_the_parser_takes() {
-    let source = include_str!("../cli.rs");
+    let source = concat!(include_str!("../cli.rs"), include_str!("commands.rs"));
     let longs = source
         .split("Arg::Long(\"")
         .skip(1)
@@ -92,6 +92,9 @@ fn bad_input_is_one_line_that_names_flag_and_remedy() {
         ("-a ::1 -p 1 -c 1.5", ["-c/--connections", "whole number"]),
         ("-a ::1 -p 1 -D 0", ["-D/--depth", "from 1"]),
         ("-a ::1 -p 1 -R 0", ["-R/--rate", "a second"]),
+        ("-a ::1 -p 1 -R 1e9", ["-R/--rate", "or --closed"]),
+        ("join", ["join which", "--save"]),
+        ("plot --report x", ["plot what", "--trace"]),
         ("-a ::1 -p 1 -R nan", ["-R/--rate", "a second"]),
         ("-a ::1 -p 1 -d -1", ["-d/--duration", "seconds"]),
         ("-a ::1 -p 1 -d inf", ["-d/--duration", "seconds"]),

@@ -153,7 +153,7 @@ fn one_peer_more_than_it_can_hand_over_is_refused_untouched() {
     let kinds = [(Kind::Idle, 152), (Kind::Talking, 100)];
     let peers = Peers::connect(old.address(), seed(), &kinds);
     peers.echoes(8);
-    let without_trace_right = || take_over_with(&stage, &[NO_TRACE]);
+    let without_trace_right = || take_over_with(&stage, NO_TRACE);
     let why = is_refused(without_trace_right(), &mut old, &peers, 75);
     assert!(why.contains("it has 252 Peers"), "{why}");
     // With one less it can be had.
@@ -269,7 +269,7 @@ fn client_without_trace_right_is_lost_and_named() {
     );
     peers.echoes(8);
     let mut half = Halves::at(&old);
-    let taker = take_over_with(&stage, &[NO_TRACE]);
+    let taker = take_over_with(&stage, NO_TRACE);
     taker.wait_line("Peers are within a message");
     let mut late = TcpStream::connect(old.address()).unwrap();
     late.set_read_timeout(Some(BOUND)).unwrap();
@@ -297,7 +297,7 @@ fn array_that_does_not_arrive_is_fetched_one_by_one() {
         &[(Kind::Idle, 9), (Kind::Talking, 9)],
     );
     peers.echoes(8);
-    let taker = take_over_with(&stage, &[NO_ARRAY]);
+    let taker = take_over_with(&stage, NO_ARRAY);
     is_upgraded(&mut old, &taker);
     taker.wait_line("fd_array: ");
     peers.echoes(8);
@@ -309,7 +309,7 @@ fn neither_array_nor_trace_right_is_a_failure_and_the_original_runs_on() {
     let stage = Stage::new();
     let mut old = stage.original();
     let peers = Peers::connect(old.address(), seed(), &[(Kind::Idle, 5)]);
-    let mut taker = take_over_with(&stage, &[NO_TRACE, NO_ARRAY]);
+    let mut taker = take_over_with(&stage, NEITHER);
     assert_eq!(taker.wait_exit(), 1);
     let why = taker.log().lines().pop().unwrap();
     assert!(
@@ -324,21 +324,13 @@ fn neither_array_nor_trace_right_is_a_failure_and_the_original_runs_on() {
 /// pidfd_getfd(2) fails as it does where Yama keeps all but parents and root from tracing.
 const NO_TRACE: &str = "pidfd_getfd:error=EPERM";
 const NO_ARRAY: &str = "recvmsg:error=EIO";
+const NEITHER: &str = "pidfd_getfd,recvmsg:error=EPERM";
 
-/// A taker some of whose system calls fail.
-fn take_over_with(stage: &Stage, injected: &[&str]) -> Server {
-    need("strace");
-    let mut command = Command::new("strace");
-    command.args(["-D", "-o", "/dev/null", "-e", "signal=none"]);
-    for fault in injected {
-        command.args(["-e", &format!("inject={fault}")]);
-    }
-    command
-        .arg(env!("CARGO_BIN_EXE_socket-takeover"))
-        .args(["-G", "-T"])
-        .arg(stage.path())
-        .args(PATIENT);
-    Server::spawn(&mut command)
+/// A taker one of whose system calls fails.
+fn take_over_with(stage: &Stage, fault: &str) -> Server {
+    let path = stage.path();
+    let words = ["-G", "-T", path.to_str().unwrap(), PATIENT[0], PATIENT[1]];
+    Server::start_with(fault, &words)
 }
 
 #[test]

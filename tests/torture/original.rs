@@ -12,6 +12,7 @@
 //! | half | have said half a message, and the other half while the taker waits |
 //! | new | silent, and more connect while it waits, and afterwards |
 //! | burst | silent, and then say eight messages at once |
+//! | untraced | as talking, and the taker may not trace the original: it has its array alone |
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,7 +26,15 @@ use crate::support::{BOUND, Kind, Peers, Random, Server, Stage, Verdict, figure,
 const COUNTS: [usize; 4] = [1, 40, 250, 251];
 /// For every test run.
 const SHORT: [usize; 2] = [1, 40];
-const CLIENTS: [&str; 6] = ["silent", "talking", "pipelining", "half", "new", "burst"];
+const CLIENTS: [&str; 7] = [
+    "silent",
+    "talking",
+    "pipelining",
+    "half",
+    "new",
+    "burst",
+    "untraced",
+];
 /// What waits for clients is ended by the test, not by the clock.
 const PATIENT: [&str; 2] = ["--deadline", "freeze=60000"];
 /// Connections that come while the taker waits, and as many afterwards.
@@ -108,6 +117,7 @@ fn ours(clients: &str, count: usize, seed: u64, row: &mut Row) {
         "silent" => steady(&stage, &mut old, Kind::Idle, count, seed, row),
         "talking" => steady(&stage, &mut old, Kind::Talking, count, seed, row),
         "pipelining" => steady(&stage, &mut old, Kind::Pipelining, count, seed, row),
+        "untraced" => untraced(&stage, &mut old, count, seed, row),
         "half" => half(&stage, &mut old, count, seed, row),
         "new" => new(&stage, &mut old, count, seed, row),
         _ => {
@@ -140,6 +150,23 @@ fn steady(
     let mut taker = upgrade(stage, old, row);
     peers.echoes(8);
     let _next = stage.replace(&mut taker, &[]);
+    peers.echoes(8);
+    vec![peers.finish()]
+}
+
+fn untraced(
+    stage: &Stage,
+    old: &mut Server,
+    count: usize,
+    seed: u64,
+    row: &mut Row,
+) -> Vec<Verdict> {
+    let peers = Peers::connect(old.address(), seed, &[(Kind::Talking, count)]);
+    peers.echoes(8);
+    let path = stage.path();
+    let words = ["-G", "-T", path.to_str().unwrap(), PATIENT[0], PATIENT[1]];
+    let taker = Server::start_with("pidfd_getfd:error=EPERM", &words);
+    let _taker = is_upgraded(old, taker, row);
     peers.echoes(8);
     vec![peers.finish()]
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   main ─▶ run ─┬─ cold start: bind, offer PATH ────────────────┐
-//!                └─ -T: connect to PATH, receive, claim ─────────┴─▶ serve ─▶ exit code
+//!                ├─ -T: connect to PATH, receive, claim ─────────┤
+//!                └─ -T: the original program is at PATH, upgrade ┴─▶ serve ─▶ exit code
 //! ```
 //!
 //! | part | its file |
@@ -11,11 +12,13 @@
 //! | one connection | `server/peer.rs` |
 //! | what is handed over, saved and restored | `server/handover.rs` |
 //! | start, and the way out | `server/life.rs` |
+//! | what the original program had | `server/upgrade.rs` |
 
 mod handover;
 mod life;
 mod listener;
 mod peer;
+mod upgrade;
 
 use std::fmt;
 use std::net::SocketAddr;

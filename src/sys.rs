@@ -6,6 +6,7 @@
 //!
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
+//! - [`pidfd_getfd`]: a descriptor of another process
 //! - [`wait_pidfd`]: the end of one child, and of no other
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
@@ -95,6 +96,24 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// A copy of descriptor `number` of the process behind `pidfd` (pidfd_getfd(2)): the same open
+/// file, as if it had been passed. It is close-on-exec.
+///
+/// # Errors
+/// `EPERM` if we may not trace the process (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`), `EBADF`
+/// if it has no such descriptor, `ESRCH` if it is gone, `EMFILE` at the limit.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes three integers and touches no memory of ours; the borrow keeps the
+    // descriptor open.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Whether a child's status is collected, after which nobody can ask for it again.

@@ -77,6 +77,9 @@ Examples:
     socket-takeover -d -P /run/echo.pid -T /run/echo.sock
   Rather give up a takeover than let a client wait for more than 200 ms:
     socket-takeover -a :: -p 1234 -t /run/echo.sock --deadline freeze=200
+  Replace a running server of the original C program, as root; a client that
+  stays within a message for 3 s is ended, all others are kept:
+    socket-takeover -T /tmp/.takeover --deadline freeze=3000
 
 Exit codes:
    0  stopped as asked, or handed over

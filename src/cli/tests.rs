@@ -174,7 +174,7 @@ fn examples_of_the_help_are_accepted() {
         .lines()
         .filter_map(|line| line.strip_prefix("    socket-takeover "))
         .collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     for example in examples {
         options(example);
     }

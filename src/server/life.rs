@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::takeover::limits::raise_nofile;
+use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
 use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
@@ -54,7 +55,12 @@ fn remedy(error: &Error) -> &'static str {
         Error::Connect { why, .. } => match why {
             ConnectError::Nobody(_) => "; start the service without -T",
             ConnectError::Busy => "; try again later",
-            ConnectError::Original => "; such a server cannot be taken over",
+            _ => "",
+        },
+        Error::Original { why, .. } => match why {
+            Obstacle::TooManyPeers(_) => "; try again when it has fewer",
+            Obstacle::NoRoom { .. } => "; raise the limit of open files (ulimit -n)",
+            Obstacle::NotPermitted { .. } => "; run as the user that it runs as, or as root",
             _ => "",
         },
         Error::NotTakenOver { ending, .. } => match ending {
@@ -96,7 +102,13 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
             log::warn!("without a takeover path (-t) this service cannot be taken over");
         }
     }
-    start.begin(server, cx)?;
+    match start.begin(server, cx) {
+        Err(Error::Connect {
+            path,
+            why: ConnectError::Original,
+        }) => server.upgrade(cx, &path, options.deadlines)?,
+        begun => begun?,
+    }
     reactor.run(server)?;
     server.takeover.outcome()
 }

@@ -49,7 +49,8 @@ pub struct Deadlines {
     pub hello: Duration,
     /// The whole preload.
     pub preload: Duration,
-    /// From PREPARE to DRAINED, and from the hold to END.
+    /// From PREPARE to DRAINED, and from the hold to END. For the original program: how long a
+    /// peer may stay within a message.
     pub freeze: Duration,
     /// From END to the claim.
     pub claim: Duration,
@@ -128,6 +129,23 @@ impl Takeover {
     /// [`Start::check_positions`](super::Start::check_positions) says.
     pub fn check_positions(&mut self, on: bool) {
         self.audit = on.then(audit::Tally::default);
+    }
+
+    /// As [`Takeover::offer`], in place of whoever was at PATH until now: `offer` is bound and
+    /// not published, which is done here, again and again until it works.
+    ///
+    /// # Errors
+    /// If the reactor cannot take the offer's socket.
+    pub fn inherit<S: Application>(
+        app: &mut S,
+        cx: &mut Cx<S>,
+        offer: Offer,
+        generation: u64,
+        deadlines: Deadlines,
+    ) -> io::Result<()> {
+        Takeover::offer(app, cx, offer, generation, deadlines)?;
+        donor::with(app, cx, donor::DonorSide::publish);
+        Ok(())
     }
 
     /// Takes over from the donor at the other end of `channel`. The reactor must have been

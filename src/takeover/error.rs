@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
 use super::drive::Ending;
+use super::original::Obstacle;
 use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
 use crate::proto::records::RefuseCode;
 
@@ -48,6 +49,13 @@ pub enum Error {
         path: TakeoverPath,
         /// What is in the way.
         why: ConnectError,
+    },
+    /// The original program runs at PATH and was not taken over.
+    Original {
+        /// Where it was found.
+        path: TakeoverPath,
+        /// What is in the way.
+        why: Obstacle,
     },
     /// The donor was reached and nothing was taken over.
     NotTakenOver {
@@ -146,6 +154,19 @@ impl Error {
                 | ConnectError::Foreign { .. }
                 | ConnectError::Other(_) => FAILURE,
             },
+            Error::Original { why, .. } => match why {
+                Obstacle::NoProcess
+                | Obstacle::Shared(_)
+                | Obstacle::TooManyPeers(_)
+                | Obstacle::NoRoom { .. }
+                | Obstacle::Silent(_)
+                | Obstacle::Stopping => RETRY,
+                Obstacle::Foreign { .. }
+                | Obstacle::NotPermitted { .. }
+                | Obstacle::Unlike { .. }
+                | Obstacle::Called(_)
+                | Obstacle::Os(_) => FAILURE,
+            },
             Error::NotTakenOver { ending, .. } => ending.exit_code(),
             Error::Usage(_) | Error::Path(_) => USAGE,
             Error::Taken { .. } | Error::Offer { .. } | Error::Io(_) => FAILURE,
@@ -169,6 +190,13 @@ impl fmt::Display for Error {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
             Error::Connect { path, why } => write!(f, "takeover path {path} {why}"),
+            Error::Original { path, why } => {
+                write!(f, "takeover path {path}: {why}")?;
+                if why.is_harmless() {
+                    f.write_str("; it serves on")?;
+                }
+                Ok(())
+            }
             Error::NotTakenOver { ending, why } => {
                 let now = match ending {
                     Ending::DonorDied => "the donor has died or was stopped",
@@ -190,6 +218,7 @@ impl error::Error for Error {
         match self {
             Error::Offer { why, .. } | Error::Io(why) => Some(why),
             Error::Connect { why, .. } => Some(why),
+            Error::Original { why, .. } => Some(why),
             Error::Path(why) => Some(why),
             Error::Usage(_) | Error::Taken { .. } | Error::NotTakenOver { .. } => None,
         }
@@ -222,6 +251,11 @@ mod tests {
         Error::Connect { path, why }
     }
 
+    fn original(why: Obstacle) -> Error {
+        let path = TakeoverPath::new("/run/x").unwrap();
+        Error::Original { path, why }
+    }
+
     #[test]
     fn each_failure_says_whether_a_retry_is_safe() {
         let refused = |code| left(Ending::Refused(code));
@@ -231,6 +265,10 @@ mod tests {
             (not_connected(ConnectError::Nobody("gone")), 69),
             (not_connected(ConnectError::Busy), 75),
             (not_connected(ConnectError::Original), 1),
+            (original(Obstacle::TooManyPeers(252)), 75),
+            (original(Obstacle::NoProcess), 75),
+            (original(Obstacle::Called("it has died".into())), 1),
+            (original(Obstacle::Foreign { pid: 2, uid: 3 }), 1),
             (refused(RefuseCode::Version), 76),
             (refused(RefuseCode::Features), 76),
             (refused(RefuseCode::Slots), 75),

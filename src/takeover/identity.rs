@@ -197,7 +197,8 @@ fn ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
     ready_within(fd, events, Duration::ZERO)
 }
 
-fn ready_within(fd: BorrowedFd<'_>, events: PollFlags, longest: Duration) -> bool {
+/// The same, within `longest`.
+pub(super) fn ready_within(fd: BorrowedFd<'_>, events: PollFlags, longest: Duration) -> bool {
     let mut wanted = [PollFd::new(fd, events)];
     let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
     loop {

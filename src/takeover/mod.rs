@@ -207,6 +207,7 @@
 //!    moments)                      ├─▶ channel, scm      records and descriptors between the two
 //!                                  ├─▶ lease             who owns: the one commit point
 //!                                  └─▶ rendezvous, identity, validate, limits
+//!   original ──▶ positions         what runs the C program that this grew from: another way
 //! ```
 
 mod application;
@@ -221,6 +222,7 @@ pub mod lease;
 pub mod ledger;
 pub mod limits;
 mod moment;
+pub mod original;
 mod pace;
 pub mod positions;
 pub mod rendezvous;

@@ -15,8 +15,8 @@
 //! | ECONNREFUSED | nobody has this socket any more: the file is stale |
 //!
 //! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
-//! So nothing here connects that way. Looking does no more to a donor than a caller who hangs
-//! up at once. Needs `/proc`.
+//! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
+//! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
 
 mod offer;
 mod path;
@@ -113,6 +113,32 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
         IdentityError::Os(error) => ConnectError::Other(error),
     })?;
     Ok((Channel::new(socket), donor))
+}
+
+/// The way to a live listener of SOCK_STREAM at PATH: whatever happens to the name meanwhile, it
+/// leads to the file that was looked at.
+pub(super) struct StreamDoor(Entry);
+
+impl StreamDoor {
+    /// Looks at PATH; who listens there feels nothing.
+    pub(super) fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
+        let directory = path.open_directory()?;
+        let Some(entry) = Entry::open(&directory, &path.name)? else {
+            return Ok(None);
+        };
+        Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
+    }
+
+    /// Device and number of the socket's file.
+    pub(super) fn file(&self) -> io::Result<(u64, u64)> {
+        let found = fstat(&self.0.file)?;
+        Ok((found.st_dev, found.st_ino))
+    }
+
+    /// Connects. For the original program this is the order to hand over: it cannot be undone.
+    pub(super) fn call(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.dial(SockType::Stream)?)
+    }
 }
 
 /// A directory entry, and what a call to it gives.

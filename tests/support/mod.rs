@@ -18,6 +18,7 @@
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
 //! | `waiting.rs` | waiting for a process's descriptors |
+//! | `original.rs` | the original C program, played |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
 //! Nothing here waits without a bound ([`BOUND`]) and nothing sleeps: a test waits for a log
@@ -39,6 +40,7 @@ pub mod apart;
 mod client;
 pub mod corner;
 pub mod fault;
+pub mod original;
 pub mod pair;
 pub mod pinned;
 mod scene;

@@ -12,6 +12,7 @@
 //! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
 //! | `wire` | `wire.rs`: each record spoilt in every way |
 //! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
+//! | `original` | `original.rs`: the C program that this grew from is taken over |
 //! | `soak` | `soak.rs`: takeovers every second for as long as asked |
 
 #[path = "../support/mod.rs"]
@@ -20,6 +21,7 @@ mod support;
 mod kills;
 mod matrix;
 mod options;
+mod original;
 mod rejects;
 mod soak;
 mod syscalls;
@@ -65,6 +67,11 @@ const PROOFS: &[Proof] = &[
         run: rejects::run,
     },
     Proof {
+        name: "original",
+        about: "the original C program, taken over (--times: runs a row; --only ROW, such as half)",
+        run: original::run,
+    },
+    Proof {
         name: "soak",
         about: "takeovers every second under load; nothing is lost, nothing grows (--for)",
         run: soak::run,
@@ -72,6 +79,7 @@ const PROOFS: &[Proof] = &[
 ];
 
 fn main() -> ExitCode {
+    support::original::play_if_asked();
     let (name, options) = match options::parse(std::env::args().skip(1)) {
         Ok(parsed) => parsed,
         Err(options::Stop::Help) => {

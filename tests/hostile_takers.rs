@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use socket_takeover::proto::records::{Hello, Record, RefuseCode};
+use socket_takeover::proto::records::{Active, Hello, Record, RefuseCode};
 use socket_takeover::takeover::lease::Verdict;
 use socket_takeover::takeover::rendezvous::ConnectError;
 use support::side::{At, FakeTaker, encoded};
@@ -250,11 +250,11 @@ fn taker_writes_to_the_lease() {
         }),
         ("more, and says that it owns", |taker| {
             assert!(taker.write_lease(7));
-            taker.side.say(&Record::Active);
+            taker.side.say(&Record::Active(Active::default()));
             assert!(taker.side.await_abort());
         }),
         ("nothing, and says that it owns", |taker| {
-            taker.side.say(&Record::Active);
+            taker.side.say(&Record::Active(Active::default()));
             assert!(taker.side.await_abort());
         }),
     ];

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
-use socket_takeover::proto::records::{End, Kind, Record, RefuseCode, Welcome};
+use socket_takeover::proto::records::{Active, End, Kind, Record, RefuseCode, Welcome};
 use socket_takeover::proto::wire::{HEADER, patch_sequence};
 use socket_takeover::takeover::lease::Verdict;
 use support::pinned::{Pinned, Step};
@@ -326,6 +326,7 @@ fn any_state_words_that_are_not_for_now() {
         changed: 0,
         held_ns: 0,
         digest: 0,
+        rounds: None,
     });
     type Reach = fn(&mut FakeDonor);
     let states: [(&str, Reach); 3] = [
@@ -334,7 +335,7 @@ fn any_state_words_that_are_not_for_now() {
         ("Settle", FakeDonor::preload),
     ];
     for (state, reach) in states {
-        let mut wrong = vec![Record::Drained, Record::Active];
+        let mut wrong = vec![Record::Drained, Record::Active(Active::default())];
         match state {
             "Hello" => wrong.extend([Record::Prepare, end.clone()]),
             "Receive" => wrong.push(end.clone()),

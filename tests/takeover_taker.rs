@@ -6,7 +6,7 @@ mod support;
 use std::io::ErrorKind;
 
 use nix::sys::signal::Signal;
-use socket_takeover::proto::records::{ItemKind, Kind, Record};
+use socket_takeover::proto::records::{Active, ItemKind, Kind, Record};
 use socket_takeover::takeover::lease::Verdict;
 use support::pinned::{Pinned, Step};
 use support::side::{At, FakeTaker};
@@ -95,7 +95,7 @@ fn any_state_taker_hangs_up() {
 fn await_claim_taker_says_active_without_claim() {
     let scene = Scene::new(&[]);
     let mut taker = FakeTaker::at(&scene.stage.path(), At::AwaitClaim);
-    taker.side.say(&Record::Active);
+    taker.side.say(&Record::Active(Active::default()));
     hear_out(taker, At::AwaitClaim);
     scene.donor.wait_line("said ACTIVE and had not claimed");
     scene.is_as_before();
@@ -157,7 +157,7 @@ fn decline_peers(scene: &Scene) -> FakeTaker {
     taker.final_array();
     assert_eq!(taker.peers(), 0);
     assert_eq!(taker.claim(), Verdict::Won);
-    taker.side.say(&Record::Active);
+    taker.side.say(&Record::Active(Active::default()));
     scene.donor.wait_line("draining 73 declined Peers");
     taker
 }

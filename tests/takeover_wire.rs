@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket_takeover::event::Time;
 use socket_takeover::proto::records::{
-    Abort, AckBuilder, End, Fail, FailCode, Hello, Kind, Record, Refuse, RefuseCode,
+    Abort, AckBuilder, Active, End, Fail, FailCode, Hello, Kind, Record, Refuse, RefuseCode,
 };
 use socket_takeover::proto::wire::{
     HEADER, MAX_RECORD, MAX_VERSION, MUST_UNDERSTAND, patch_sequence,
@@ -181,6 +181,7 @@ fn donors_words() -> Vec<Record<'static>> {
         changed: 0,
         held_ns: 0,
         digest: 0,
+        rounds: None,
     };
     vec![
         Record::Refuse(Refuse {
@@ -200,7 +201,7 @@ fn accept_channel_anything_but_hello_is_hung_up_on() {
     let scene = Scene::new(&[]);
     let mut wrong = garbage(0);
     let valid = donors_words();
-    let takers = [Record::Drained, Record::Active, fail()];
+    let takers = [Record::Drained, Record::Active(Active::default()), fail()];
     for record in valid.iter().chain(&takers) {
         wrong.push(("not HELLO", encoded(record)));
     }
@@ -235,7 +236,7 @@ fn any_state_wrong_record_rolls_back() {
         };
         donors_words().iter().for_each(&mut say);
         say(&Record::Hello(FakeTaker::hello()));
-        say(&Record::Active);
+        say(&Record::Active(Active::default()));
         // DRAINED is what HoldPeers waits for; an ACK is what FirstBatch and Window do.
         if at != At::HoldPeers {
             say(&Record::Drained);

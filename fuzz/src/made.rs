@@ -1,8 +1,9 @@
 //! Good conversations, which the targets start from and whose ends a test knows.
 
 use socket_takeover::proto::records::{
-    Abort, AckBuilder, ClosedBuilder, Decline, DeclineCode, Descriptor, End, Fail, FailCode, Hello,
-    ItemKind, ItemsBuilder, Record, Refuse, RefuseCode, StateBuilder, Unsent, Welcome, encode,
+    Abort, AckBuilder, Active, ClosedBuilder, Decline, DeclineCode, Descriptor, End, Fail,
+    FailCode, Hello, ItemKind, ItemsBuilder, Record, Refuse, RefuseCode, StateBuilder, Unsent,
+    Welcome, encode,
 };
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION};
 
@@ -107,6 +108,7 @@ fn end(items: u64, closed: u64, new: u64, changed: u64) -> Vec<u8> {
         changed,
         held_ns: 1,
         digest: 0,
+        rounds: None,
     }))
 }
 
@@ -138,7 +140,12 @@ pub fn of_taker(declined: &[u64]) -> Vec<u8> {
     put(&mut out, GOOD, 0, &ack(2, declined));
     put(&mut out, GOOD, 0, &ack(5, &[]));
     put(&mut out, GOOD, 0, &encoded(&Record::Drained));
-    put(&mut out, GOOD | LEASE, 0, &encoded(&Record::Active));
+    put(
+        &mut out,
+        GOOD | LEASE,
+        0,
+        &encoded(&Record::Active(Active::default())),
+    );
     out
 }
 
@@ -173,7 +180,7 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
         (0, ack(7, &[1, 2])),
         (0, encoded(&Record::Drained)),
         (0, fail.clone()),
-        (0, encoded(&Record::Active)),
+        (0, encoded(&Record::Active(Active::default()))),
     ];
     let mut all = Vec::new();
     for (fds, record) in records {

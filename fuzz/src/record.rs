@@ -55,7 +55,7 @@ pub fn decode(data: &[u8]) -> bool {
         | Record::Hello(_)
         | Record::Drained
         | Record::Fail(_)
-        | Record::Active => {}
+        | Record::Active(_) => {}
     }
     true
 }

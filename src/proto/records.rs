@@ -29,7 +29,7 @@ mod state;
 pub use codes::{DeclineCode, FailCode, ItemKind, RefuseCode};
 pub use items::{Descriptor, Items, ItemsBuilder};
 pub use list::{AckBuilder, Closed, ClosedBuilder, Decline, Declined, Entries, Fit, List};
-pub use single::{Abort, Ack, End, Fail, Hello, Refuse, Welcome};
+pub use single::{Abort, Ack, Active, End, Fail, Hello, Refuse, Served, Welcome};
 pub use state::{Part, Parts, StateBuilder, Unsent};
 
 use super::cursor::Reader;
@@ -149,7 +149,7 @@ pub enum Record<'a> {
     /// The taker gives up. The channel ends behind it.
     Fail(Fail<'a>),
     /// The taker has claimed the lease and serves.
-    Active,
+    Active(Active),
 }
 
 impl Record<'_> {
@@ -169,7 +169,7 @@ impl Record<'_> {
             Record::Ack(_) => Kind::Ack,
             Record::Drained => Kind::Drained,
             Record::Fail(_) => Kind::Fail,
-            Record::Active => Kind::Active,
+            Record::Active(_) => Kind::Active,
         }
     }
 
@@ -189,7 +189,7 @@ impl Record<'_> {
             | Record::Ack(_)
             | Record::Drained
             | Record::Fail(_)
-            | Record::Active => 0,
+            | Record::Active(_) => 0,
         }
     }
 }
@@ -218,7 +218,8 @@ pub fn encode(record: &Record<'_>, last: bool, out: &mut Vec<u8>) -> Result<(), 
         Record::Hello(hello) => hello.put(out),
         Record::Ack(ack) => ack.put(out),
         Record::Fail(fail) => fail.put(out),
-        Record::Prepare | Record::Drained | Record::Active => {}
+        Record::Active(active) => active.put(out),
+        Record::Prepare | Record::Drained => {}
     }
     end_record(last && record.kind().is_batch(), out);
     Ok(())
@@ -256,10 +257,12 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
         Kind::Ack => Record::Ack(Ack::read(&mut reader)?),
         Kind::Drained => Record::Drained,
         Kind::Fail => Record::Fail(Fail::read(&mut reader)?),
-        Kind::Active => Record::Active,
+        Kind::Active => Record::Active(Active::default()),
     };
     read_extensions(&mut reader, |kind, value| match &mut record {
         Record::Hello(hello) => hello.extend(kind, value),
+        Record::End(end) => end.extend(kind, value),
+        Record::Active(active) => active.extend(kind, value),
         _ => Ok(false),
     })?;
 

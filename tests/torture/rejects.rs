@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket_takeover::event::Time;
-use socket_takeover::proto::records::{Hello, ItemKind, Record, RefuseCode};
+use socket_takeover::proto::records::{Active, Hello, ItemKind, Record, RefuseCode};
 use socket_takeover::proto::wire::MUST_UNDERSTAND;
 use socket_takeover::takeover::lease::Verdict;
 use socket_takeover::takeover::validate;
@@ -183,7 +183,7 @@ fn attempt(scene: &Scene, cause: Cause, random: &mut Random) -> Result<(), Strin
         }
         Cause::Lies(at) => {
             let mut taker = FakeTaker::at(&path, at);
-            taker.side.say(&Record::Active);
+            taker.side.say(&Record::Active(Active::default()));
             is_given_up(taker, at)
         }
         Cause::Unfit(reason) => {

@@ -183,7 +183,13 @@ pub struct End {
     /// [`Digest`](crate::proto::digest::Digest) of the final array's records: everything
     /// since DRAINED, but for this record.
     pub digest: u64,
+    /// Rounds of the preload, so that both reports name as many. An extension, as those of a
+    /// HELLO.
+    pub rounds: Option<u32>,
 }
+
+/// Extension of an END: the rounds of the preload, u32.
+const ROUNDS: u16 = 1;
 
 impl End {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -194,7 +200,20 @@ impl End {
             changed: reader.u64()?,
             held_ns: reader.u64()?,
             digest: reader.u64()?,
+            rounds: None,
         })
+    }
+
+    /// Takes an extension, if it is known.
+    pub(super) fn extend(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
+        if kind != ROUNDS {
+            return Ok(false);
+        }
+        match (self.rounds, <[u8; 4]>::try_from(value)) {
+            (None, Ok(rounds)) => self.rounds = Some(u32::from_le_bytes(rounds)),
+            _ => return Err(DecodeError::Value("rounds")),
+        }
+        Ok(true)
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
@@ -204,6 +223,52 @@ impl End {
         out.put_u64(self.changed);
         out.put_u64(self.held_ns);
         out.put_u64(self.digest);
+        if let Some(rounds) = self.rounds {
+            put_extension(ROUNDS, &rounds.to_le_bytes(), out);
+        }
+    }
+}
+
+/// The taker has claimed the lease and serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Active {
+    /// What came of it on its side. An extension, as those of a HELLO.
+    pub outcome: Option<Served>,
+}
+
+/// What only the taker knows, for the donor's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// CLOCK_MONOTONIC, in nanoseconds, when the freeze was over.
+    pub since_ns: u64,
+    /// Connections that had been reset before they came to it.
+    pub dead: u64,
+}
+
+/// Extension of an ACTIVE: since when it serves and how many were dead, two u64.
+const SERVED: u16 = 1;
+
+impl Active {
+    /// Takes an extension, if it is known.
+    pub(super) fn extend(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
+        if kind != SERVED {
+            return Ok(false);
+        }
+        match (self.outcome, value.as_chunks::<8>()) {
+            (None, ([since_ns, dead], [])) => {
+                let (since_ns, dead) = (u64::from_le_bytes(*since_ns), u64::from_le_bytes(*dead));
+                self.outcome = Some(Served { since_ns, dead });
+                Ok(true)
+            }
+            _ => Err(DecodeError::Value("what was served")),
+        }
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        if let Some(Served { since_ns, dead }) = self.outcome {
+            let value = [since_ns.to_le_bytes(), dead.to_le_bytes()].concat();
+            put_extension(SERVED, &value, out);
+        }
     }
 }
 

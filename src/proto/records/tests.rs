@@ -110,6 +110,7 @@ const END: Record<'static> = Record::End(End {
     changed: 4,
     held_ns: 5,
     digest: 0x0102_0304_0506_0708,
+    rounds: None,
 });
 const ABORT: Record<'static> = Record::Abort(Abort { reason: "stop" });
 const HELLO: Record<'static> = Record::Hello(Hello {
@@ -146,7 +147,7 @@ fn one_of_each() -> Vec<(Vec<u8>, usize)> {
         (ack(8, &[decline]), 0),
         (encoded(&Record::Drained), 0),
         (encoded(&FAIL), 0),
-        (encoded(&Record::Active), 0),
+        (encoded(&Record::Active(Active::default())), 0),
     ];
     let codes: Vec<u8> = records.iter().map(|(record, _)| record[6]).collect();
     assert_eq!(codes, Kind::ALL.map(Kind::code), "a kind is missing");

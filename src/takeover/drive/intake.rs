@@ -176,7 +176,7 @@ impl Intake {
             | Record::Ack(_)
             | Record::Drained
             | Record::Fail(_)
-            | Record::Active => {}
+            | Record::Active(_) => {}
         }
         Ok(())
     }

@@ -280,6 +280,7 @@ impl FakeDonor {
             changed: *changed,
             held_ns: Time::now().as_ns(),
             digest: digest.value(),
+            rounds: None,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use nix::sys::signal::Signal;
-use socket_takeover::proto::records::Record;
+use socket_takeover::proto::records::{Active, Record};
 use socket_takeover::takeover::lease::Verdict;
 
 use super::cell::{Action, Cell};
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
         taker.side.say(&Record::Drained);
         taker.final_array();
         expect(taker.claim(), Verdict::Won, "the claim")?;
-        taker.side.say(&Record::Active);
+        taker.side.say(&Record::Active(Active::default()));
         let met = format!("failpoint {}", self.cell.failpoint());
         self.donor.wait_line(&met);
         if self.cell.action == Action::Stop {

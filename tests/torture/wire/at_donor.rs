@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use socket_takeover::proto::records::{AckBuilder, Kind, Record};
+use socket_takeover::proto::records::{AckBuilder, Active, Kind, Record};
 use socket_takeover::proto::wire::patch_sequence;
 use socket_takeover::takeover::lease::Verdict;
 
@@ -47,7 +47,7 @@ fn record(at: At, batch: Option<u32>) -> Vec<u8> {
             record
         }
         At::HoldPeers => encoded(&Record::Drained),
-        At::AwaitClaim => encoded(&Record::Active),
+        At::AwaitClaim => encoded(&Record::Active(Active::default())),
     }
 }
 

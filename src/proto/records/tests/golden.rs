@@ -123,7 +123,7 @@ fn records_without_body_have_their_golden_bytes() {
     let header = |kind: &str| format!("534b544f 0100 {kind} 00 10000000 00000000");
     assert_bytes(&encoded(&Record::Prepare), &header("06"));
     assert_bytes(&encoded(&Record::Drained), &header("83"));
-    assert_bytes(&encoded(&Record::Active), &header("85"));
+    assert_bytes(&encoded(&Record::Active(Active::default())), &header("85"));
 }
 
 #[test]
@@ -236,4 +236,30 @@ fn codes_keep_what_they_do_not_know() {
     }
     assert_eq!(RefuseCode::from_code(999).to_string(), "code 999");
     assert_eq!(ItemKind::from_code(2).to_string(), "tcp peer");
+}
+
+#[test]
+fn end_and_active_say_more_behind_the_bytes_that_never_change() {
+    let Record::End(end) = END else {
+        unreachable!("it is one");
+    };
+    let rounds = Some(0x0102_0304);
+    let record = encoded(&Record::End(End { rounds, ..end }));
+    assert_eq!(record[HEADER..][..48], encoded(&END)[HEADER..]);
+    assert_bytes(&record[HEADER + 48..], "0100 0400 04030201");
+
+    let outcome = Some(Served {
+        since_ns: 5,
+        dead: 6,
+    });
+    let record = encoded(&Record::Active(Active { outcome }));
+    assert_bytes(
+        &record,
+        "534b544f 0100 85 00 24000000 00000000 0100 1000 0500000000000000 0600000000000000",
+    );
+    let cut = with_true_length([&record[..HEADER], &[1, 0, 1, 0, 9]].concat());
+    assert_eq!(
+        decode(&cut, 0).unwrap_err(),
+        DecodeError::Value("what was served")
+    );
 }

@@ -74,7 +74,9 @@ proptest! {
         };
         let refuse = Refuse { code: RefuseCode::from_code(code), min, max, reason };
         let hello = Hello { min, max, features: a, free_slots: b, now_ns: c, pid, newest_state };
-        let end = End { items: a, closed: b, new: c, changed: d, held_ns: a ^ e, digest: e };
+        let rounds = newest_state.map(u32::from);
+        let end = End { items: a, closed: b, new: c, changed: d, held_ns: a ^ e, digest: e, rounds };
+        let outcome = item.map(|dead| Served { since_ns: a, dead });
         let fail = Fail { code: FailCode::from_code(code), item, reason };
         for record in [
             Record::Welcome(welcome),
@@ -83,6 +85,7 @@ proptest! {
             Record::Abort(Abort { reason }),
             Record::Hello(hello),
             Record::Fail(fail),
+            Record::Active(Active { outcome }),
         ] {
             let bytes = encoded(&record);
             prop_assert_eq!(decode(&bytes, record.fds()).unwrap().1, record);

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::event::Handle;
+use crate::event::{Handle, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, ItemKind, Record};
+use crate::proto::records::{self, ItemKind, Record, Served};
 use crate::takeover::channel::Sent;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
@@ -36,6 +36,8 @@ pub(super) struct Attempt {
     /// From the hold on.
     pub(super) final_array: bool,
     pub(super) digest: Digest,
+    /// What it said of how it went.
+    pub(super) served: Option<Served>,
     pub(super) report: Report,
     /// What exactly went wrong, for the log.
     pub(super) note: String,
@@ -76,6 +78,11 @@ impl Attempt {
     pub(super) fn final_report(&mut self) -> Report {
         self.report.bytes = self.post.bytes;
         self.report.fds = self.post.passed;
+        if let Some(Served { since_ns, dead }) = self.served {
+            // Since it serves, rather than since we know.
+            self.report.times.decided = Some(Time::from_ns(since_ns));
+            self.report.dead = dead;
+        }
         self.report.clone()
     }
 }

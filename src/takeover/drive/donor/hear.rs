@@ -90,6 +90,7 @@ impl DonorSide {
             declined: HashSet::new(),
             told: HashMap::new(),
             final_array: false,
+            served: None,
             digest: Digest::default(),
             report,
             features: 0,
@@ -161,7 +162,12 @@ impl DonorSide {
             }
             Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
             Record::Drained => Event::Drained,
-            Record::Active => Event::Active,
+            Record::Active(active) => {
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.served = active.outcome;
+                }
+                Event::Active
+            }
             Record::Fail(fail) => {
                 self.trouble(Cause::Failed, format!("{}: {}", fail.code, fail.reason))
             }

@@ -195,6 +195,7 @@ impl DonorSide {
             changed: report.last.changed,
             held_ns: report.times.held.map_or(0, Time::as_ns),
             digest: attempt.digest.value(),
+            rounds: Some(report.rounds),
         });
         let sent = records::encode(&end, false, &mut record)
             .map_err(io::Error::other)

@@ -171,7 +171,7 @@ impl TakerSide {
             | Record::Ack(_)
             | Record::Drained
             | Record::Fail(_)
-            | Record::Active => {
+            | Record::Active(_) => {
                 let what = format!("{:?} is not for now", record.kind());
                 return Err(Problem::new(FailCode::Malformed, what));
             }

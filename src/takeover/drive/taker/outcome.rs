@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::TakerSide;
 use crate::event::{Cx, Next, Time};
-use crate::proto::records::{self, FailCode, Record, RefuseCode};
+use crate::proto::records::{self, Active, FailCode, Record, RefuseCode, Served};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
 use crate::takeover::drive::post::Incoming;
@@ -145,6 +145,7 @@ impl TakerSide {
         if let Some(end) = &self.end {
             // One clock a machine: the donor's own word for when the freeze began.
             self.report.times.held = Some(Time::from_ns(end.held_ns));
+            self.report.rounds = end.rounds.unwrap_or_default();
         }
     }
 }
@@ -163,11 +164,17 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let next = donor::DonorSide::at(side.offer, side.report.generation, side.own);
     app.takeover().role = Role::Donor(Box::new(next));
     donor::with(app, cx, donor::DonorSide::publish);
-    app.moment(cx, Moment::Active(side.report.clone()));
+    let outcome = side.report.times.decided.map(|since| Served {
+        since_ns: since.as_ns(),
+        dead: side.report.dead,
+    });
     let mut record = Vec::new();
-    if records::encode(&Record::Active, false, &mut record).is_ok()
-        && let Err(error) = side.post.post(record, |_| ())
-    {
+    let encoded = records::encode(&Record::Active(Active { outcome }), false, &mut record);
+    debug_assert!(encoded.is_ok());
+    // The donor's report counts it, too.
+    side.report.bytes += record.len() as u64;
+    app.moment(cx, Moment::Active(side.report.clone()));
+    if let Err(error) = side.post.post(record, |_| ()) {
         log::debug!("ACTIVE: {error}");
     }
     if app.takeover().audited().is_some() {

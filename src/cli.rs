@@ -63,6 +63,8 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// How long each step of a takeover may last.
     pub deadlines: Deadlines,
+    /// Compare each connection's state with its socket when it is handed over.
+    pub check_positions: bool,
 }
 
 /// Where listener and peers come from.
@@ -142,7 +144,15 @@ pub fn parse(args: &[OsString]) -> Result<Command, Usage> {
             _ => LevelFilter::Trace,
         },
         deadlines: value::deadlines("--deadline", &given.opt_strs("deadline"))?,
+        check_positions: given.opt_present("check-positions"),
     };
+    if options.check_positions && matches!(options.role, Role::Serve { path: None, .. }) {
+        return refuse(
+            "--check-positions without -t",
+            "nothing will be handed over",
+            "add -t PATH, or remove it",
+        );
+    }
     if options.daemon && options.syslog.is_none() && !options.console {
         return refuse(
             "-d with -G",

@@ -68,6 +68,18 @@ fn assert_absent(under: &str, words: &[&str]) {
     );
 }
 
+const FAILPOINTS: &str = "src/takeover/failpoint.rs";
+
+fn assert_only_in(file: &str, under: &str, words: &[&str]) {
+    let mut found = mentions(&sources(under), words);
+    found.retain(|place| !place.starts_with(file));
+    assert!(
+        found.is_empty(),
+        "{words:?} elsewhere than in {file}:\n{}",
+        found.join("\n")
+    );
+}
+
 #[test]
 fn event_knows_no_protocol_and_no_takeover() {
     assert_absent(
@@ -132,8 +144,35 @@ fn unsafe_stays_in_its_two_files() {
 #[test]
 fn library_needs_nothing_of_the_service() {
     for room in ["src/event", "src/proto", "src/takeover", "src/sys.rs"] {
-        assert_absent(room, &["getopts", "syslog::", "process::exit"]);
+        assert_absent(room, &["getopts", "syslog::"]);
+        assert_only_in(FAILPOINTS, room, &["process::exit"]);
     }
+}
+
+#[test]
+fn failpoints_are_in_one_file_behind_a_feature_that_is_off() {
+    let traces = ["feature = \"failpoints\"", "TAKEOVER_FAILPOINT", "raise("];
+    assert_only_in(FAILPOINTS, "src", &traces);
+    // All of it that does something stands behind the feature, to the end of the file.
+    let file = sources(FAILPOINTS).remove(0);
+    let (without, with) = file.lines.split_at(
+        file.lines
+            .iter()
+            .position(|line| line == "#[cfg(feature = \"failpoints\")]")
+            .expect("the feature's part"),
+    );
+    let does = ["env", "raise(", "panic!", "exit(", "Plan"];
+    let works = |lines: &[String]| {
+        let mut lines = lines.iter();
+        lines.any(|line| does.iter().any(|word| line.contains(word)))
+    };
+    assert!(works(with) && !works(without));
+    assert!(with[1..].iter().all(|line| !line.starts_with("#[")));
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    assert!(manifest.contains("\ndefault = [\"daemon\"]\n"));
+    assert!(manifest.contains("\ndaemon = [\"dep:getopts\", \"dep:syslog\"]\n"));
+    assert!(manifest.contains("\nfailpoints = []\n"));
 }
 
 #[test]

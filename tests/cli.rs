@@ -69,6 +69,11 @@ fn unknown_doubled_or_incomplete_option_is_refused() {
         ("-a :: -p 0 --deadline", "needs a value"),
         ("-a :: -p 0 --daemon=yes", "option --daemon: takes no value"),
         ("-a :: -p 0 -l=yes", "there is no such option"),
+        (
+            "-a :: -p 0 --check-positions",
+            "--check-positions without -t",
+        ),
+        ("-T x --check-positions --check-positions", "more than once"),
     ] {
         assert_line_refused(line, expected);
     }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::{self, PipeReader, PipeWriter, pipe};
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use socket_takeover::event::{Config, Cx, Next, Reactor, Spec};
@@ -35,6 +36,8 @@ struct App {
     taste: Taste,
     /// Calls `Takeover::term` from within the moment that says so.
     terms_when_rolled_back: bool,
+    /// Panics in so many calls of `save` from now on.
+    panics_in: Option<u32>,
     moments: Vec<&'static str>,
     /// How many items were offered to it.
     offered: usize,
@@ -125,6 +128,41 @@ fn told_to_stop_from_within_a_moment_withdraws_first() {
     assert!(!path.as_path().exists());
 }
 
+/// The first save is of the preload, the last one of the final array, when nobody serves.
+#[test]
+fn donor_that_panics_in_save_and_goes_on_serves_on() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 1);
+    for save in [1, 3] {
+        donor.app.moments.clear();
+        donor.app.panics_in = Some(save);
+        let mut taker = Process::taker(&path, Taste::All);
+        let end = Instant::now() + BOUND;
+        let panicked = loop {
+            assert!(Instant::now() < end, "{:?}", donor.app.moments);
+            taker.turn();
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| donor.turn())) {
+                break panic;
+            }
+        };
+        assert_eq!(
+            panicked.downcast_ref(),
+            Some(&"the application cannot save")
+        );
+        assert_eq!(donor.reactor.cx().is_held(), save == 3);
+        turn_until(&mut donor, &mut taker, |donor, taker| {
+            donor.moments.contains(&"rolled back") && taker.moments.contains(&"left")
+        });
+        assert!(!donor.reactor.cx().is_held());
+        // It sees that the taker has gone: the next one is not told BUSY.
+        donor.turn();
+    }
+    let mut next = Process::taker(&path, Taste::All);
+    turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+}
+
 #[test]
 fn declined_kind_is_not_sent_again_even_if_it_was_noted_before() {
     let (_folder, path) = stage();
@@ -186,6 +224,10 @@ impl Application for App {
     }
 
     fn save(&mut self, _: &mut Cx<App>, _: Item, _: &mut Vec<u8>) -> bool {
+        self.panics_in = self.panics_in.map(|left| left - 1);
+        if self.panics_in.take_if(|left| *left == 0).is_some() {
+            panic!("the application cannot save");
+        }
         false
     }
 

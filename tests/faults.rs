@@ -90,6 +90,7 @@ fn hello() -> Vec<u8> {
         free_slots: 1000,
         now_ns: Duration::from(now).as_nanos() as u64,
         pid: std::process::id(),
+        newest_state: None,
     };
     encode(&Record::Hello(hello), false, &mut record).unwrap();
     record
@@ -402,5 +403,50 @@ fn path_that_cannot_be_published_at_once_is_published_later() {
     taker.wait_line("no further takeover is possible for now");
     assert_eq!(donor.wait_exit(), 0);
     taker.wait_line("takeovers are possible again");
+    stage.replace(&mut taker, &[]);
+}
+
+#[test]
+fn owner_whose_lock_cannot_be_released_serves_on() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let mut client = Client::connect(donor.address());
+    let mut taker = take_over_with(&stage, "flock:error=ENOLCK:when=2", &[]);
+    taker.wait_line("Serving on ");
+    assert_eq!(donor.wait_exit(), 0);
+    client.echo();
+    stage.replace(&mut taker, &[]);
+}
+
+#[test]
+fn taker_that_cannot_call_its_donor_says_who_serves() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let mut client = Client::connect(donor.address());
+    // Its channel cannot be watched; there is no memory for HELLO.
+    for fault in [
+        "epoll_ctl:error=ENOMEM:when=3",
+        "sendmsg:error=ENOBUFS:when=1",
+    ] {
+        let mut taker = take_over_with(&stage, fault, &[]);
+        assert_eq!(taker.wait_exit(), 75, "{fault}");
+        taker.wait_line("the donor serves on");
+        client.echo();
+    }
+    stage.replace(&mut donor, &[]);
+}
+
+/// The offer of the next takeover is listened to before anything is taken over: there is
+/// nothing after the claim that could cost the one after.
+#[test]
+fn owner_for_whom_no_source_can_be_added_can_be_taken_over() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let client = Client::connect(donor.address());
+    // The nested set, signals, offer, channel, listener, peer: with the seventh it owns.
+    let mut taker = take_over_with(&stage, "epoll_ctl:error=ENOMEM:when=7", &[]);
+    taker.wait_line("Serving on ");
+    assert_eq!(donor.wait_exit(), 0);
+    drop(client);
     stage.replace(&mut taker, &[]);
 }

@@ -2,9 +2,12 @@
 
 mod reactor_support;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
+use nix::sys::socket::{MsgFlags, send};
 use reactor_support::{pair, reactor, turn, turn_until};
 use socket_takeover::event::{Config, Cx, Event, Interest, Next, Reactor, Spec};
 
@@ -90,4 +93,36 @@ fn unchanged_interest_costs_no_system_call() {
     reactor.cx().remove(peer);
     let gone = reactor.cx().set_interest(peer, Interest::Read).unwrap_err();
     assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+}
+
+/// What lies behind an urgent byte is announced by the same edge as what lies in front of it,
+/// and a read ends there: whoever takes a short read for the last one has to be warned.
+#[test]
+fn urgent_byte_is_told_to_whoever_reads() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_nodelay(true).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    client.write_all(b"ab").unwrap();
+    send(client.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+    client.write_all(b"cd").unwrap();
+
+    let mut reactor = reactor(16);
+    let mut world = World::default();
+    let read = |socket: &mut TcpStream, world: &mut World, _: &mut Cx<World>, event: Event| {
+        world.events.push(event);
+        let length = socket.read(&mut [0; 64])?;
+        let is_empty = socket.peek(&mut [0; 1]).is_err();
+        assert!(length == 2 && (event.is_urgent() || is_empty), "{event:?}");
+        Ok(if is_empty { Next::Keep } else { Next::Again })
+    };
+    let spec = Spec::item("peer");
+    reactor.cx().add(spec, socket, read).unwrap();
+    turn_until(&mut reactor, &mut world, |world| world.events.len() == 2);
+    let [first, second] = world.events[..] else {
+        unreachable!("there are two");
+    };
+    assert!(first.is_urgent() && first.is_readable());
+    assert!(second.is_urgent() && second.is_resumed());
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Kind, Peers, Server, Stage, seed};
+use support::{Kind, Peers, Stage, seed};
 
 const MIX: [(Kind, usize); 6] = [
     (Kind::Talking, 140),
@@ -14,23 +14,12 @@ const MIX: [(Kind, usize); 6] = [
     (Kind::Churning, 15),
 ];
 
-/// What a server's descriptors are, without their numbers.
-fn kinds_of_fds(server: &Server) -> Vec<String> {
-    let kind = |(_, target): (i32, String)| {
-        let end = target.find(":[").unwrap_or(target.len());
-        target[..end].to_owned()
-    };
-    let mut kinds: Vec<String> = server.fds().into_iter().map(kind).collect();
-    kinds.sort_unstable();
-    kinds
-}
-
 #[test]
 fn mixed_peers_20_takeovers_notice_nothing() {
     const TAKEOVERS: usize = 20;
     let stage = Stage::new();
     let mut server = stage.serve(&[]);
-    let fresh = kinds_of_fds(&server);
+    let fresh = server.fd_kinds();
     let address = server.address();
     let seed = seed();
     let peers = Peers::connect(address, seed, &MIX);
@@ -54,7 +43,7 @@ fn mixed_peers_20_takeovers_notice_nothing() {
     let mut expected = fresh;
     expected.push("socket".into());
     expected.sort_unstable();
-    assert_eq!(kinds_of_fds(&server), expected);
+    assert_eq!(server.fd_kinds(), expected);
     assert_eq!(server.inheritable_fds(), []);
     last.finish().assert_flawless();
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{End, Kind, Record, RefuseCode, Welcome};
-use socket_takeover::proto::wire::patch_sequence;
+use socket_takeover::proto::wire::{HEADER, patch_sequence};
 use socket_takeover::takeover::lease::Verdict;
 use support::pinned::{Pinned, Step};
 use support::side::{FakeDonor, Stuffing, encoded};
@@ -199,8 +199,7 @@ fn good_donor_is_taken_over() {
 #[test]
 fn hello_answered_by_a_wrong_welcome() {
     type Spoil = fn(&mut Welcome<'static>);
-    let wrong: [(&str, Spoil); 4] = [
-        ("version", |welcome| welcome.version = 9),
+    let wrong: [(&str, Spoil); 3] = [
         ("application", |welcome| welcome.application = "stranger"),
         ("clock ahead", |welcome| welcome.now_ns += 600_000_000_000),
         ("clock behind", |welcome| welcome.now_ns = 0),
@@ -226,7 +225,11 @@ fn hello_answered_by_a_wrong_welcome() {
 #[test]
 fn receive_wrong_items() {
     type Spoil = fn(&mut Stuffing);
-    let wrong: [(&str, Spoil); 5] = [
+    let wrong: [(&str, Spoil); 6] = [
+        ("a cookie of what is no socket", |stuffing| {
+            // The service's, which leads: behind the header, the count and its id.
+            stuffing.items[HEADER + 4 + 8] = 1;
+        }),
         ("a descriptor is missing", |stuffing| {
             stuffing.fds.pop();
         }),
@@ -262,6 +265,22 @@ fn receive_wrong_items() {
     played.donor.throw(&stuffing);
     played.donor.grant();
     played.gives_up("the same items twice");
+}
+
+/// Found before anybody is held, and not at END.
+#[test]
+fn receive_prepare_before_the_items_have_their_state() {
+    let mut played = Played::new();
+    played.donor.welcome();
+    let mut stuffing = played.donor.stuffing();
+    let items = std::mem::take(&mut stuffing.items);
+    let fds: Vec<_> = stuffing.fds.iter().map(AsFd::as_fd).collect();
+    played.donor.side().say_encoded(items, &fds);
+    played.donor.side().say(&Record::Prepare);
+    let last = played.donor.last_word().expect("a last word");
+    assert_eq!(last.record().kind(), Kind::Fail);
+    assert_eq!(played.taker.wait_exit(), 75);
+    played.taker.wait_line("an item came without state");
 }
 
 #[test]

@@ -28,6 +28,7 @@ const MOMENTS: [(&str, &[(Step, usize)]); 10] = [
     (
         "Settle, final array",
         &[
+            (Step::Received(Kind::Prepare), 1),
             (Step::Sent(Kind::Drained), 1),
             (Step::Received(Kind::State), 1),
         ],
@@ -75,6 +76,10 @@ impl Scene {
         let mut taker = Pinned::take_over(&self.stage.path(), &[]);
         for (step, nth) in moment {
             taker.run_to(*step, *nth);
+            if *step == Step::Received(Kind::Prepare) {
+                // Served by the donor: without a change there is no final array.
+                self.peers.echoes(4);
+            }
         }
         taker
     }

@@ -60,6 +60,25 @@ fn any_state_taker_fails() {
     scene.end();
 }
 
+/// At the ACK the donor goes on with the next batch and finds nobody to take it. Why is still
+/// to be read.
+#[test]
+fn taker_that_fails_and_hangs_up_at_once_is_heard_out() {
+    let scene = Scene::new(&[]);
+    let mut taker = FakeTaker::connect(&scene.stage.path());
+    taker.begin();
+    let batch = taker.batch().expect("the first of two");
+    scene.donor.stop();
+    taker.ack(&batch);
+    taker.fail();
+    drop(taker);
+    scene.donor.go_on();
+    let line = scene.donor.wait_line("takeover failed, we serve on");
+    assert!(line.contains("the taker gave up"), "{line}");
+    scene.is_as_before();
+    scene.end();
+}
+
 #[test]
 fn any_state_taker_hangs_up() {
     let scene = Scene::new(&[]);

@@ -17,6 +17,7 @@ pub(super) fn grammar() -> Options {
         .optopt("t", "takeover-path", "offer a takeover at this Unix socket", "PATH")
         .optopt("T", "takeover", "take over from the process that offers it at PATH, and offer the next one there", "PATH")
         .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, claim=1000, drain=600000 (the defaults); repeatable", "STEP=MS")
+        .optflag("", "check-positions", "compare each connection's state with its socket, on this side of a takeover: one that would lose or double a byte is given up")
         .optflag("d", "daemon", "run in the background; return once it serves")
         .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
         .optopt("", "report", "append a line of JSON to FILE for each takeover, done or failed", "FILE")

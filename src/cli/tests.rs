@@ -41,7 +41,7 @@ fn cold_start_with_defaults() {
     assert_eq!(options.syslog.unwrap() as u8, Facility::LOG_DAEMON as u8);
     assert_eq!(options.level, LevelFilter::Info);
     assert_eq!(options.pid_file, None);
-    assert!(!options.daemon && !options.console);
+    assert!(!options.daemon && !options.console && !options.check_positions);
 }
 
 #[test]
@@ -87,7 +87,8 @@ fn cold_start_with_everything_in_each_spelling() {
 
 #[test]
 fn takeover_with_what_it_may_choose() {
-    let options = options("-T /run/x -d -P /run/p -S 0 -v --deadline freeze=500");
+    let options = options("-T /run/x -d -P /run/p -S 0 -v --deadline freeze=500 --check-positions");
+    assert!(options.check_positions);
     assert_eq!(
         options.role,
         Role::TakeOver {

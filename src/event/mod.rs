@@ -74,8 +74,9 @@
 //! Readiness is edge-triggered (epoll(7), `EPOLLET`): an event tells that something *became*
 //! ready. A callback goes on until the kernel says `WouldBlock`, or returns [`Next::Again`].
 //! After a short read there is nothing more to read, unless the event said
-//! [`Event::is_read_closed`], [`Event::is_hangup`] or [`Event::is_error`]: data and the end of
-//! the stream can be one edge. `Again` carries these flags into the event of its resumption.
+//! [`Event::is_read_closed`], [`Event::is_hangup`], [`Event::is_error`] or
+//! [`Event::is_urgent`]: data and the end of the stream can be one edge, and so can the bytes
+//! before and behind an urgent one. `Again` carries these flags into the event of its resumption.
 //!
 //! # The contract
 //! Each line is held by tests of these names (in `tests/reactor_*.rs`), and each is a bug that a

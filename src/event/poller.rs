@@ -156,10 +156,13 @@ fn token(id: SourceId) -> Token {
     Token(id.to_bits() as usize)
 }
 
+/// With EPOLLPRI, which tells that a short read may not have been the last one.
+const READING: mio::Interest = mio::Interest::READABLE.add(mio::Interest::PRIORITY);
+
 fn wanted(interest: Interest) -> mio::Interest {
     match interest {
-        Interest::Read => mio::Interest::READABLE,
+        Interest::Read => READING,
         Interest::Write => mio::Interest::WRITABLE,
-        Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        Interest::Both => READING | mio::Interest::WRITABLE,
     }
 }

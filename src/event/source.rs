@@ -5,7 +5,7 @@ use super::{Class, SourceId, Time};
 /// Which readiness a source wants to hear of. Hang-ups and errors are always reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Interest {
-    /// Something to read or accept, or the peer's end of the stream.
+    /// Something to read or accept, urgent data, or the peer's end of the stream.
     Read,
     /// Room to write.
     Write,
@@ -125,6 +125,12 @@ impl Event {
         self.flags.has(Flags::READ_CLOSED)
     }
 
+    /// The peer has marked a byte as urgent (tcp(7)), and it was not read yet. A read ends in
+    /// front of it, however much lies behind, and no further event will say so.
+    pub fn is_urgent(&self) -> bool {
+        self.flags.has(Flags::URGENT)
+    }
+
     /// Both directions are closed.
     pub fn is_hangup(&self) -> bool {
         self.flags.has(Flags::HANGUP)
@@ -160,6 +166,7 @@ impl Flags {
     pub(super) const ERROR: Flags = Flags(1 << 4);
     pub(super) const RESUMED: Flags = Flags(1 << 5);
     pub(super) const TIMEOUT: Flags = Flags(1 << 6);
+    pub(super) const URGENT: Flags = Flags(1 << 7);
 
     pub(super) fn of(event: &mio::event::Event) -> Flags {
         Flags::NONE
@@ -172,6 +179,7 @@ impl Flags {
                 Flags::HANGUP,
             )
             .when(event.is_error(), Flags::ERROR)
+            .when(event.is_priority(), Flags::URGENT)
     }
 
     pub(super) const fn has(self, other: Flags) -> bool {

@@ -34,7 +34,7 @@ pub use state::{Part, Parts, StateBuilder, Unsent};
 
 use super::cursor::Reader;
 use super::wire::{
-    DecodeError, EncodeError, HEADER, Header, MAX_FDS, MAX_RECORD, WIRE_VERSION, begin_record,
+    DecodeError, EncodeError, HEADER, Header, MAX_FDS, MAX_RECORD, Versions, begin_record,
     end_record, read_extensions,
 };
 
@@ -243,7 +243,7 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
     }
 
     let mut reader = Reader::new(&bytes[HEADER..]);
-    let record = match kind {
+    let mut record = match kind {
         Kind::Welcome => Record::Welcome(Welcome::read(&mut reader)?),
         Kind::Refuse => Record::Refuse(Refuse::read(&mut reader)?),
         Kind::Items => Record::Items(Items::read(&mut reader)?),
@@ -258,7 +258,10 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
         Kind::Fail => Record::Fail(Fail::read(&mut reader)?),
         Kind::Active => Record::Active,
     };
-    read_extensions(&mut reader)?;
+    read_extensions(&mut reader, |kind, value| match &mut record {
+        Record::Hello(hello) => hello.extend(kind, value),
+        _ => Ok(false),
+    })?;
 
     let announced = record.fds();
     if announced != fds || fds > MAX_FDS {
@@ -271,10 +274,10 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
 }
 
 /// The kind of a record that can be read here. A kind is judged by the rules of the
-/// record's own version, so an unknown one is only an error in ours.
+/// record's own version, so an unknown one is only an error in one of ours.
 fn kind_of(header: &Header) -> Result<Kind, DecodeError> {
     let kind = Kind::from_code(header.kind);
-    if header.version != WIRE_VERSION && !kind.is_some_and(Kind::is_frozen) {
+    if !Versions::OURS.contain(header.version) && !kind.is_some_and(Kind::is_frozen) {
         return Err(DecodeError::Version {
             kind: header.kind,
             version: header.version,

@@ -174,6 +174,22 @@ impl Session {
         (self.messages > 0).then_some(self.last)
     }
 
+    /// How many bytes the peer's stream has been read by, over all processes; `None` once it
+    /// has ended, since what was unfinished then is forgotten.
+    #[must_use]
+    pub fn consumed(&self) -> Option<u64> {
+        let whole = self.messages.saturating_mul(MESSAGE as u64);
+        (!self.read_closed).then(|| whole.saturating_add(self.unfinished_length.into()))
+    }
+
+    /// How many bytes have been written to the peer, over all processes: every whole message
+    /// but what is owed.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        let whole = self.messages.saturating_mul(MESSAGE as u64);
+        whole.saturating_sub(self.output().len() as u64)
+    }
+
     /// Whether part of a message has come and the rest has not.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {

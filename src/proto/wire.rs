@@ -24,12 +24,14 @@ use super::cursor::{Put, Reader, Truncated};
 
 /// First bytes of every record.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SKTO");
-/// The version that is spoken here, and the only one so far.
+/// The newest version that is spoken here, and the only one so far.
 pub const WIRE_VERSION: u16 = 1;
 /// Oldest version that is still understood.
 pub const MIN_VERSION: u16 = WIRE_VERSION;
 /// Newest version that is understood.
 pub const MAX_VERSION: u16 = WIRE_VERSION;
+/// Features that are known here, one a bit: none so far.
+pub const FEATURES: u64 = 0;
 
 /// Bytes of a header.
 pub const HEADER: usize = 16;
@@ -57,17 +59,48 @@ pub const MUST_UNDERSTAND: u16 = 1 << 15;
 
 /// Bit of the flags: acknowledge everything up to this record.
 const LAST: u8 = 1;
-/// Where the header has its length and its sequence number.
+/// Where the header has its version, its length and its sequence number.
+const VERSION: std::ops::Range<usize> = 4..6;
 const LENGTH: std::ops::Range<usize> = 8..12;
 const SEQUENCE: std::ops::Range<usize> = 12..16;
 const FLAGS: usize = 7;
 
-/// The highest version that both sides speak, if there is one: the answer to a HELLO with
-/// this range.
-#[must_use]
-pub fn common_version(min: u16, max: u16) -> Option<u16> {
-    let version = max.min(MAX_VERSION);
-    (version >= min.max(MIN_VERSION)).then_some(version)
+/// The versions that one side speaks, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub min: u16,
+    /// The newest.
+    pub max: u16,
+}
+
+impl Versions {
+    /// Those that are spoken here.
+    pub const OURS: Versions = Versions {
+        min: MIN_VERSION,
+        max: MAX_VERSION,
+    };
+
+    /// The highest version that both speak, if there is one: a donor's answer to a HELLO, so
+    /// that the older of two releases decides, whichever side it is on. A range that is upside
+    /// down has none.
+    #[must_use]
+    pub fn common(self, other: Versions) -> Option<u16> {
+        let version = self.max.min(other.max);
+        (version >= self.min.max(other.min)).then_some(version)
+    }
+
+    /// Whether this is one of them.
+    #[must_use]
+    pub fn contain(self, version: u16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)
+    }
 }
 
 /// A record's header, readable without its body and whatever its version.
@@ -124,10 +157,12 @@ pub fn patch_sequence(record: &mut [u8], sequence: u32) {
     record[SEQUENCE].copy_from_slice(&sequence.to_le_bytes());
 }
 
-/// The number of a record; `None` if it is shorter than a header.
-#[must_use]
-pub fn sequence(record: &[u8]) -> Option<u32> {
-    Reader::new(record.get(SEQUENCE)?).u32().ok()
+/// Marks a record as one of the version that both sides agreed on.
+///
+/// # Panics
+/// If `record` is shorter than a header.
+pub fn patch_version(record: &mut [u8], version: u16) {
+    record[VERSION].copy_from_slice(&version.to_le_bytes());
 }
 
 /// Starts a record in `out`, in place of whatever was there.
@@ -147,17 +182,29 @@ pub(super) fn end_record(last: bool, out: &mut [u8]) {
     out[FLAGS] = if last { LAST } else { 0 };
 }
 
-/// Reads the extensions to the end of the record. None is known yet.
-pub(super) fn read_extensions(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+/// Reads the extensions to the end of the record. `known` is given each and says whether it is
+/// one that is known here.
+pub(super) fn read_extensions(
+    reader: &mut Reader<'_>,
+    mut known: impl FnMut(u16, &[u8]) -> Result<bool, DecodeError>,
+) -> Result<(), DecodeError> {
     while !reader.rest().is_empty() {
         let kind = reader.u16()?;
         let length = reader.u16()?;
-        reader.bytes(usize::from(length))?;
-        if kind & MUST_UNDERSTAND != 0 {
+        let value = reader.bytes(usize::from(length))?;
+        if !known(kind, value)? && kind & MUST_UNDERSTAND != 0 {
             return Err(DecodeError::MustUnderstand(kind));
         }
     }
     Ok(())
+}
+
+/// Appends an extension.
+pub(super) fn put_extension(kind: u16, value: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(value.len() <= usize::from(u16::MAX));
+    out.put_u16(kind);
+    out.put_u16(value.len() as u16);
+    out.put(value);
 }
 
 /// Reads a text whose length is in front of it, in one byte.
@@ -243,7 +290,8 @@ impl fmt::Display for DecodeError {
             DecodeError::BadMagic => write!(f, "not a takeover record (wrong magic)"),
             DecodeError::Version { kind, version } => write!(
                 f,
-                "record of kind {kind:#04x} has wire version {version}, spoken is {WIRE_VERSION}"
+                "record of kind {kind:#04x} has wire version {version}, spoken here are {}",
+                Versions::OURS
             ),
             DecodeError::Kind(kind) => write!(f, "unknown record kind {kind:#04x}"),
             DecodeError::Length {
@@ -263,7 +311,7 @@ impl fmt::Display for DecodeError {
             DecodeError::MustUnderstand(kind) => {
                 write!(
                     f,
-                    "record has extension {kind:#06x}, unknown and not optional"
+                    "record has extension {kind:#06x}, which must be understood and is not known here"
                 )
             }
             DecodeError::Value(what) => write!(f, "record has an invalid {what}"),

@@ -21,7 +21,7 @@ use socket_takeover::event::{Cx, SourceId, Time};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
 use socket_takeover::proto::sequence::{self, Session};
 use socket_takeover::takeover::{
-    Application, Arrival, Description, Item, Moment, Rejection, SavedState, Takeover,
+    Application, Arrival, Description, Item, Moment, Positions, Rejection, SavedState, Takeover,
 };
 
 use super::listener::Listener;
@@ -37,6 +37,7 @@ const PID_FILE: u32 = 1;
 
 impl Application for Server {
     const NAME: &'static str = "socket-takeover";
+    const NEWEST_STATE: Option<u16> = Some(STATE_VERSION);
 
     fn takeover(&mut self) -> &mut Takeover {
         &mut self.takeover
@@ -162,6 +163,15 @@ impl Application for Server {
             Item::Carried(SERVICE) => self.restore_service(state.bytes),
             Item::Carried(_) => Ok(()),
         }
+    }
+
+    fn positions(&mut self, cx: &mut Cx<Server>, item: Item) -> Option<Positions> {
+        let Item::Source(id) = item else { return None };
+        let peer = cx.get(cx.handle::<Peer>(id)?)?;
+        Some(Positions {
+            consumed: peer.session.consumed()?,
+            written: peer.session.written(),
+        })
     }
 
     fn forget(&mut self, cx: &mut Cx<Server>, item: Item) {

@@ -66,7 +66,7 @@ fn remedy(error: &Error) -> &'static str {
         Error::NotTakenOver { ending, .. } => match ending {
             Ending::DonorDied => "; start the service without -T",
             Ending::Unanswered => "; try again",
-            Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => "",
+            Ending::Refused(_) | Ending::Incompatible | Ending::DonorServes | Ending::Stopped => "",
         },
         _ => "",
     }
@@ -80,7 +80,9 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
         } => Start::offer(path.clone()),
         Role::TakeOver { path } => Start::take_over(path.clone()),
     };
-    let start = start.deadlines(options.deadlines);
+    let start = start
+        .deadlines(options.deadlines)
+        .check_positions(options.check_positions);
     let mut reactor = start.reactor()?;
     let cx = reactor.cx();
     // Before PATH is made, which we are to remove again, and before the donor hears of us: it
@@ -135,6 +137,10 @@ fn on_signals(
                 if cx.is_held() {
                     // Whoever claims the lease that is out has our locked pid file too.
                     server.pid_file = None;
+                }
+                // A taker that has left owns nothing, and its exit code says so.
+                if let Err(error) = server.takeover.outcome() {
+                    server.exit = error.exit_code();
                 }
                 std::process::exit(server.farewell().into());
             }

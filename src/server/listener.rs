@@ -112,6 +112,10 @@ impl Listener {
             SockProtocol::Tcp,
         )?;
         nix::sys::socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        // Every peer inherits it. An urgent byte is then a byte like any other (RFC 6093,
+        // section 6); else the kernel takes it out of the stream, and nobody can tell how many
+        // bytes a peer has sent.
+        nix::sys::socket::setsockopt(&fd, sockopt::OobInline, &true)?;
         nix::sys::socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         nix::sys::socket::listen(&fd, Backlog::new(backlog)?)?;
         Ok(Listener::from(TcpListener::from(fd)))

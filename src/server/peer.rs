@@ -148,10 +148,14 @@ fn serve(
     if let Some(idle) = server.idle_timeout {
         cx.set_deadline(event.id(), Some(cx.now() + idle));
     }
-    // Data and the end of the stream can be one event, which is then used up. One that goes on
-    // in a new process does not know which event it was left with.
-    let to_the_end =
-        event.is_read_closed() || event.is_hangup() || event.is_error() || event.is_resumed();
+    // Data and the end of the stream can be one event, which is then used up, and so can what
+    // lies before and behind an urgent byte. One that goes on in a new process does not know
+    // which event it was left with.
+    let to_the_end = event.is_read_closed()
+        || event.is_urgent()
+        || event.is_hangup()
+        || event.is_error()
+        || event.is_resumed();
     for _ in 0..cx.budget() {
         if !peer.flush()? {
             return Ok(Next::Keep);

@@ -26,6 +26,7 @@ use super::drive::Takeover;
 use super::kinds;
 use super::ledger::ItemId;
 use super::moment::Moment;
+use super::positions::Positions;
 use super::validate;
 use crate::event::{AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
@@ -236,8 +237,12 @@ pub trait Application: Sized + 'static {
     /// Says what it is; a taker of another name is refused.
     const NAME: &'static str;
 
-    /// Where the application keeps the takeover's own state. While a takeover works, a
-    /// default stands there.
+    /// The newest version of state that `restore` and `update` read, over all items. A donor
+    /// is told, so that a later release can write what this one reads:
+    /// [`Takeover::state_version`]. Nothing is told unless this says otherwise.
+    const NEWEST_STATE: Option<u16> = None;
+
+    /// Where the application keeps the takeover's own state.
     fn takeover(&mut self) -> &mut Takeover;
 
     /// Adds the numbers of the items that it carries beside the reactor; none, unless this
@@ -280,6 +285,18 @@ pub trait Application: Sized + 'static {
         item: Item,
         state: SavedState<'_>,
     ) -> Result<(), String>;
+
+    /// How far the item's state is in the two streams of its connection, to be compared with
+    /// the socket if the process was started with
+    /// [`Start::check_positions`](super::Start::check_positions). `None`, unless this says
+    /// otherwise: there is nothing to compare.
+    ///
+    /// Both count from the beginning of the connection. A side that has connected begins with
+    /// 1 written (its SYN), as [`Positions::of`] tells; a FIN is never counted.
+    fn positions(&mut self, cx: &mut Cx<Self>, item: Item) -> Option<Positions> {
+        let _ = (cx, item);
+        None
+    }
 
     /// The donor has closed the item: close the copy, by `close` alone. Unless this says
     /// otherwise, a source is removed; what is carried has to be dropped here.

@@ -34,9 +34,11 @@
 
 mod freeze;
 mod preload;
+mod state;
 
-use super::ledger::{Batch, ItemId, Ledger, Presence};
-pub use preload::{BATCH, FEW, Preload, ROUNDS, WINDOW};
+use super::ledger::{Batch, ItemId, Presence};
+pub use preload::{BATCH, FEW, Pace, Preload, ROUNDS, WINDOW};
+pub use state::State;
 
 /// Which deadline to arm; the driver knows how long each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,59 +176,32 @@ pub enum Action {
     Exit,
 }
 
-/// Where the donor is. See the file's diagram.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Serves; nobody has called.
-    Idle,
-    /// Serves; waits for a HELLO.
-    AcceptChannel,
-    /// Serves; sends copies.
-    Preload(Preload),
-    /// Serves; PREPARE is out.
-    HoldPeers(Ledger),
-    /// Serves its last turn.
-    Sweep(Ledger),
-    /// Frozen; sends the final array, then grants.
-    SendFdArray(Ledger),
-    /// Frozen; the lease is granted, END is not in the kernel yet.
-    Grant(Ledger),
-    /// Frozen; END is in the kernel.
-    AwaitClaim(Ledger),
-    /// Frozen; our read of the lease is under way.
-    Judge(Ledger, Cause),
-    /// Frozen; the taker owns, and its end of the channel was closed without a word. Its
-    /// death is seen on the channel some milliseconds before its pidfd tells (pidfd_open(2)).
-    Bereaved(Ledger),
-    /// Serves; waits for the unsuccessful taker to go away.
-    Rollback {
-        /// It was killed, since it would not.
-        killed: bool,
-    },
-    /// Serves only the items that were declined.
-    Drain,
-    /// Nothing is left to do.
-    Done,
-}
-
 /// See the file's own description.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Donor {
     state: State,
     /// SIGTERM came at a moment when the outcome had to be awaited first.
     stopping: bool,
+    pace: Pace,
 }
 
 impl Default for Donor {
     fn default() -> Self {
-        Donor {
-            state: State::Idle,
-            stopping: false,
-        }
+        Donor::paced(Pace::default())
     }
 }
 
 impl Donor {
+    /// One that preloads within other bounds than usual.
+    #[must_use]
+    pub fn paced(pace: Pace) -> Donor {
+        Donor {
+            state: State::Idle,
+            stopping: false,
+            pace,
+        }
+    }
+
     /// Where the donor is.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -245,11 +220,13 @@ impl Donor {
         let mut actions = Vec::new();
         let state = match self.state {
             State::Idle => idle(event, &mut actions),
-            State::AcceptChannel => accept_channel(event, &mut actions),
+            State::AcceptChannel => accept_channel(event, self.pace, &mut actions),
             State::Preload(preload) => preload.step(event, &mut actions),
             State::HoldPeers(ledger) => freeze::hold_peers(ledger, event, &mut actions),
-            State::Sweep(ledger) => freeze::sweep(ledger, event, &mut actions),
-            State::SendFdArray(ledger) => freeze::send_fd_array(ledger, event, &mut actions),
+            State::Sweep(ledger) => freeze::sweep(ledger, self.pace.batch, event, &mut actions),
+            State::SendFdArray(ledger) => {
+                freeze::send_fd_array(ledger, self.pace.batch, event, &mut actions)
+            }
             State::Grant(ledger) => freeze::grant(ledger, event, &mut actions),
             State::AwaitClaim(ledger) => freeze::await_claim(ledger, event, &mut actions),
             State::Judge(ledger, cause) => freeze::judge(ledger, cause, event, &mut actions),
@@ -345,11 +322,11 @@ fn idle(event: Event, actions: &mut Vec<Action>) -> State {
     }
 }
 
-fn accept_channel(event: Event, actions: &mut Vec<Action>) -> State {
+fn accept_channel(event: Event, pace: Pace, actions: &mut Vec<Action>) -> State {
     match event {
         Event::Fits { slots } => {
             actions.extend([Action::Arm(Step::Preload), Action::Welcome]);
-            State::Preload(Preload::new(slots))
+            State::Preload(Preload::new(slots, pace))
         }
         // It holds nothing of ours, so there is nothing to wait for.
         Event::Failure(_) | Event::Ack { .. } | Event::Drained | Event::Active => {

@@ -21,7 +21,9 @@
 //! | `drive/batch.rs` | its batches: items and states into records |
 //! | `drive/taker.rs` | the taker's side |
 //! | `drive/intake.rs` | its items: records into items and states |
+//! | `drive/audit.rs` | states compared with their sockets, if that is wanted |
 
+mod audit;
 mod batch;
 mod donor;
 mod intake;
@@ -88,6 +90,10 @@ pub struct Takeover {
     role: Role,
     /// How it ended, for a taker that owns nothing, and why.
     left: Option<(Ending, String)>,
+    /// What the taker that called last says it reads.
+    newest_state: Option<u16>,
+    /// States are compared with their sockets; what came of it in the takeover under way.
+    audit: Option<audit::Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +142,12 @@ impl Takeover {
         Ok(())
     }
 
+    /// Whether each connection's state is compared with its socket, as
+    /// [`Start::check_positions`](super::Start::check_positions) says.
+    pub fn check_positions(&mut self, on: bool) {
+        self.audit = on.then(audit::Tally::default);
+    }
+
     /// Takes over from the donor at the other end of `channel`. The reactor must have been
     /// made held. What comes of it is told by [`Application::moment`].
     ///
@@ -155,6 +167,16 @@ impl Takeover {
         app.takeover().role = Role::Taker(Box::new(side));
         taker::begin(app, cx);
         Ok(())
+    }
+
+    /// The state version that a donor's `describe` is to name and its `save` to write: `ours`,
+    /// or an older one if that is the newest that the taker reads
+    /// ([`Application::NEWEST_STATE`]). The same from the first `describe` of a takeover to its
+    /// last `save`. An application that cannot write that one says so as the error of
+    /// `describe`, or writes its own and has the taker decline.
+    #[must_use]
+    pub fn state_version(&self, ours: u16) -> u16 {
+        self.newest_state.map_or(ours, |newest| newest.min(ours))
     }
 
     /// What came of the call to a donor: an error if nothing was taken over. No error, too,

@@ -74,7 +74,9 @@ impl Ending {
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
-            Ending::Refused(RefuseCode::Version | RefuseCode::Features) => VERSION,
+            Ending::Refused(RefuseCode::Version | RefuseCode::Features) | Ending::Incompatible => {
+                VERSION
+            }
             Ending::Refused(_) | Ending::DonorServes | Ending::Unanswered | Ending::Stopped => {
                 RETRY
             }
@@ -199,9 +201,10 @@ impl fmt::Display for Error {
                 let now = match ending {
                     Ending::DonorDied => "the donor has died or was stopped",
                     Ending::Unanswered => "another taker was faster, or the donor has died",
-                    Ending::Refused(_) | Ending::DonorServes | Ending::Stopped => {
-                        "the donor serves on"
-                    }
+                    Ending::Refused(_)
+                    | Ending::Incompatible
+                    | Ending::DonorServes
+                    | Ending::Stopped => "the donor serves on",
                 };
                 write!(f, "not taken over: {why}; {now}")
             }
@@ -269,6 +272,7 @@ mod tests {
             (refused(RefuseCode::Version), 76),
             (refused(RefuseCode::Features), 76),
             (refused(RefuseCode::Slots), 75),
+            (left(Ending::Incompatible), 76),
             (left(Ending::DonorServes), 75),
             (left(Ending::Unanswered), 75),
             (left(Ending::Stopped), 75),

@@ -96,18 +96,24 @@ impl Identity {
     }
 
     /// Waits up to `longest` for the process to be known dead; false if it is not then, or if
-    /// there is no pidfd to tell.
+    /// there is no pidfd to tell, or if it is this process, which would not see it.
     #[must_use]
     pub fn dies_within(&self, longest: Duration) -> bool {
-        self.pidfd()
-            .is_some_and(|pidfd| ready_within(pidfd, PollFlags::POLLIN, longest))
+        self.pid != std::process::id()
+            && self
+                .pidfd()
+                .is_some_and(|pidfd| ready_within(pidfd, PollFlags::POLLIN, longest))
     }
 
     /// Kills the process (SIGKILL).
     ///
     /// # Errors
-    /// As for [`Identity::terminate`].
+    /// As for [`Identity::terminate`]; `Unsupported` also where both sides are one process, as
+    /// in a test: it would end who asks.
     pub fn kill(&self) -> io::Result<()> {
+        if self.pid == std::process::id() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.terminate(libc::SIGKILL)
     }
 

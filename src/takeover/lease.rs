@@ -83,10 +83,15 @@ impl Lease {
     /// # Errors
     /// Those of write(2); the lease is as it was then.
     pub fn grant(&self) -> io::Result<()> {
+        let grant = GRANTED.to_ne_bytes();
         loop {
-            match unistd::write(&self.0, &GRANTED.to_ne_bytes()) {
+            match unistd::write(&self.0, &grant) {
                 Err(Errno::EINTR) => {}
-                outcome => return outcome.map(drop).map_err(io::Error::from),
+                Err(error) => return Err(error.into()),
+                Ok(written) if written == grant.len() => return Ok(()),
+                // An eventfd takes all of it or nothing. To take this for a grant would mean to
+                // take a lease that was never filled for one that the taker has read.
+                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
             }
         }
     }

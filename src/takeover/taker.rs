@@ -108,7 +108,7 @@ pub enum Action {
     /// Read the lease; reports [`Event::Won`] or [`Event::Lost`].
     Claim,
     /// Serve. After the first turn publish PATH, write the pid file and, last, tell the donor
-    /// ACTIVE, upon which it leaves: best effort.
+    /// ACTIVE, upon which it leaves. Until that is out nobody else is handed anything.
     Activate,
     /// Tell the donor FAIL, best effort.
     Fail,
@@ -133,6 +133,27 @@ pub enum State {
     Active,
     /// Owns nothing.
     Gone,
+}
+
+impl State {
+    /// The names of all states.
+    pub const NAMES: [&str; 7] = [
+        "hello", "receive", "settle", "validate", "claim", "active", "gone",
+    ];
+
+    /// Its name, as in `docs/takeover.md`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Hello => "hello",
+            State::Receive => "receive",
+            State::Settle => "settle",
+            State::Validate => "validate",
+            State::Claim => "claim",
+            State::Active => "active",
+            State::Gone => "gone",
+        }
+    }
 }
 
 /// See the file's own description.

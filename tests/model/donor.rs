@@ -8,16 +8,18 @@ pub(crate) use moves::Move;
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::donor::{Action, Donor, Event, State, Step};
+use socket_takeover::takeover::donor::{Action, Donor, Event, Pace, State, Step};
 use socket_takeover::takeover::ledger::Presence;
 
-use crate::kernel::{Connection, Holding, Holdings, ITEMS, Kernel, Saved, id};
+use crate::kernel::{Connection, Down, Holding, Holdings, ITEMS, Kernel, Saved, id};
 use crate::mutants::Mutant;
+use crate::scenario::Scenario;
 
 /// A process that serves and is taken over from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DonorProcess {
     mutant: Mutant,
+    pace: Pace,
     machine: Donor,
     actions: VecDeque<Action>,
     outcomes: VecDeque<Event>,
@@ -35,6 +37,12 @@ pub(crate) struct DonorProcess {
     armed: Option<Step>,
     /// What the present taker is known to have declined. All items here are of one kind.
     declined: [bool; ITEMS],
+    /// It takes no more of this kind, or nothing that is linked to what it has declined.
+    unwanted: bool,
+    /// What it was offered.
+    offered: [bool; ITEMS],
+    /// Records without descriptors that wait for room.
+    outbox: VecDeque<Down>,
     /// A record did not fit; the channel is watched for room.
     blocked: bool,
     told_eof: bool,
@@ -43,6 +51,8 @@ pub(crate) struct DonorProcess {
     told_active: bool,
     /// It knows, or need only look, that the taker owned and is dead.
     bereft: bool,
+    /// SIGTERM waits for the next turn.
+    pub(crate) term_pending: bool,
     /// SIGTERM has been handled.
     termed: bool,
     /// The SIGTERM waits for the outcome and has not been passed on to a new owner yet.
@@ -51,15 +61,22 @@ pub(crate) struct DonorProcess {
 }
 
 impl DonorProcess {
-    /// An idle donor that serves this many connections.
-    pub(crate) fn serving(count: usize, mutant: Mutant) -> DonorProcess {
+    /// An idle donor that has just started.
+    pub(crate) fn serving(scenario: &Scenario) -> DonorProcess {
         let fresh = Holding::registered(Saved::FRESH, Connection::NEW);
+        let open = |item| (item < scenario.connections).then_some(fresh);
+        DonorProcess::owning(std::array::from_fn(open), scenario)
+    }
+
+    /// An idle donor that has taken over.
+    pub(crate) fn owning(items: Holdings, scenario: &Scenario) -> DonorProcess {
         DonorProcess {
-            mutant,
-            machine: Donor::default(),
+            mutant: scenario.mutant,
+            pace: scenario.pace,
+            machine: Donor::paced(scenario.pace),
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),
-            items: std::array::from_fn(|item| (item < count).then_some(fresh)),
+            items,
             polls: true,
             tracks: false,
             changed: [None; ITEMS],
@@ -67,11 +84,15 @@ impl DonorProcess {
             attached: false,
             armed: None,
             declined: [false; ITEMS],
+            unwanted: false,
+            offered: [false; ITEMS],
+            outbox: VecDeque::new(),
             blocked: false,
             told_eof: false,
             told_died: false,
             told_active: false,
             bereft: false,
+            term_pending: false,
             termed: false,
             owes_term: false,
             has_left: false,
@@ -94,6 +115,10 @@ impl DonorProcess {
         self.polls
     }
 
+    pub(crate) fn is_busy(&self) -> bool {
+        self.machine.is_busy()
+    }
+
     pub(crate) fn is_attached(&self) -> bool {
         self.attached
     }
@@ -110,8 +135,17 @@ impl DonorProcess {
         self.armed.is_some()
     }
 
+    pub(crate) fn armed(&self) -> Option<Step> {
+        self.armed
+    }
+
+    pub(crate) fn next_action(&self) -> Option<&Action> {
+        self.actions.front()
+    }
+
     /// SIGTERM reaches the donor between two of its turns.
-    pub(crate) fn term(&mut self) {
+    fn term(&mut self) {
+        self.term_pending = false;
         self.termed = true;
         let (machine, actions) = std::mem::take(&mut self.machine).term();
         self.machine = machine;
@@ -127,7 +161,6 @@ impl DonorProcess {
 
     /// The application accepts a new connection.
     pub(crate) fn open(&mut self, item: usize, kernel: &mut Kernel) {
-        kernel.unwanted[item] = self.tracks && self.declined.contains(&true);
         kernel.connections[item] = Connection::NEW;
         self.items[item] = Some(Holding::registered(Saved::FRESH, Connection::NEW));
         self.note_held(item, kernel);
@@ -136,6 +169,10 @@ impl DonorProcess {
     /// The application ends a connection.
     pub(crate) fn close(&mut self, item: usize, kernel: &mut Kernel) {
         kernel.connections[item] = Connection::Ended;
+        self.let_go(item);
+    }
+
+    fn let_go(&mut self, item: usize) {
         self.items[item] = None;
         self.changed[item] = None;
         if self.mutant != Mutant::ClosedNotTold {
@@ -145,11 +182,16 @@ impl DonorProcess {
 
     /// It was opened or used. If the taker has declined one of its kind before it came, that
     /// is told however often it is used.
-    fn note_held(&mut self, item: usize, kernel: &Kernel) {
-        let presence = match kernel.unwanted[item] {
-            true => Presence::Unwanted,
-            false => Presence::Held,
+    fn note_held(&mut self, item: usize, kernel: &mut Kernel) {
+        if !self.tracks {
+            return;
+        }
+        let presence = if self.unwanted {
+            Presence::Unwanted
+        } else {
+            Presence::Held
         };
+        kernel.withheld[item] |= self.unwanted && !self.offered[item];
         self.note(item, presence);
     }
 

@@ -1,53 +1,16 @@
 //! Breadth first over every state that a scenario can reach. What is found first is found
 //! by the fewest steps, so a counterexample is as short as can be.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::BuildHasherDefault;
 
-use crate::kernel::Broken;
-use crate::names::{DONOR_NAMES, TAKER_NAMES, donor_name, taker_name};
-use crate::rules::{check_always, check_quiescent};
+use crate::census::Census;
+use crate::mixer::Mixer;
+use crate::names::{donor_name, taker_name};
+use crate::rules::{Broken, Rule, check_always, check_quiescent};
 use crate::scenario::Scenario;
 use crate::world::{Step, World};
-
-/// How many states there are, by what donor and taker are at.
-#[derive(Debug, Default)]
-pub(crate) struct Census {
-    pub(crate) states: usize,
-    pub(crate) steps: usize,
-    pairs: BTreeMap<(&'static str, &'static str), usize>,
-}
-
-impl fmt::Display for Census {
-    /// A table: a line for what the donor is at, a column for what the taker is at.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} states, {} steps", self.states, self.steps)?;
-        write!(f, "{:14}", "")?;
-        for taker in TAKER_NAMES {
-            write!(f, "{taker:>9}")?;
-        }
-        for donor in DONOR_NAMES {
-            write!(f, "\n{donor:14}")?;
-            for taker in TAKER_NAMES {
-                write!(f, "{:9}", self.of(donor, taker))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Census {
-    /// How many states there are with the donor at this and the taker at that.
-    pub(crate) fn of(&self, donor: &str, taker: &str) -> usize {
-        self.pairs.get(&(donor, taker)).copied().unwrap_or(0)
-    }
-
-    fn count(&mut self, world: &World) {
-        self.states += 1;
-        let pair = (donor_name(&world.donor), taker_name(&world.taker));
-        *self.pairs.entry(pair).or_default() += 1;
-    }
-}
 
 /// A shortest way to break a rule.
 #[derive(Debug)]
@@ -69,6 +32,7 @@ impl fmt::Display for Counterexample {
 struct Visit {
     parent: usize,
     step: Option<Step>,
+    depth: usize,
 }
 
 /// Visits every state, or stops at the first that breaks a rule.
@@ -78,21 +42,25 @@ pub(crate) fn explore(scenario: &Scenario) -> Result<Census, Box<Counterexample>
     let mut visits = vec![Visit {
         parent: 0,
         step: None,
+        depth: 0,
     }];
-    let mut numbers = HashMap::from([(start.clone(), 0)]);
+    let mut numbers: HashMap<World, usize, BuildHasherDefault<Mixer>> = HashMap::default();
+    numbers.insert(start.clone(), 0);
     let mut queue = VecDeque::from([start]);
     let mut edges: Vec<(usize, usize)> = Vec::new();
     let mut at = 0;
     while let Some(world) = queue.pop_front() {
-        census.count(&world);
+        census.count(&world, visits[at].depth);
         let found = |broken, last| Box::new(retrace(scenario, &visits, at, last, broken));
         check_always(&world).map_err(|broken| found(broken, None))?;
         let choices = world.choices();
         if choices.quiescent {
-            check_quiescent(&world, scenario).map_err(|broken| found(broken, None))?;
+            check_quiescent(&world).map_err(|broken| found(broken, None))?;
+            census.count_outcome(&world);
         }
         let mut next = Vec::with_capacity(choices.steps.len());
         for step in choices.steps {
+            census.count_step(&world, step);
             let after = world.after(step, scenario);
             next.push((step, after.map_err(|broken| found(broken, Some(step)))?));
         }
@@ -102,6 +70,7 @@ pub(crate) fn explore(scenario: &Scenario) -> Result<Census, Box<Counterexample>
                 visits.push(Visit {
                     parent: at,
                     step: Some(step),
+                    depth: visits[at].depth + 1,
                 });
                 visits.len() - 1
             });
@@ -111,7 +80,8 @@ pub(crate) fn explore(scenario: &Scenario) -> Result<Census, Box<Counterexample>
     }
     census.steps = edges.len();
     if let Some(at) = on_a_cycle(visits.len(), &edges) {
-        let broken = "nothing gets on any more, though something always happens".into();
+        let what = "nothing gets on any more, though something always happens";
+        let broken = Rule::Progress.broken(what);
         return Err(Box::new(retrace(scenario, &visits, at, None, broken)));
     }
     Ok(census)
@@ -159,7 +129,7 @@ fn retrace(
             Ok(after) => {
                 world = after;
                 let (donor, taker) = (donor_name(&world.donor), taker_name(&world.taker));
-                format!("{:<45} {donor:<14} {taker}", format!("{step:?}"))
+                format!("{:<50} {donor:<14} {taker}", format!("{step:?}"))
             }
             Err(_) => format!("{step:?}"),
         };

@@ -5,11 +5,10 @@ use std::collections::VecDeque;
 
 use socket_takeover::takeover::ledger::ItemId;
 
+use crate::rules::{Broken, Rule};
+
 /// How many connections a world can have; every one lives at most once.
 pub(crate) const ITEMS: usize = 2;
-
-/// A rule that was broken, in words.
-pub(crate) type Broken = String;
 
 /// What a step draws on, if it is not simply what happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +18,8 @@ pub(crate) enum Luck {
     CutShort,
     Deadline,
     Decline,
+    Refusal,
+    Lie,
 }
 
 /// One client's connection.
@@ -30,6 +31,8 @@ pub(crate) enum Connection {
         sent: u8,
         consumed: u8,
     },
+    /// The client has reset it, and what it had sent is gone; its process was told by HUP.
+    Reset,
     Ended,
 }
 
@@ -43,11 +46,21 @@ impl Connection {
         matches!(self, Connection::Open { .. })
     }
 
+    /// Somebody has a descriptor of it, or should.
+    pub(crate) fn exists(self) -> bool {
+        matches!(self, Connection::Open { .. } | Connection::Reset)
+    }
+
     pub(crate) fn unread(self) -> u8 {
         match self {
             Connection::Open { sent, consumed } => sent - consumed,
-            Connection::Unborn | Connection::Ended => 0,
+            Connection::Unborn | Connection::Reset | Connection::Ended => 0,
         }
+    }
+
+    /// A wait would report it.
+    pub(crate) fn has_news(self) -> bool {
+        self.unread() > 0 || self == Connection::Reset
     }
 }
 
@@ -75,11 +88,11 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    /// `EPOLL_CTL_ADD` reports what is readable already.
+    /// `EPOLL_CTL_ADD` reports what is readable already, and what was reset.
     pub(crate) fn registered(saved: Saved, connection: Connection) -> Holding {
         Holding {
             saved,
-            edge: connection.unread() > 0,
+            edge: connection.has_news(),
         }
     }
 
@@ -88,30 +101,36 @@ impl Holding {
     }
 
     /// One dispatch: reads until EAGAIN, or is cut short by its budget after one byte and
-    /// then stays in the resume queue.
-    pub(crate) fn serve(
-        &mut self,
+    /// then stays in the resume queue. `None` if that was the connection's end.
+    pub(crate) fn served(
+        self,
         connection: &mut Connection,
         cut_short: bool,
-    ) -> Result<(), Broken> {
-        let Connection::Open { sent, consumed } = connection else {
-            return Err("a connection is served that has ended".into());
+    ) -> Result<Option<Holding>, Broken> {
+        let (sent, consumed) = match connection {
+            Connection::Open { sent, consumed } => (*sent, consumed),
+            Connection::Reset => {
+                *connection = Connection::Ended;
+                return Ok(None);
+            }
+            Connection::Unborn | Connection::Ended => {
+                let what = "a connection is served that has ended";
+                return Err(Rule::TakerHasTheRest.broken(what));
+            }
         };
         if self.saved.position != *consumed {
             let at = self.saved.position;
-            return Err(format!(
-                "read at byte {consumed} by a process that is at byte {at}"
-            ));
+            let what = format!("read at byte {consumed} by a process that is at byte {at}");
+            return Err(Rule::Position.broken(what));
         }
-        *consumed = if cut_short { *consumed + 1 } else { *sent };
-        *self = Holding {
+        *consumed = if cut_short { *consumed + 1 } else { sent };
+        Ok(Some(Holding {
             saved: Saved {
                 position: *consumed,
                 run: cut_short,
             },
             edge: false,
-        };
-        Ok(())
+        }))
     }
 }
 
@@ -126,6 +145,7 @@ pub(crate) fn due(items: &Holdings) -> impl Iterator<Item = usize> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Down {
     Welcome,
+    Refuse,
     Closed(Vec<usize>),
     Items {
         new: Vec<(usize, Saved)>,
@@ -133,21 +153,44 @@ pub(crate) enum Down {
     },
     Prepare,
     End,
+    /// END with totals or a digest that are not those of what was sent.
+    FalseEnd,
     Abort,
 }
 
 /// Taker to donor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Up {
-    Hello { slots: usize },
-    Ack { declined: Vec<usize> },
+    Hello {
+        slots: usize,
+    },
+    Ack {
+        declined: Vec<usize>,
+        how: Option<Declining>,
+    },
     Drained,
     Fail,
     Active,
 }
 
+/// Why an item is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Declining {
+    /// This one alone.
+    Alone,
+    /// All of its kind that come from now on; what was taken stays taken.
+    Kind,
+    /// It, and all that is linked to it: in this world everything else.
+    Linked,
+}
+
+impl Declining {
+    pub(crate) const ALL: [Declining; 3] = [Declining::Alone, Declining::Kind, Declining::Linked];
+}
+
 /// A connected pair of sockets. What is queued outlives the writer: the reader gets it all,
-/// then EOF.
+/// then EOF. What a side had not read when it closed is lost, and the other is told so by
+/// ECONNRESET *before* it gets what is queued for it (`unix_release_sock`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Channel {
     pub(crate) down: VecDeque<Down>,
@@ -156,6 +199,8 @@ pub(crate) struct Channel {
     capacity: usize,
     donor_end: bool,
     taker_end: bool,
+    reset_for_donor: bool,
+    reset_for_taker: bool,
 }
 
 impl Channel {
@@ -167,15 +212,25 @@ impl Channel {
             capacity,
             donor_end: true,
             taker_end: true,
+            reset_for_donor: false,
+            reset_for_taker: false,
         }
     }
 
+    /// The donor does not serve this caller: it says so, and hangs up.
+    pub(crate) fn refuse(&mut self) {
+        self.tell(Down::Refuse);
+        self.close_donor_end();
+    }
+
     pub(crate) fn close_donor_end(&mut self) {
+        self.reset_for_taker |= self.taker_end && !self.up.is_empty();
         self.donor_end = false;
         self.up.clear();
     }
 
     pub(crate) fn close_taker_end(&mut self) {
+        self.reset_for_donor |= self.donor_end && !self.down.is_empty();
         self.taker_end = false;
         self.down.clear();
     }
@@ -208,6 +263,16 @@ impl Channel {
         }
     }
 
+    /// The donor's next receive would say ECONNRESET first.
+    pub(crate) fn is_reset_for_donor(&self) -> bool {
+        self.reset_for_donor && self.donor_end
+    }
+
+    /// The taker's next receive would say ECONNRESET first.
+    pub(crate) fn is_reset_for_taker(&self) -> bool {
+        self.reset_for_taker && self.taker_end
+    }
+
     pub(crate) fn is_at_end_for_donor(&self) -> bool {
         self.donor_end && !self.taker_end && self.up.is_empty()
     }
@@ -234,7 +299,7 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn grant(&mut self) -> Result<(), Broken> {
         if self.granted {
-            return Err("a lease is granted twice".into());
+            return Err(Rule::OneGrant.broken("a lease is granted twice"));
         }
         self.granted = true;
         self.value = 1;
@@ -276,19 +341,54 @@ pub(crate) enum Signal {
     Kill,
 }
 
-/// Everything outside the two processes.
+/// What joins one donor and one taker: the objects of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Line {
+    pub(crate) channel: Channel,
+    pub(crate) lease: Lease,
+    /// What the taker's pidfd tells.
+    pub(crate) pidfd: Pidfd,
+    /// Sent and not delivered yet.
+    pub(crate) signal: Option<Signal>,
+    /// END was said.
+    pub(crate) end_sent: bool,
+    /// END was queued while the taker waited for it.
+    pub(crate) end_in_time: bool,
+    /// One of the two has said what the protocol does not allow.
+    pub(crate) lied: bool,
+    /// The taker's kernel, or its application, has refused something.
+    pub(crate) unusable: bool,
+    /// The donor may not signal the taker (it is root and the donor is not).
+    pub(crate) kill_failed: bool,
+}
+
+impl Line {
+    /// A taker has connected, and nobody has accepted it yet.
+    pub(crate) fn connected(capacity: usize, slots: usize) -> Line {
+        Line {
+            channel: Channel::connected(capacity, slots),
+            lease: Lease::default(),
+            pidfd: Pidfd::Alive,
+            signal: None,
+            end_sent: false,
+            end_in_time: false,
+            lied: false,
+            unusable: false,
+            kill_failed: false,
+        }
+    }
+}
+
+/// Everything outside the processes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     pub(crate) connections: [Connection; ITEMS],
-    pub(crate) channel: Channel,
-    pub(crate) lease: Lease,
-    /// END of the present attempt was queued while the taker waited for it.
-    pub(crate) end_in_time: bool,
-    pub(crate) pidfd: Pidfd,
-    /// Connections of a kind that the present taker was known to decline when they came.
-    pub(crate) unwanted: [bool; ITEMS],
-    /// Sent and not delivered yet.
-    pub(crate) signal: Option<Signal>,
+    /// Of the present attempt.
+    pub(crate) line: Line,
+    /// Items that the donor has not offered, since their like was declined.
+    pub(crate) withheld: [bool; ITEMS],
+    /// Items that the donor before the present one has kept.
+    pub(crate) strayed: [bool; ITEMS],
 }
 
 pub(crate) fn id(item: usize) -> ItemId {

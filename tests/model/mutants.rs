@@ -48,6 +48,22 @@ pub(crate) enum Mutant {
     DeadlineBeforeReadiness,
     /// The donor lets its last deadline pass without a look at the pidfd.
     DeadlineBeforePidfd,
+    /// ECONNRESET is taken for the channel's end.
+    ResetIsTheEnd,
+    /// A second caller begins an attempt, whatever the donor is at.
+    BusyNotChecked,
+    /// What the taker is known to decline is offered again.
+    UnwantedOffered,
+    /// A peer that was reset makes the taker give up.
+    DeadPeerRefused,
+    /// A lease serves for one attempt after the other.
+    LeaseUsedAgain,
+    /// The taker does not compare END with what it has received.
+    EndNotCompared,
+    /// ACTIVE that cannot be sent at once is not sent at all.
+    ActiveGivenUp,
+    /// ACTIVE is believed.
+    ActiveBelieved,
 }
 
 impl Mutant {
@@ -60,7 +76,7 @@ impl Mutant {
             (Mutant::ResumeWithoutRevoke, _)
             | (Mutant::DonorTakesEofForDeath, Cause::Eof)
             | (Mutant::CommitByMessage, Cause::Deadline) => Some(true),
-            (Mutant::CommitByMessage, Cause::Liar) => Some(false),
+            (Mutant::CommitByMessage | Mutant::ActiveBelieved, Cause::Liar) => Some(false),
             _ => None,
         }
     }

@@ -1,53 +1,141 @@
 //! What must hold in every state, and what must have become of everybody in the end.
+//!
+//! | of the design's invariants | rules |
+//! |---|---|
+//! | never two processes with I/O enabled on an item | [`Rule::OneServer`] |
+//! | I/O only by the process whose position is the socket's; every byte once, in order | [`Rule::Position`] |
+//! | while the owner lives, some process ends with I/O enabled | [`Rule::SomebodyServes`], [`Rule::Progress`], [`Rule::Wakes`] |
+//! | after an abort the donor is as before | [`Rule::OwnerKeepsAll`], [`Rule::NoCopiesLeft`] |
+//! | after success the donor has the declined items, the taker all others | [`Rule::TakerHasTheRest`] |
+//! | every accepted connection is in exactly one generation | the two above, [`Rule::NotOthersPeers`] |
+//! | one grant per lease | [`Rule::OneGrant`], [`Rule::OneEnd`] |
+//! | the one commit point | [`Rule::ClaimFirst`], [`Rule::ReleaseAfterClaim`], [`Rule::OwnerIsNotKilled`] |
+//!
+//! The others are about the honest and the told: nobody is blamed, lost, deaf or stopped
+//! without need. What belongs to real descriptors, clocks and credentials (CLOEXEC, socket
+//! options, timers, identity) is not in this world: scenarios with real processes assert that.
+
+use std::fmt;
 
 use socket_takeover::takeover::donor::State;
 use socket_takeover::takeover::taker::Leaving;
 
 use crate::donor::DonorProcess;
-use crate::kernel::{Broken, Connection, Holdings, ITEMS, Side};
-use crate::scenario::Scenario;
+use crate::kernel::{Connection, Holdings, ITEMS, Side};
 use crate::taker::TakerProcess;
 use crate::world::{Life, World};
 
+/// What can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rule {
+    /// Never do two processes serve one item.
+    OneServer,
+    /// Who serves is where the kernel is: no byte of a stream is read twice or skipped.
+    Position,
+    /// Until the taker has claimed, the donor has all that it had before.
+    OwnerKeepsAll,
+    /// A donor forgets only a taker that has no copies any more, if it can help it.
+    NoCopiesLeft,
+    /// The new owner has every open connection but those it declined; the donor has those.
+    TakerHasTheRest,
+    /// Nobody ends, releases or hands over what belongs to somebody else.
+    NotOthersPeers,
+    /// A lease is granted once.
+    OneGrant,
+    /// END is said once a lease.
+    OneEnd,
+    /// A taker serves only what it has claimed.
+    ClaimFirst,
+    /// A donor lets go of its peers, and leaves, only when the taker has claimed.
+    ReleaseAfterClaim,
+    /// Who owns is not killed by the other side.
+    OwnerIsNotKilled,
+    /// What is readable, or reset, is found by who serves it.
+    Wakes,
+    /// The processes do not keep each other busy for ever.
+    Progress,
+    /// In the end whoever owns serves, and nobody hangs in between.
+    SomebodyServes,
+    /// A donor that is lost after its END is claimed from.
+    NoAvoidableLoss,
+    /// A donor that knows of the new owner's death takes up what is left.
+    OrphanIsTakenUp,
+    /// Whoever keeps to the protocol is not found fault with.
+    NoBlame,
+    /// What was said before the channel's end is heard before the end.
+    HeardOut,
+    /// A second caller is told BUSY and changes nothing.
+    Busy,
+    /// SIGTERM stops whoever owns, once, and nobody stops unasked.
+    Term,
+}
+
+impl Rule {
+    pub(crate) fn broken(self, what: impl Into<String>) -> Broken {
+        let what = what.into();
+        Broken { rule: self, what }
+    }
+}
+
+/// A rule that was broken, and how.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) rule: Rule,
+    what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
 /// Safety: checked in every state.
 pub(crate) fn check_always(world: &World) -> Result<(), Broken> {
-    let donor = world.donor.alive();
-    let taker = world.taker.alive();
-    for item in 0..ITEMS {
-        check_one_server(item, donor, taker)?;
+    check_one_server(world)?;
+    for (who, polls, items) in world.processes() {
+        check_positions(who, polls, items, world)?;
     }
-    if let Some(donor) = donor {
-        check_positions("donor", donor.polls(), donor.items(), world)?;
+    if let Some(donor) = world.donor.alive() {
         check_donor_has_what_it_owns(donor, world)?;
     }
-    if let Some(taker) = taker {
-        check_positions("taker", taker.polls(), taker.items(), world)?;
+    if let Some(taker) = world.taker.alive() {
         check_taker_has_what_it_owns(taker, world)?;
     }
-    if let (Some(donor), Some(taker)) = (donor, taker)
-        && *donor.state() == State::Idle
-        && !donor.is_attached()
-        && taker.items().iter().any(Option::is_some)
+    if let Some(other) = &world.other
+        && let Some(taker) = other.taker.alive()
+        && taker.polls()
+        && other.line.lease.winner() != Some(Side::Taker)
     {
-        return Err("the donor has forgotten a taker that has copies still".into());
+        return Err(Rule::ClaimFirst.broken("a taker of another attempt serves"));
+    }
+    check_no_copies_are_left(world)
+}
+
+fn check_no_copies_are_left(world: &World) -> Result<(), Broken> {
+    let idle = |donor: &DonorProcess| *donor.state() == State::Idle && !donor.is_attached();
+    let holds = |taker: &TakerProcess| taker.items().iter().any(Option::is_some);
+    if !world.running_donor().is_some_and(idle) || world.kernel.line.kill_failed {
+        return Ok(());
+    }
+    // What became of a taker that had claimed is not the donor's business any more.
+    let owned = world.kernel.line.lease.winner() == Some(Side::Taker);
+    if world.taker.alive().is_some_and(holds) && !owned {
+        return Err(Rule::NoCopiesLeft.broken("the donor has forgotten a taker that has copies"));
     }
     Ok(())
 }
 
-fn check_one_server(
-    item: usize,
-    donor: Option<&DonorProcess>,
-    taker: Option<&TakerProcess>,
-) -> Result<(), Broken> {
-    let by_donor = donor.is_some_and(|donor| donor.polls() && donor.items()[item].is_some());
-    let by_taker = taker.is_some_and(|taker| taker.polls() && taker.items()[item].is_some());
-    if by_donor && by_taker {
-        return Err(format!("two processes serve item {item}"));
+fn check_one_server(world: &World) -> Result<(), Broken> {
+    for item in 0..ITEMS {
+        let serves = |(_, polls, items): &(_, bool, &Holdings)| *polls && items[item].is_some();
+        if world.processes().filter(serves).count() > 1 {
+            return Err(Rule::OneServer.broken(format!("two processes serve item {item}")));
+        }
     }
     Ok(())
 }
 
-/// No byte of a stream is read twice or skipped: who polls is where the kernel is.
 fn check_positions(who: &str, polls: bool, items: &Holdings, world: &World) -> Result<(), Broken> {
     if !polls {
         return Ok(());
@@ -57,71 +145,72 @@ fn check_positions(who: &str, polls: bool, items: &Holdings, world: &World) -> R
             && held.saved.position != *consumed
         {
             let at = held.saved.position;
-            return Err(format!(
+            return Err(Rule::Position.broken(format!(
                 "the {who} serves item {item} from byte {at}, and the kernel is at {consumed}"
-            ));
+            )));
         }
     }
     Ok(())
 }
 
-/// Until the taker has claimed, the donor has all that it had before.
 fn check_donor_has_what_it_owns(donor: &DonorProcess, world: &World) -> Result<(), Broken> {
-    if world.kernel.lease.winner() == Some(Side::Taker) || *donor.state() == State::Done {
+    let claimed = world.kernel.line.lease.winner() == Some(Side::Taker);
+    if claimed || *donor.state() == State::Done {
         return Ok(());
     }
     for (item, connection) in world.kernel.connections.iter().enumerate() {
-        if connection.is_open() != donor.items()[item].is_some() {
-            return Err(format!("the donor owns, and has not kept item {item}"));
+        let ours = connection.exists() && !world.kernel.strayed[item];
+        if ours != donor.items()[item].is_some() {
+            return Err(Rule::OwnerKeepsAll
+                .broken(format!("the donor owns, and item {item} is not as it was")));
         }
     }
     Ok(())
 }
 
-/// The owner has every open connection but those it declined, and the donor has those.
 fn check_taker_has_what_it_owns(taker: &TakerProcess, world: &World) -> Result<(), Broken> {
     if !taker.polls() {
         return Ok(());
     }
-    if world.kernel.lease.winner() != Some(Side::Taker) {
-        return Err("the taker serves without having claimed".into());
+    if world.kernel.line.lease.winner() != Some(Side::Taker) {
+        return Err(Rule::ClaimFirst.broken("the taker serves without having claimed"));
     }
     for (item, connection) in world.kernel.connections.iter().enumerate() {
+        if world.kernel.strayed[item] {
+            continue;
+        }
         let has = taker.items()[item].is_some();
-        let declined = taker.has_declined(item) || world.kernel.unwanted[item];
-        if has && !connection.is_open() {
-            return Err(format!("the taker owns item {item}, which has ended"));
+        let wrong = |how| Err(Rule::TakerHasTheRest.broken(format!("item {item} {how}")));
+        if has && !connection.exists() {
+            return wrong("has ended, and the taker owns it");
         }
-        if connection.is_open() && has == declined {
-            return Err(format!(
-                "the taker owns, and item {item} is not where it belongs"
-            ));
+        if has && taker.has_declined(item) {
+            return wrong("was declined, and the taker has it");
         }
-        if let Some(donor) = world.donor.alive()
-            && connection.is_open()
-            && declined
-            && donor.items()[item].is_none()
-        {
-            return Err(format!("nobody has kept the declined item {item}"));
+        if has || !connection.exists() {
+            continue;
+        }
+        if !taker.has_declined(item) && !world.kernel.withheld[item] {
+            return wrong("was not declined, and the taker does not have it");
+        }
+        let donor = world.donor.alive();
+        if donor.is_some_and(|donor| donor.items()[item].is_none()) {
+            return wrong("was declined, and nobody has kept it");
         }
     }
     Ok(())
 }
 
 /// Liveness: checked where only a deadline, a client or bad luck leads on.
-pub(crate) fn check_quiescent(world: &World, scenario: &Scenario) -> Result<(), Broken> {
-    let donor = world.running_donor().filter(|donor| donor.polls());
-    let taker = world.running_taker().filter(|taker| taker.polls());
-    let tables = [
-        donor.map(DonorProcess::items),
-        taker.map(TakerProcess::items),
-    ];
-    for items in tables.into_iter().flatten() {
+pub(crate) fn check_quiescent(world: &World) -> Result<(), Broken> {
+    // A taker that says DRAINED and is not harms only itself.
+    let honest = |who: &str| who != "taker" || !world.kernel.line.lied;
+    for (who, polls, items) in world.running().filter(|(who, ..)| honest(who)) {
         for (item, connection) in world.kernel.connections.iter().enumerate() {
-            if items[item].is_some() && connection.unread() > 0 {
-                return Err(format!(
-                    "item {item} has unread data and nobody wakes for it"
-                ));
+            if polls && items[item].is_some() && connection.has_news() {
+                return Err(Rule::Wakes.broken(format!(
+                    "item {item} has unread data and the {who} does not wake for it"
+                )));
             }
         }
     }
@@ -129,37 +218,48 @@ pub(crate) fn check_quiescent(world: &World, scenario: &Scenario) -> Result<(), 
         return Ok(());
     }
     check_end(world)?;
-    check_taker_had_reason_to_leave(world, scenario)
+    check_taker_had_reason_to_leave(world)
 }
 
 /// Nothing at all will happen any more: every process that runs must be one that serves.
 fn check_end(world: &World) -> Result<(), Broken> {
+    let stuck = |who: &str| Err(Rule::SomebodyServes.broken(format!("the {who} is stuck")));
     if let Some(donor) = world.running_donor() {
         if *donor.state() != State::Idle || !donor.polls() {
-            return Err("the donor is stuck".into());
+            return stuck("donor");
         }
         if donor.was_termed() {
-            return Err("the donor was told to stop and serves on".into());
+            return Err(Rule::Term.broken("the donor was told to stop and serves on"));
         }
     }
+    if let Some(past) = world.running_past()
+        && *past.state() != State::Idle
+    {
+        return stuck("donor before");
+    }
     if world.running_taker().is_some_and(|taker| !taker.polls()) {
-        return Err("the taker is stuck".into());
+        return stuck("taker");
+    }
+    if world.running_other().is_some_and(|taker| !taker.polls()) {
+        return stuck("other taker");
     }
     Ok(())
 }
 
-fn check_taker_had_reason_to_leave(world: &World, scenario: &Scenario) -> Result<(), Broken> {
+fn check_taker_had_reason_to_leave(world: &World) -> Result<(), Broken> {
     let Life::Left(why) = &world.taker else {
         return Ok(());
     };
-    if *why == Leaving::Failed && scenario.budget.glitches == world.budget.glitches {
-        return Err("the taker finds fault with an honest donor".into());
+    let line = &world.kernel.line;
+    if *why == Leaving::Failed && !line.lied && !line.unusable {
+        return Err(Rule::NoBlame.broken("the taker finds fault with an honest donor"));
     }
-    let excused = matches!(why, Leaving::Stopping | Leaving::Failed);
-    let revoked = world.kernel.lease.winner() == Some(Side::Donor);
+    let excused = matches!(why, Leaving::Stopping | Leaving::Failed | Leaving::Refused);
+    let revoked = line.lease.winner() == Some(Side::Donor);
     let donor_is_lost = world.donor == Life::Killed || world.donor_stopped;
-    if donor_is_lost && world.kernel.end_in_time && !revoked && !excused {
-        return Err("the donor was lost after END, and the taker did not go on".into());
+    if donor_is_lost && !line.lied && line.end_in_time && !revoked && !excused {
+        let what = "the donor was lost after END, and the taker did not go on";
+        return Err(Rule::NoAvoidableLoss.broken(what));
     }
     Ok(())
 }

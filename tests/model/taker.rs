@@ -7,9 +7,9 @@ pub(crate) use moves::Move;
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::taker::{Action, Event, Leaving, State, Taker};
+use socket_takeover::takeover::taker::{Action, Event, Leaving, State, Step, Taker};
 
-use crate::kernel::{Holdings, ITEMS, Kernel, Side, Up, slot};
+use crate::kernel::{Declining, Holdings, ITEMS, Kernel, Side, Up, slot};
 use crate::mutants::Mutant;
 
 /// What one action of the machine means to the world.
@@ -37,9 +37,13 @@ pub(crate) struct TakerProcess {
     outcomes: VecDeque<Event>,
     items: Holdings,
     declined: [bool; ITEMS],
+    /// Why it has declined something, if it bears on what comes later.
+    how: Option<Declining>,
     polls: bool,
-    armed: bool,
+    armed: Option<Step>,
     told_eof: bool,
+    /// END does not speak of what came before it.
+    disagrees: bool,
     /// SIGTERM waits for the next turn.
     pub(crate) term_pending: bool,
     /// Its process ends, and this is why.
@@ -57,9 +61,11 @@ impl TakerProcess {
             outcomes: VecDeque::new(),
             items: [None; ITEMS],
             declined: [false; ITEMS],
+            how: None,
             polls: false,
-            armed: false,
+            armed: None,
             told_eof: false,
+            disagrees: false,
             term_pending: false,
             leaving: None,
         };
@@ -92,7 +98,20 @@ impl TakerProcess {
     }
 
     pub(crate) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    pub(crate) fn armed(&self) -> Option<Step> {
         self.armed
+    }
+
+    pub(crate) fn next_op(&self) -> Option<&Op> {
+        self.ops.front()
+    }
+
+    /// It owns, serves, has said so, and offers to be taken over.
+    pub(crate) fn has_succeeded(&self) -> bool {
+        self.polls && self.is_free()
     }
 
     fn is_free(&self) -> bool {
@@ -123,7 +142,7 @@ impl TakerProcess {
         for action in actions {
             match action {
                 // Nobody else can see it.
-                Action::Arm(_) => self.armed = true,
+                Action::Arm(step) => self.armed = Some(step),
                 Action::Ack { declined, .. } => {
                     let declined = declined.iter().map(|id| slot(*id)).collect();
                     self.ops.push_back(Op::Ack(declined));
@@ -132,13 +151,13 @@ impl TakerProcess {
                 Action::Validate => self.ops.push_back(Op::Validate),
                 Action::Claim => self.ops.push_back(Op::Claim),
                 Action::Activate => {
-                    self.armed = false;
+                    self.armed = None;
                     let ops = [Op::Serve, Op::SayActive, Op::CloseChannel];
                     self.ops.extend(ops);
                 }
                 Action::Fail => self.ops.push_back(Op::SayFail),
                 Action::Leave(why) => {
-                    self.armed = false;
+                    self.armed = None;
                     self.ops.extend(self.mutant.leaving());
                     self.ops.push_back(Op::Exit(why));
                 }
@@ -150,25 +169,30 @@ impl TakerProcess {
         let Some(op) = self.ops.pop_front() else {
             return;
         };
+        let line = &mut kernel.line;
         match op {
-            Op::Ack(declined) => kernel.channel.say(Up::Ack { declined }),
+            Op::Ack(declined) => {
+                let how = self.how.filter(|_| !declined.is_empty());
+                line.channel.say(Up::Ack { declined, how });
+            }
             Op::DiscardEdges => self
                 .items
                 .iter_mut()
                 .flatten()
                 .for_each(|held| held.edge = false),
-            Op::SayDrained => kernel.channel.say(Up::Drained),
+            Op::SayDrained => line.channel.say(Up::Drained),
+            Op::Validate if self.disagrees => self.outcomes.push_back(Event::Unusable),
             Op::Validate => self.outcomes.push_back(Event::Valid),
             Op::Claim => {
-                let won = kernel.lease.read(Side::Taker) || self.mutant == Mutant::ClaimWithoutOne;
+                let won = line.lease.read(Side::Taker) || self.mutant == Mutant::ClaimWithoutOne;
                 let outcome = if won { Event::Won } else { Event::Lost };
                 self.outcomes.push_back(outcome);
             }
             Op::Serve => self.polls = true,
-            Op::SayActive => kernel.channel.say(Up::Active),
-            Op::SayFail => kernel.channel.say(Up::Fail),
+            Op::SayActive => line.channel.say(Up::Active),
+            Op::SayFail => line.channel.say(Up::Fail),
             Op::CloseCopies => self.items = [None; ITEMS],
-            Op::CloseChannel => kernel.channel.close_taker_end(),
+            Op::CloseChannel => line.channel.close_taker_end(),
             Op::Exit(why) => self.leaving = Some(why),
         }
     }

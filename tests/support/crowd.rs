@@ -4,7 +4,7 @@
 //! an answer to every order whose goal is reached.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -116,8 +116,10 @@ impl Crowd {
                     self.serve(event.data() as usize, Peer::ready);
                 }
             }
-            if Instant::now() >= tick {
-                tick = Instant::now() + TICK;
+            let now = Instant::now();
+            if now >= tick {
+                self.verdict.late = self.verdict.late.max(now - tick);
+                tick = now + TICK;
                 self.tick();
             }
             loop {
@@ -163,6 +165,7 @@ impl Crowd {
         if let Err(error) = &after
             && !expected
         {
+            self.verdict.wrong += u64::from(error.kind() == ErrorKind::InvalidData);
             self.verdict.fault(format!(
                 "client {at} {:?}, {:?}, sent {}, received {}: {error}",
                 peer.kind, peer.state, peer.sent, peer.received
@@ -325,12 +328,22 @@ impl Crowd {
         }
     }
 
+    /// The verdict, with what those who are still here have seen.
+    fn so_far(&self) -> Verdict {
+        let mut verdict = self.verdict.clone();
+        for peer in self.peers.iter().flatten() {
+            verdict.checked += peer.received;
+            verdict.longest = verdict.longest.max(peer.longest);
+        }
+        verdict
+    }
+
     fn judge_goals(&mut self) {
         let goals = std::mem::take(&mut self.goals);
         for (goal, reply) in goals {
             if self.is_reached(&goal) {
                 // A test that has given up needs no answer.
-                let _ = reply.send(self.verdict.clone());
+                let _ = reply.send(self.so_far());
             } else {
                 self.goals.push((goal, reply));
             }

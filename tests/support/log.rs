@@ -56,10 +56,19 @@ impl Log {
     /// Waits for the `nth` line (the first is 1) that contains `part`. `None` if it cannot
     /// come any more, or not within `bound`.
     pub fn wait(&self, part: &str, nth: usize, bound: Duration) -> Option<String> {
-        let find = |text: &Text| {
+        self.find(bound, |text| {
             let mut found = text.lines.iter().filter(|line| line.contains(part));
             found.nth(nth - 1).cloned()
-        };
+        })
+    }
+
+    /// The same for the first line that contains any of the parts.
+    pub fn wait_any(&self, parts: &[&str], bound: Duration) -> Option<String> {
+        let has_one = |line: &&String| parts.iter().any(|part| line.contains(part));
+        self.find(bound, |text| text.lines.iter().find(has_one).cloned())
+    }
+
+    fn find(&self, bound: Duration, find: impl Fn(&Text) -> Option<String>) -> Option<String> {
         let waiting = |text: &mut Text| find(text).is_none() && !text.ended;
         let text = self.0.lock();
         let (text, _) = self

@@ -11,6 +11,7 @@
 //! | `verdict.rs` | [`Verdict`], what became of them |
 //! | `random.rs` | a small generator, its seed printed by every run |
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
+//! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `apart.rs` | parts that need another process, user or network |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
@@ -37,7 +38,8 @@ mod verdict;
 
 pub mod apart;
 mod client;
-mod fault;
+pub mod corner;
+pub mod fault;
 pub mod original;
 pub mod pair;
 pub mod pinned;
@@ -59,7 +61,7 @@ pub use peer::Kind;
 pub use peers::Peers;
 pub use random::{Random, seed};
 pub use scene::Scene;
-pub use server::{Server, Stage};
+pub use server::{PATIENT, Server, Stage};
 pub use verdict::Verdict;
 
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.

@@ -32,7 +32,7 @@ use nix::sys::socket::{
 
 use super::random::{Random, fill};
 
-const MESSAGE: u64 = 4;
+pub(super) const MESSAGE: u64 = 4;
 /// The longest burst of a pipelining client, in bytes.
 const BURST: u64 = 16 * 1024;
 /// Reads and writes in a row before the other clients have their turn.
@@ -283,10 +283,10 @@ impl Peer {
         fill(self.key, self.received, &mut expected[..length]);
         if let Some(wrong) = (0..length).find(|at| buffer[*at] != expected[*at]) {
             let at = self.received + wrong as u64;
-            return Err(io::Error::other(format!("wrong byte at {at}")));
+            return Err(wrong_bytes(format!("wrong byte at {at}")));
         }
         if length as u64 > self.owed() {
-            return Err(io::Error::other("more bytes came back than were sent"));
+            return Err(wrong_bytes("more bytes came back than were sent".into()));
         }
         self.received += length as u64;
         self.moved = Instant::now();
@@ -306,4 +306,9 @@ impl Peer {
             (false, _) => Err(io::Error::other("ended before all came back")),
         }
     }
+}
+
+/// What came back is not what was sent, as [`Verdict::wrong`](super::Verdict::wrong) counts it.
+fn wrong_bytes(what: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
 }

@@ -9,11 +9,9 @@
 //!
 //! Tracing belongs to a thread: use and drop a [`Pinned`] on the thread that made it.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -48,20 +46,8 @@ pub struct Pinned {
 impl Pinned {
     /// Starts a taker that is held before it does anything.
     pub fn take_over(path: &Path, more: &[&str]) -> Pinned {
-        // It stops until it is traced. Tracing resumes it, so nothing else has to.
-        let script = "kill -STOP $$; exec \"$0\" \"$@\"";
-        let mut command = Command::new("sh");
-        command
-            .args([
-                "-c",
-                script,
-                env!("CARGO_BIN_EXE_socket-takeover"),
-                "-G",
-                "-T",
-            ])
-            .arg(path)
-            .args(more.iter().map(OsStr::new));
-        Pinned::hold(Server::spawn(&mut command))
+        // Tracing resumes it, so nothing else has to.
+        Pinned::hold(Server::take_over_stopped(path, more))
     }
 
     /// Holds a running process.

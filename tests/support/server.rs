@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,6 +17,10 @@ use nix::unistd::Pid;
 use socket_takeover::sys::pidfd_open;
 
 use super::{BOUND, Log, wait_readable};
+
+/// Options of a service that a busy machine cannot make give up a takeover: one that hangs
+/// runs into [`BOUND`].
+pub const PATIENT: [&str; 4] = ["--deadline", "freeze=60000", "--deadline", "claim=60000"];
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 
@@ -66,6 +71,14 @@ impl Stage {
         Server::take_over(&self.path(), more)
     }
 
+    /// A successor that does something to itself in a state of the takeover; see the service's
+    /// failpoints.
+    pub fn take_over_failing(&self, failpoint: &str) -> Server {
+        let mut args = strings(["-G", "-T"]);
+        args.push(self.path().into());
+        Server::start_failing(failpoint, &args)
+    }
+
     /// A whole takeover: the successor serves and `donor` has exited with 0.
     pub fn replace(&self, donor: &mut Server, more: &[&str]) -> Server {
         let taker = self.take_over(more);
@@ -90,6 +103,17 @@ impl Server {
         Server::spawn(Command::new(BINARY).args(args))
     }
 
+    /// The same in a process group of its own: Ctrl-C at the terminal is the test's business.
+    pub fn start_apart<A: AsRef<OsStr>>(args: &[A]) -> Server {
+        Server::spawn(Command::new(BINARY).args(args).process_group(0))
+    }
+
+    /// The same, with a failpoint such as `donor.await-claim.before:kill`.
+    pub fn start_failing<A: AsRef<OsStr>>(failpoint: &str, args: &[A]) -> Server {
+        let mut command = Command::new(BINARY);
+        Server::spawn(command.args(args).env("TAKEOVER_FAILPOINT", failpoint))
+    }
+
     /// Runs the service with at most `nofile` descriptors, which it cannot raise.
     pub fn start_limited<A: AsRef<OsStr>>(nofile: usize, args: &[A]) -> Server {
         let script = format!("ulimit -n {nofile} && exec \"$0\" \"$@\"");
@@ -109,6 +133,15 @@ impl Server {
         args.push(path.into());
         args.extend(strings(more.iter().copied()));
         Server::start(&args)
+    }
+
+    /// The same, stopped before it is anything but a shell: somebody can attach to it, and
+    /// then [`Server::go_on`].
+    pub fn take_over_stopped(path: &Path, more: &[&str]) -> Server {
+        let script = "kill -STOP $$; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, BINARY, "-G", "-T"]);
+        Server::spawn(command.arg(path).args(more))
     }
 
     /// Runs `command`, whose stderr is the log.
@@ -182,7 +215,6 @@ impl Server {
 
     /// Like [`Server::wait_exit`]; `None` if it still runs after `bound`.
     pub fn wait_exit_within(&mut self, bound: Duration) -> Option<i32> {
-        use std::os::unix::process::ExitStatusExt;
         if self.exit.is_none() && wait_readable(&self.pidfd, bound).expect("a pidfd can be polled")
         {
             let status = self.child.wait().expect("it is our child");
@@ -197,14 +229,45 @@ impl Server {
         self.wait_exit_within(Duration::ZERO).is_none()
     }
 
+    /// Whether it has exited, for those who only look: a zombie has.
+    pub fn has_exited(&self) -> bool {
+        wait_readable(&self.pidfd, Duration::ZERO).expect("a pidfd can be polled")
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().cast_signed());
         kill(pid, signal).expect("it is our child");
     }
 
+    /// Ends it by SIGTERM: how many connections it has accepted and how many messages it has
+    /// answered, by its counters, which travel.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    pub fn retire(&mut self) -> [u64; 2] {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.wait_exit(), 0, "the exit code of pid {}", self.pid());
+        let lines = self.log.lines();
+        let line = lines.iter().rfind(|line| line.contains(" accepted, "));
+        let words: Vec<&str> = line.expect("it says so").split(' ').collect();
+        // "… 4 accepted, 17 messages; …"
+        ["accepted,", "messages;"].map(|name| {
+            let at = words.iter().position(|word| *word == name);
+            at.and_then(|at| words[at - 1].parse().ok()).expect(name)
+        })
+    }
+
     /// SIGSTOPs it, and returns when it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        self.wait_stopped();
+    }
+
+    /// Waits until it has stopped, whoever stops it.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn wait_stopped(&self) {
         let pid = Id::Pid(Pid::from_raw(self.pid().cast_signed()));
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let status = waitid(pid, flags).expect("it is our child");
@@ -219,6 +282,17 @@ impl Server {
     /// Its open descriptors: number and what `/proc/PID/fd` shows for each.
     pub fn fds(&self) -> Vec<(i32, String)> {
         fds_of(self.pid())
+    }
+
+    /// What its descriptors are, without their numbers and those of sockets and pipes.
+    pub fn fd_kinds(&self) -> Vec<String> {
+        let kind = |(_, target): (i32, String)| {
+            let end = target.find(":[").unwrap_or(target.len());
+            target[..end].to_owned()
+        };
+        let mut kinds: Vec<String> = self.fds().into_iter().map(kind).collect();
+        kinds.sort_unstable();
+        kinds
     }
 
     /// Descriptors that a program which it executes would inherit, without stdin, stdout and

@@ -34,6 +34,8 @@ pub struct Side {
     channel: Channel,
     /// The number of the next record.
     next: u32,
+    /// An extension that every record has from now on, by its type.
+    pub extension: Option<u16>,
 }
 
 /// A record, and what came with it.
@@ -60,7 +62,11 @@ impl Received {
 
 impl Side {
     pub fn new(channel: Channel) -> Side {
-        Side { channel, next: 0 }
+        Side {
+            channel,
+            next: 0,
+            extension: None,
+        }
     }
 
     /// Says a record in its turn.
@@ -81,15 +87,20 @@ impl Side {
     }
 
     /// The same, to another side that may have hung up.
-    pub fn try_say(
-        &mut self,
-        mut bytes: Vec<u8>,
-        fds: &[BorrowedFd<'_>],
-    ) -> (u32, io::Result<Sent>) {
+    pub fn try_say(&mut self, bytes: Vec<u8>, fds: &[BorrowedFd<'_>]) -> (u32, io::Result<Sent>) {
         let number = self.next;
-        patch_sequence(&mut bytes, number);
+        let bytes = self.finished(bytes);
         self.next += 1;
         (number, self.throw(&bytes, fds))
+    }
+
+    /// An encoded record as it is said next: with its number, and its extension.
+    pub fn finished(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if let Some(kind) = self.extension {
+            extend(&mut bytes, kind, b"more");
+        }
+        patch_sequence(&mut bytes, self.next);
+        bytes
     }
 
     /// Sends any bytes as they are.
@@ -164,6 +175,15 @@ impl AsFd for Side {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
+}
+
+/// Adds an extension of this type.
+pub fn extend(record: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    record.extend_from_slice(&kind.to_le_bytes());
+    record.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    record.extend_from_slice(value);
+    let length = (record.len() as u32).to_le_bytes();
+    record[8..12].copy_from_slice(&length);
 }
 
 /// A record without its number.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::peer::MESSAGE;
+
 /// Most faults that are kept in words.
 const SHOWN: usize = 20;
 
@@ -15,14 +17,38 @@ pub struct Verdict {
     pub checked: u64,
     /// The longest time that a client which waits for each answer has waited for one.
     pub longest: Duration,
+    /// The latest that the clients themselves were for what they meant to do: as long a wait
+    /// can be the machine's.
+    pub late: Duration,
     /// What went wrong, however it did: a wrong, missing or surplus byte, a refused, reset or
     /// ended connection.
     pub faults: u64,
+    /// Those of the faults that are a wrong or surplus byte: nothing that a connection which
+    /// is lost with its server could explain.
+    pub wrong: u64,
     /// The first of them, in words.
     pub shown: Vec<String>,
 }
 
 impl Verdict {
+    /// This and what other clients have seen.
+    pub fn and(mut self, other: Verdict) -> Verdict {
+        self.connections += other.connections;
+        self.checked += other.checked;
+        self.longest = self.longest.max(other.longest);
+        self.late = self.late.max(other.late);
+        self.faults += other.faults;
+        self.wrong += other.wrong;
+        self.shown.extend(other.shown);
+        self.shown.truncate(SHOWN);
+        self
+    }
+
+    /// The connections and messages that a server which has served them all has counted.
+    pub fn counted(&self) -> [u64; 2] {
+        [self.connections, self.checked / MESSAGE]
+    }
+
     pub(super) fn fault(&mut self, what: String) {
         self.faults += 1;
         if self.shown.len() < SHOWN {

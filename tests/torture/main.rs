@@ -7,13 +7,25 @@
 //!
 //! | proof | file |
 //! |---|---|
-//! | original: the C program that this grew from is taken over | `original.rs` |
+//! | `matrix` | `matrix.rs`: a fault in each state of both sides, against the fault table |
+//! | `syscalls` | `syscalls.rs`: each system call fails once, or is the last one |
+//! | `kills` | `kills.rs`: a random SIGKILL of donor, taker or both |
+//! | `wire` | `wire.rs`: each record spoilt in every way |
+//! | `rejects` | `rejects.rs`: thousands of attempts that come to nothing |
+//! | `soak` | `soak.rs`: takeovers every second for as long as asked |
+//! | `original` | `original.rs`: the C program that this grew from is taken over |
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
+mod matrix;
 mod options;
 mod original;
+mod rejects;
+mod soak;
+mod syscalls;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -28,11 +40,43 @@ struct Proof {
     run: fn(&Options) -> Result<(), String>,
 }
 
-const PROOFS: &[Proof] = &[Proof {
-    name: "original",
-    about: "the original C program, taken over (--times: runs a row; --only ROW, such as half)",
-    run: original::run,
-}];
+const PROOFS: &[Proof] = &[
+    Proof {
+        name: "matrix",
+        about: "a fault in every state of both sides, compared with the fault table",
+        run: matrix::run,
+    },
+    Proof {
+        name: "syscalls",
+        about: "every system call of a takeover fails once, or is never made",
+        run: syscalls::run,
+    },
+    Proof {
+        name: "kills",
+        about: "SIGKILL of donor, taker or both at a random moment (--times, --only donor)",
+        run: kills::run,
+    },
+    Proof {
+        name: "wire",
+        about: "each record of a takeover spoilt in every way, said to real processes",
+        run: wire::run,
+    },
+    Proof {
+        name: "rejects",
+        about: "10,000 attempts that come to nothing leave nothing (--times)",
+        run: rejects::run,
+    },
+    Proof {
+        name: "soak",
+        about: "takeovers every second under load; nothing is lost, nothing grows (--for)",
+        run: soak::run,
+    },
+    Proof {
+        name: "original",
+        about: "the original C program, taken over (--times; --only ROW, such as half)",
+        run: original::run,
+    },
+];
 
 fn main() -> ExitCode {
     support::original::play_if_asked();

@@ -1,5 +1,8 @@
 //! What a proof can be told. Each proof says in its help which of it means something to it.
 
+// As in tests/support: `pub` says what is offered to the proofs.
+#![allow(unreachable_pub)]
+
 use std::time::Duration;
 
 /// Shown before the list of proofs.

@@ -89,6 +89,8 @@ codes! {
         7 Declined "item declined too late"
         /// A mistake of the taker's own.
         8 Internal "internal error"
+        /// What the donor speaks must be understood and is not.
+        9 Features "a needed feature is missing"
     }
 }
 

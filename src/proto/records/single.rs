@@ -7,7 +7,7 @@ use super::codes::{FailCode, RefuseCode};
 use super::list::Declined;
 use crate::proto::cursor::{Put, Reader};
 use crate::proto::wire::{
-    DecodeError, EncodeError, MAX_REASON, check_text, put_text, read_bool, read_text,
+    DecodeError, EncodeError, MAX_REASON, check_text, put_extension, put_text, read_bool, read_text,
 };
 
 /// A taker calls. The donor answers WELCOME or REFUSE.
@@ -17,7 +17,7 @@ pub struct Hello {
     pub min: u16,
     /// Newest wire version that it speaks.
     pub max: u16,
-    /// Features that it knows, one a bit. None is defined yet.
+    /// Features that it knows, one a bit; see [`FEATURES`](crate::proto::wire::FEATURES).
     pub features: u64,
     /// Descriptor slots that it has free for items.
     pub free_slots: u64,
@@ -26,7 +26,14 @@ pub struct Hello {
     pub now_ns: u64,
     /// Its process id, for the log. Who it is says the kernel (SO_PEERCRED, unix(7)).
     pub pid: u32,
+    /// The newest state version that its application reads, so that the donor's can write an
+    /// older one. An extension: who does not know it skips it, who says nothing reads whatever
+    /// it reads.
+    pub newest_state: Option<u16>,
 }
+
+/// Extension of a HELLO: the newest state version, u16.
+const NEWEST_STATE: u16 = 1;
 
 impl Hello {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -37,7 +44,20 @@ impl Hello {
             free_slots: reader.u64()?,
             now_ns: reader.u64()?,
             pid: reader.u32()?,
+            newest_state: None,
         })
+    }
+
+    /// Takes an extension, if it is known.
+    pub(super) fn extend(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
+        if kind != NEWEST_STATE {
+            return Ok(false);
+        }
+        match (self.newest_state, <[u8; 2]>::try_from(value)) {
+            (None, Ok(version)) => self.newest_state = Some(u16::from_le_bytes(version)),
+            _ => return Err(DecodeError::Value("newest state version")),
+        }
+        Ok(true)
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
@@ -47,6 +67,9 @@ impl Hello {
         out.put_u64(self.free_slots);
         out.put_u64(self.now_ns);
         out.put_u32(self.pid);
+        if let Some(version) = self.newest_state {
+            put_extension(NEWEST_STATE, &version.to_le_bytes(), out);
+        }
     }
 }
 

@@ -119,6 +119,7 @@ const HELLO: Record<'static> = Record::Hello(Hello {
     free_slots: 4,
     now_ns: 5,
     pid: 6,
+    newest_state: None,
 });
 const FAIL: Record<'static> = Record::Fail(Fail {
     code: FailCode::Invalid,

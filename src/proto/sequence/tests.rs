@@ -258,3 +258,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn positions_are_what_was_read_and_written_at_every_cut() {
+    let stream: Vec<u8> = (0..40).collect();
+    for cut in 0..=stream.len() {
+        for accepts in 0..=cut {
+            let mut service = Service::default();
+            service.read(&stream[..cut], accepts);
+            let moved = restored(&service.session);
+            for session in [&service.session, &moved] {
+                assert_eq!(session.consumed(), Some(cut as u64));
+                assert_eq!(session.written(), service.echoed.len() as u64);
+            }
+        }
+    }
+    let mut session = busy();
+    session.set_read_closed();
+    assert_eq!(session.consumed(), None);
+}

@@ -5,7 +5,6 @@
 //! read win, the taker's or ours, and only that says who owns.
 
 use super::{Action, Cause, Event, Outcome, State, Step, give_up};
-use crate::takeover::donor::BATCH;
 use crate::takeover::ledger::{Due, ItemId, Ledger};
 
 pub(super) fn hold_peers(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
@@ -26,7 +25,12 @@ pub(super) fn hold_peers(mut ledger: Ledger, event: Event, actions: &mut Vec<Act
     }
 }
 
-pub(super) fn sweep(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+pub(super) fn sweep(
+    mut ledger: Ledger,
+    most: usize,
+    event: Event,
+    actions: &mut Vec<Action>,
+) -> State {
     match event {
         Event::Changed(items) => {
             ledger.note_all(items);
@@ -34,7 +38,7 @@ pub(super) fn sweep(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>)
         }
         Event::Did(Outcome::Held) => {
             actions.push(Action::Arm(Step::Freeze));
-            next_of_final_array(ledger, actions)
+            next_of_final_array(ledger, most, actions)
         }
         Event::Failure(cause) => give_up(cause, actions),
         Event::Ack { .. } | Event::Drained | Event::Active => give_up(Cause::Strange, actions),
@@ -53,8 +57,8 @@ pub(super) fn sweep(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>)
     }
 }
 
-fn next_of_final_array(ledger: Ledger, actions: &mut Vec<Action>) -> State {
-    match ledger.next_batch(BATCH) {
+fn next_of_final_array(ledger: Ledger, most: usize, actions: &mut Vec<Action>) -> State {
+    match ledger.next_batch(most) {
         Due::Batch(batch) => {
             actions.push(Action::Send(batch));
             State::SendFdArray(ledger)
@@ -67,13 +71,18 @@ fn next_of_final_array(ledger: Ledger, actions: &mut Vec<Action>) -> State {
     }
 }
 
-pub(super) fn send_fd_array(mut ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+pub(super) fn send_fd_array(
+    mut ledger: Ledger,
+    most: usize,
+    event: Event,
+    actions: &mut Vec<Action>,
+) -> State {
     match event {
         Event::Did(Outcome::Sent(batch)) => {
             ledger.sent(&batch);
-            next_of_final_array(ledger, actions)
+            next_of_final_array(ledger, most, actions)
         }
-        Event::Writable => next_of_final_array(ledger, actions),
+        Event::Writable => next_of_final_array(ledger, most, actions),
         Event::Did(Outcome::Granted) => {
             actions.push(Action::End);
             State::Grant(ledger)

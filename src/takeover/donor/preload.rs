@@ -23,9 +23,35 @@ pub const ROUNDS: u32 = 8;
 /// So few owed items that one more round would not make the freeze shorter.
 pub const FEW: usize = BATCH;
 
+/// The bounds of a preload. Those above, but in an exploration, whose few items must meet
+/// each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pace {
+    /// See [`BATCH`].
+    pub batch: usize,
+    /// See [`WINDOW`].
+    pub window: u32,
+    /// See [`ROUNDS`].
+    pub rounds: u32,
+    /// See [`FEW`].
+    pub few: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            batch: BATCH,
+            window: WINDOW,
+            rounds: ROUNDS,
+            few: FEW,
+        }
+    }
+}
+
 /// Progress of a preload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Preload {
+    pace: Pace,
     ledger: Ledger,
     /// The items that there were at the start have been reported.
     begun: bool,
@@ -47,8 +73,9 @@ pub struct Preload {
 }
 
 impl Preload {
-    pub(super) fn new(slots: usize) -> Preload {
+    pub(super) fn new(slots: usize, pace: Pace) -> Preload {
         Preload {
+            pace,
             ledger: Ledger::new(slots),
             begun: false,
             rounds: 0,
@@ -132,12 +159,12 @@ impl Preload {
 
     /// What the round sends next.
     fn next_of_round(&mut self) -> Due {
-        let closed = self.ledger.next_closed(BATCH);
+        let closed = self.ledger.next_closed(self.pace.batch);
         if let (true, Some(batch)) = (self.leading, &closed) {
             return Due::Batch(batch.clone());
         }
         self.leading = false;
-        match (self.ledger.next_items(&self.ahead, BATCH), closed) {
+        match (self.ledger.next_items(&self.ahead, self.pace.batch), closed) {
             // The closed ones may be those that take the slots up.
             (Due::NoSlots, Some(batch)) => Due::Batch(batch),
             (due, _) => due,
@@ -158,13 +185,13 @@ impl Preload {
             let owed = self.ledger.owed();
             // More than three quarters left: changes come as fast as they are sent.
             let hopeless = self.rounds > 1 && owed > self.size / 4 * 3;
-            if owed <= FEW || hopeless || self.rounds >= ROUNDS {
+            if owed <= self.pace.few || hopeless || self.rounds >= self.pace.rounds {
                 return self.prepare(actions);
             }
             self.begin_round();
             due = self.next_of_round();
         }
-        let window = if self.flowing { WINDOW } else { 1 };
+        let window = if self.flowing { self.pace.window } else { 1 };
         match due {
             Due::Batch(batch) if self.unacknowledged < window => {
                 self.sending = true;

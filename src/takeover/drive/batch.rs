@@ -10,6 +10,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::audit;
 use crate::event::Cx;
 use crate::proto::records::{
     ClosedBuilder, Descriptor, Fit, ItemKind, ItemsBuilder, StateBuilder, Unsent,
@@ -49,7 +50,7 @@ impl Records {
     /// Writes the batch. `last` asks for an ACK of it.
     ///
     /// # Errors
-    /// An item that cannot travel, in words.
+    /// An item that cannot travel, or whose state is not its socket's, in words.
     pub(super) fn of<S: Application>(
         batch: &Batch,
         last: bool,
@@ -166,6 +167,11 @@ impl Records {
             state.clear();
             let queued = matches!(item, Item::Source(source) if cx.is_resuming(source));
             let run = app.save(cx, item, &mut state) || queued;
+            // Of the final array, which asks for no ACK, the taker does it: in the freeze nobody
+            // does it twice.
+            if last {
+                audit::check(app, cx, item)?;
+            }
             let mut unsent = Unsent::new(id.0, run, &state)
                 .map_err(|_| format!("an item's state is larger than {MAX_STATE} bytes"))?;
             if let Item::Carried(number) = item {
@@ -184,7 +190,11 @@ impl Records {
     }
 }
 
-fn fd_of<'a, S: Application>(item: Item, app: &'a S, cx: &'a Cx<S>) -> Option<BorrowedFd<'a>> {
+pub(super) fn fd_of<'a, S: Application>(
+    item: Item,
+    app: &'a S,
+    cx: &'a Cx<S>,
+) -> Option<BorrowedFd<'a>> {
     match item {
         Item::Source(id) => cx.fd(id),
         Item::Carried(number) => app.carried_fd(number),

@@ -26,11 +26,14 @@ mod outcome;
 mod tell;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::post::Post;
 use super::{Deadlines, GONE, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
+use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
@@ -48,12 +51,16 @@ pub(super) struct DonorSide {
     generation: u64,
     timer: Option<TimerId>,
     attempt: Option<Attempt>,
+    /// The channel to the donor before us, while ACTIVE is not out.
+    predecessor: Option<Post>,
     /// The attempt that ended last.
     last: Report,
     complaints: Complaints,
+    failpoint: Failpoint,
 }
 
-/// Runs `work` on the donor's side, if this is a donor.
+/// Runs `work` on the donor's side, if this is a donor. A panic in it, which is most likely the
+/// application's own, passes through; if the reactor is turned on, the attempt ends.
 pub(super) fn with<S: Application>(
     app: &mut S,
     cx: &mut Cx<S>,
@@ -61,11 +68,22 @@ pub(super) fn with<S: Application>(
 ) {
     match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
         Role::Donor(mut side) => {
-            work(&mut side, app, cx);
+            let worked = catch_unwind(AssertUnwindSafe(|| work(&mut side, app, cx)));
             app.takeover().role = Role::Donor(side);
+            if let Err(panic) = worked {
+                // Whoever goes on after it must not be left with peers that are held for ever.
+                cx.defer_handover(|app, cx| with(app, cx, DonorSide::recover));
+                resume_unwind(panic);
+            }
         }
         other => app.takeover().role = other,
     }
+}
+
+/// Listens to callers. Who is no donor yet, or no more, hangs up on them.
+pub(super) fn listen<S: Application>(cx: &mut Cx<S>, offer: Offer) -> io::Result<Handle<Offer>> {
+    cx.add(Spec::handover("takeover offer"), offer, callers)
+        .map_err(|refused| refused.error)
 }
 
 impl DonorSide {
@@ -75,19 +93,23 @@ impl DonorSide {
         generation: u64,
         deadlines: Deadlines,
     ) -> io::Result<DonorSide> {
-        let offer = cx
-            .add(Spec::handover("takeover offer"), offer, callers)
-            .map_err(|refused| refused.error)?;
-        Ok(DonorSide {
+        Ok(DonorSide::at(listen(cx, offer)?, generation, deadlines))
+    }
+
+    /// At an offer that is listened to already.
+    pub(super) fn at(offer: Handle<Offer>, generation: u64, deadlines: Deadlines) -> DonorSide {
+        DonorSide {
             machine: Donor::default(),
             offer,
             deadlines,
             generation,
             timer: None,
             attempt: None,
+            predecessor: None,
             last: Report::default(),
             complaints: Complaints::default(),
-        })
+            failpoint: Failpoint::of(Side::Donor),
+        }
     }
 
     /// Removes PATH, if it still is ours.
@@ -128,13 +150,38 @@ impl DonorSide {
     }
 
     fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
+        self.failpoint.before(self.machine.state().name());
         let outcomes: Vec<Event> = actions
             .into_iter()
             .filter_map(|action| self.perform(app, cx, action))
             .collect();
+        self.failpoint.after();
         for outcome in outcomes {
             self.step(app, cx, outcome);
         }
+    }
+
+    /// A panic has cut short what was to be done. Whatever was done of it: before the grant the
+    /// peers are ours, and from there on the lease knows.
+    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if let (State::SendFdArray(_), Some(lease)) = (
+            self.machine.state(),
+            self.attempt.as_ref().and_then(|one| one.lease.as_ref()),
+        ) {
+            // It may be granted and the machine not know of it. END is not out, so nobody can
+            // have claimed: this only takes the grant back.
+            let _ = lease.revoke();
+        }
+        // The source whose callback it was has ended. Without a new one only the deadline tells
+        // that the taker has gone.
+        if let Some(attempt) = self.attempt.as_mut()
+            && !cx.contains(attempt.watch.id())
+            && let Ok(watch) = hear::watch(&attempt.post, cx)
+        {
+            attempt.watch = watch;
+        }
+        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
+        self.step(app, cx, trouble);
     }
 
     /// Whether the taker is told what changes.
@@ -189,7 +236,7 @@ impl DonorSide {
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
             Action::Prepare => return self.prepare(cx),
-            Action::Send(batch) => return Some(self.send(app, cx, batch)),
+            Action::Send(batch) => return self.send(app, cx, batch),
             Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
             Action::Grant => {
                 let granted = self.attempt.as_ref()?.lease.as_ref()?.grant();
@@ -198,7 +245,7 @@ impl DonorSide {
                     Err(error) => self.trouble(Cause::Resources, format!("lease: {error}")),
                 });
             }
-            Action::End => return Some(self.end(cx)),
+            Action::End => return self.end(cx),
             Action::Revoke => return self.revoke(),
             Action::Resume(cause) => self.resume(app, cx, cause),
             Action::Abort(cause) => self.abort(cx, cause),

@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::audit::Suspects;
 use crate::event::{Cx, SourceId};
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
@@ -28,6 +29,10 @@ use crate::takeover::kinds::{self, Claimed};
 use crate::takeover::ledger::ItemId;
 use crate::takeover::report::Tally;
 use crate::takeover::validate::PeerState;
+
+/// Room for so many items is made on a donor's word; it is a number of its record, and where
+/// the limit of open files is none that alone would ask for more memory than there is.
+const EXPECTED: usize = 1 << 20;
 
 /// Why the takeover cannot go on.
 #[derive(Debug)]
@@ -102,6 +107,8 @@ pub(super) struct Intake {
     /// Of those held, the ones to be run once when we own: looking for them among all would
     /// make the freeze depend on how many items there are.
     to_run: BTreeSet<u64>,
+    /// Of those held, the ones whose states have to come again.
+    suspects: Suspects,
     assembly: Assembly,
     /// Declined in the batch under way.
     pub(super) declines: Vec<Decline>,
@@ -183,6 +190,10 @@ impl Intake {
     /// Whether all is here that END speaks of.
     pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
         self.complete()?;
+        if let Some(id) = self.suspects.first() {
+            let what = "the socket was used after its state was sent, and no other state came";
+            return Err(Problem::of(FailCode::Invalid, id, what));
+        }
         let Tally {
             closed,
             new,
@@ -205,6 +216,17 @@ impl Intake {
         Ok(())
     }
 
+    /// Compares all that is held with its sockets, while the donor still serves.
+    pub(super) fn suspect<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let held = self.held.iter().map(|(id, held)| (*id, held.item));
+        self.suspects = Suspects::among(held, app, cx);
+    }
+
+    /// All that is held.
+    pub(super) fn items(&self) -> Vec<Item> {
+        self.held.values().map(|held| held.item).collect()
+    }
+
     /// The sources that have work no event will announce.
     pub(super) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
         let held = self.to_run.iter().filter_map(|id| self.held.get(id));
@@ -217,11 +239,14 @@ impl Intake {
     /// Makes room for so many items at once: a table that grows copies all it has, which
     /// should not happen in the freeze.
     pub(super) fn expect(&mut self, items: usize) {
-        self.held.reserve(items);
-        self.cookies.reserve(items);
+        let items = items.min(EXPECTED);
+        // Without it they grow as items come.
+        let _ = self.held.try_reserve(items);
+        let _ = self.cookies.try_reserve(items);
     }
 
-    fn complete(&self) -> Result<(), Problem> {
+    /// Whether no item and no state is half here.
+    pub(super) fn complete(&self) -> Result<(), Problem> {
         match self.staged.keys().next() {
             Some(&id) => Err(Problem::of(
                 FailCode::Malformed,
@@ -258,6 +283,10 @@ impl Intake {
                 let state = kinds::check(fd.as_fd(), &claimed)
                     .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
                 state == PeerState::Dead
+            }
+            None if descriptor.cookie != 0 => {
+                let what = "a socket's cookie without a socket";
+                return Err(Problem::of(FailCode::Invalid, id, what));
             }
             None => false,
         };
@@ -318,9 +347,10 @@ impl Intake {
             } else {
                 self.to_run.remove(&id);
             }
-            let version = held.version;
+            let (item, version) = (held.item, held.version);
             let state = SavedState { version, bytes };
-            app.update(cx, held.item, state)
+            app.update(cx, item, state)
+                .and_then(|()| self.suspects.judge(app, cx, id, item, last_words))
                 .map_err(|what| Problem::of(FailCode::Invalid, id, what))
         } else if self.declined.contains(&id) {
             // It was on its way when the donor had not heard of the decline yet.
@@ -375,7 +405,9 @@ impl Intake {
                 if run || dead {
                     self.to_run.insert(id);
                 }
-                Ok(())
+                self.suspects
+                    .judge(app, cx, id, item, last_words)
+                    .map_err(|what| Problem::of(FailCode::Invalid, id, what))
             }
             Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
                 Err(Problem::of(FailCode::Declined, id, code))
@@ -432,6 +464,7 @@ impl Intake {
         if let Some(held) = self.held.remove(&id) {
             self.cookies.remove(&held.cookie);
             self.to_run.remove(&id);
+            self.suspects.forget(id);
             app.forget(cx, held.item);
             return Ok(());
         }
@@ -445,3 +478,6 @@ impl Intake {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //!   post ──▶ the channel, or the outbox ──flush──▶ the channel
 //! ```
 //!
+//! Once donor and taker have agreed on a wire version, each record is of it, in both directions.
+//!
 //! Invariant: while the outbox holds a record, nothing else goes out; so records arrive in
 //! the order in which they were given, and their numbers have no gap. Only records without
 //! descriptors wait here: a descriptor could be closed meanwhile.
@@ -13,13 +15,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::proto::wire::{self, MAX_RECORD};
+use crate::proto::records::FailCode;
+use crate::proto::wire::{self, Header, MAX_RECORD, MAX_VERSION};
 use crate::takeover::channel::{Channel, Fault, Got, Sent};
 
 /// See the file's own description.
 #[derive(Debug)]
 pub(super) struct Post {
     channel: Channel,
+    /// The version that both sides speak; not known before WELCOME.
+    agreed: Option<u16>,
     next_out: u32,
     next_in: u32,
     outbox: VecDeque<Vec<u8>>,
@@ -42,7 +47,7 @@ pub(super) enum Incoming {
     /// The channel's end.
     End,
     /// A record that cannot be used, and why. It was thrown away; more may follow.
-    Broken(String),
+    Broken(FailCode, String),
     /// The channel cannot be read, and why. To try on at once would go on for ever.
     Unreadable(String),
 }
@@ -51,6 +56,7 @@ impl Post {
     pub(super) fn new(channel: Channel) -> Post {
         Post {
             channel,
+            agreed: None,
             next_out: 0,
             next_in: 0,
             outbox: VecDeque::new(),
@@ -59,6 +65,16 @@ impl Post {
             bytes: 0,
             passed: 0,
         }
+    }
+
+    /// From here on everything is said in this version, and nothing else is heard.
+    pub(super) fn agree(&mut self, version: u16) {
+        self.agreed = Some(version);
+    }
+
+    /// The version that was agreed on.
+    pub(super) fn agreed(&self) -> Option<u16> {
+        self.agreed
     }
 
     /// A duplicate of the channel's descriptor, for the reactor to watch.
@@ -72,7 +88,7 @@ impl Post {
             Sent::Done => {}
             full => return Ok(full),
         }
-        wire::patch_sequence(record, self.next_out);
+        self.mark(record);
         let sent = self.channel.send(record, fds)?;
         if sent == Sent::Done {
             self.count(record.len(), fds.len());
@@ -87,7 +103,7 @@ impl Post {
         mut record: Vec<u8>,
         seen: impl FnOnce(&[u8]),
     ) -> io::Result<Sent> {
-        wire::patch_sequence(&mut record, self.next_out);
+        self.mark(&mut record);
         seen(&record);
         self.count(record.len(), 0);
         self.outbox.push_back(record);
@@ -126,11 +142,9 @@ impl Post {
     pub(super) fn receive(&mut self) -> Incoming {
         match self.channel.recv(&mut self.buffer, &mut self.fds) {
             Got::Record(length) => {
-                let number = wire::sequence(&self.buffer[..length]);
-                if number != Some(self.next_in) {
+                if let Err(what) = self.check(length) {
                     self.fds.clear();
-                    let wanted = self.next_in;
-                    return Incoming::Broken(format!("record {number:?} instead of {wanted}"));
+                    return Incoming::Broken(FailCode::Malformed, what);
                 }
                 self.next_in = self.next_in.wrapping_add(1);
                 self.bytes += length as u64;
@@ -140,7 +154,13 @@ impl Post {
             Got::Empty => Incoming::Empty,
             Got::End => Incoming::End,
             Got::Broken(Fault::Os(error)) => Incoming::Unreadable(Fault::Os(error).to_string()),
-            Got::Broken(fault) => Incoming::Broken(fault.to_string()),
+            Got::Broken(fault) => {
+                let code = match fault {
+                    Fault::TooLong => FailCode::Malformed,
+                    _ => FailCode::Fds,
+                };
+                Incoming::Broken(code, fault.to_string())
+            }
         }
     }
 
@@ -152,6 +172,27 @@ impl Post {
 
     pub(super) fn put_buffer(&mut self, buffer: Box<[u8]>) {
         self.buffer = buffer;
+    }
+
+    /// Whether what arrived is the next record, and of the version agreed on.
+    fn check(&self, length: usize) -> Result<(), String> {
+        let header = Header::read(&self.buffer[..length]).map_err(|error| error.to_string())?;
+        if header.sequence != self.next_in {
+            let (number, wanted) = (header.sequence, self.next_in);
+            return Err(format!("record {number} came in place of {wanted}"));
+        }
+        match self.agreed {
+            Some(agreed) if header.version != agreed => Err(format!(
+                "record of wire version {}, agreed on was {agreed}",
+                header.version
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn mark(&self, record: &mut [u8]) {
+        wire::patch_version(record, self.agreed.unwrap_or(MAX_VERSION));
+        wire::patch_sequence(record, self.next_out);
     }
 
     fn count(&mut self, bytes: usize, fds: usize) {
@@ -215,6 +256,24 @@ mod tests {
         let mut late = record();
         wire::patch_sequence(&mut late, 1);
         assert_eq!(one.send(&late, &[]).unwrap(), Sent::Done);
-        assert!(matches!(other.receive(), Incoming::Broken(_)));
+        assert!(matches!(other.receive(), Incoming::Broken(..)));
+    }
+
+    #[test]
+    fn version_agreed_on_is_said_and_no_other_is_heard() {
+        let (one, other) = Channel::pair().unwrap();
+        let (mut one, mut other) = (Post::new(one), Post::new(other));
+        // Two releases that could speak 3 as well have met at 2.
+        one.agree(2);
+        other.agree(2);
+        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        assert!(matches!(other.receive(), Incoming::Record(_)));
+        assert_eq!(Header::read(&other.buffer).unwrap().version, 2);
+        one.agree(3);
+        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Done);
+        let Incoming::Broken(FailCode::Malformed, what) = other.receive() else {
+            panic!("heard");
+        };
+        assert_eq!(what, "record of wire version 3, agreed on was 2");
     }
 }

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::donor::listen;
 use super::intake::{Intake, Problem};
 use super::post::Post;
 use super::{Deadlines, Role, hear_out};
@@ -25,6 +26,7 @@ use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::proto::records::{End, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Channel;
+use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
 use crate::takeover::rendezvous::Offer;
@@ -45,7 +47,8 @@ pub(super) struct TakerSide {
     post: Post,
     watch: Handle<OwnedFd>,
     donor: Identity,
-    offer: Option<Offer>,
+    /// For the next takeover. It is listened to from the beginning, as that can fail.
+    offer: Handle<Offer>,
     lease: Option<Lease>,
     timer: Option<TimerId>,
     /// Our own, for the takeover in which we are the donor.
@@ -63,6 +66,7 @@ pub(super) struct TakerSide {
     report: Report,
     /// SIGTERM came when it was too late to leave the service to the donor.
     told_to_stop: bool,
+    failpoint: Failpoint,
 }
 
 /// Runs `work` on the taker's side, if this is a taker.
@@ -95,6 +99,14 @@ pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     });
 }
 
+/// Sends HELLO and listens to what comes back.
+fn call<S: Application>(cx: &mut Cx<S>, post: &mut Post) -> io::Result<Handle<OwnedFd>> {
+    hello(post, S::NEWEST_STATE)?;
+    let spec = Spec::handover("takeover channel");
+    cx.add(spec, post.watch()?, channel_event)
+        .map_err(|refused| refused.error)
+}
+
 impl TakerSide {
     /// Sends HELLO.
     pub(super) fn new<S: Application>(
@@ -105,14 +117,9 @@ impl TakerSide {
         deadlines: Deadlines,
     ) -> io::Result<TakerSide> {
         let mut post = Post::new(channel);
-        hello(&mut post)?;
-        let watch = cx
-            .add(
-                Spec::handover("takeover channel"),
-                post.watch()?,
-                channel_event,
-            )
-            .map_err(|refused| refused.error)?;
+        let offer = listen(cx, offer)?;
+        let called = call(cx, &mut post);
+        let watch = called.inspect_err(|_| drop(cx.take(offer)))?;
         let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         let report = Report {
             other: donor.pid(),
@@ -127,7 +134,7 @@ impl TakerSide {
             post,
             watch,
             donor,
-            offer: Some(offer),
+            offer,
             lease: None,
             timer: None,
             own: deadlines,
@@ -140,6 +147,7 @@ impl TakerSide {
             awake_until: Time::ZERO,
             report,
             told_to_stop: false,
+            failpoint: Failpoint::of(Side::Taker),
         })
     }
 
@@ -157,10 +165,12 @@ impl TakerSide {
     }
 
     fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
+        self.failpoint.before(self.machine.state().name());
         let outcomes: Vec<Event> = actions
             .into_iter()
             .filter_map(|action| self.perform(app, cx, action))
             .collect();
+        self.failpoint.after();
         for outcome in outcomes {
             self.feed(app, cx, outcome);
         }
@@ -175,7 +185,7 @@ impl TakerSide {
         match action {
             Action::Arm(step) => self.arm(cx, step),
             Action::Ack { sequence, .. } => return self.acknowledge(cx, sequence),
-            Action::Settle => return self.settle(cx),
+            Action::Settle => return self.settle(app, cx),
             Action::Validate => return Some(self.validate()),
             Action::Claim => return Some(self.claim()),
             Action::Activate => self.activate(cx),

@@ -15,6 +15,18 @@ fn our_own_process_is_trusted_and_alive() {
 }
 
 #[test]
+fn both_sides_in_one_process_neither_wait_for_its_death_nor_bring_it_about() {
+    let (near, _far) = Channel::pair().unwrap();
+    let identity = Identity::of(&near).unwrap();
+    let start = std::time::Instant::now();
+    let forever = Duration::from_secs(600);
+    assert!(!identity.dies_within(forever));
+    assert!(start.elapsed() < forever / 2);
+    let refused = identity.kill().unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
 fn trust_covers_root_and_our_own_user_alone() {
     let namespace = || panic!("must not matter");
     assert!(trusts(1000, 1000, namespace));

@@ -30,7 +30,9 @@ use std::process;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
+#[allow(deprecated)]
+use nix::fcntl::flock;
+use nix::fcntl::{AtFlags, FlockArg, OFlag, openat, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -177,7 +179,7 @@ impl Offer {
     ///
     /// It is only tried for: a process stopped by a signal could hold it for ever. Its file
     /// stays, as unlinking would let two processes lock two files of the same name.
-    fn lock(&self) -> Result<Flock<File>, PublishError> {
+    fn lock(&self) -> Result<File, PublishError> {
         let mut name = self.path.name.clone();
         name.push(".lock");
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -189,10 +191,13 @@ impl Offer {
             let what = format!("{} belongs to uid {owner}", name.display());
             return Err(PublishError::Os(io::Error::other(what)));
         }
-        match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(lock),
-            Err((_, Errno::EAGAIN)) => Err(PublishError::Locked),
-            Err((_, error)) => Err(error.into()),
+        // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
+        // dropped, and panics if that fails: here that would be an owner with all its peers.
+        #[allow(deprecated)]
+        match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
+            Ok(()) => Ok(File::from(file)),
+            Err(Errno::EAGAIN) => Err(PublishError::Locked),
+            Err(error) => Err(error.into()),
         }
     }
 

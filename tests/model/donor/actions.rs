@@ -4,45 +4,56 @@ use socket_takeover::takeover::donor::{Action, Cause, Event, Outcome};
 use socket_takeover::takeover::ledger::{Batch, ItemId, Presence};
 
 use super::DonorProcess;
-use crate::kernel::{
-    Broken, Connection, Down, Holding, ITEMS, Kernel, Pidfd, Side, Signal, id, slot,
-};
+use crate::kernel::{Connection, Down, Holding, ITEMS, Kernel, Pidfd, Side, Signal, id, slot};
 use crate::mutants::Mutant;
+use crate::rules::{Broken, Rule};
 
 impl DonorProcess {
     /// Performs the next action.
     pub(super) fn perform(&mut self, kernel: &mut Kernel) -> Result<(), Broken> {
-        let Some(action) = self.actions.pop_front() else {
-            return Err("nothing to perform".into());
-        };
-        let room = kernel.channel.has_room();
-        let open = kernel.channel.is_open();
+        let action = self.actions.pop_front().expect("there is one to perform");
+        let open = kernel.line.channel.is_open();
+        let sends = matches!(action, Action::Send(_) | Action::End);
+        let full = sends && open && !self.flush(kernel);
+        let line = &mut kernel.line;
+        let taken = line.lease.winner() == Some(Side::Taker);
         match action {
             Action::Arm(_) | Action::Disarm => unreachable!("done by go_on"),
+            // The taker has gone, and so has all that it could have had.
+            Action::Welcome if !open => self.report(Event::Failure(Cause::Eof)),
             Action::Welcome => {
-                kernel.unwanted = [false; ITEMS];
+                line.channel.tell(Down::Welcome);
+                kernel.withheld = [false; ITEMS];
                 self.declined = [false; ITEMS];
+                self.offered = [false; ITEMS];
+                self.unwanted = false;
                 self.tracks = true;
-                kernel.channel.tell(Down::Welcome);
                 let held = (0..ITEMS).filter(|item| self.items[*item].is_some());
                 let all = held.map(|item| (id(item), Presence::Held)).collect();
                 self.report(Event::Changed(all));
             }
-            Action::Prepare if open && !room => return Err("PREPARE does not fit".into()),
-            Action::Prepare => kernel.channel.tell(Down::Prepare),
+            Action::Prepare => self.post(Down::Prepare, kernel, true),
             // EPIPE is no verdict: the channel is read to its end, and that is reported.
             Action::Send(_) | Action::End if !open => {}
-            Action::Send(_) | Action::End if !room => {
+            Action::Send(_) | Action::End if full => {
                 self.blocked = true;
                 self.report(Event::Did(Outcome::Blocked));
             }
             Action::Send(batch) => {
-                kernel.channel.tell(self.record(&batch)?);
+                let record = self.record(&batch)?;
+                if let Batch::Items { new, .. } = &batch {
+                    new.iter().for_each(|id| self.offered[slot(*id)] = true);
+                }
+                kernel.line.channel.tell(record);
                 self.report(Event::Did(Outcome::Sent(batch)));
             }
+            Action::End if line.end_sent => {
+                return Err(Rule::OneEnd.broken("END is said twice"));
+            }
             Action::End => {
-                kernel.channel.tell(Down::End);
-                kernel.end_in_time = true;
+                line.channel.tell(Down::End);
+                line.end_sent = true;
+                line.end_in_time = true;
                 self.report(Event::Did(Outcome::EndSent));
             }
             Action::Hold => self.sweep = Some(0),
@@ -50,46 +61,67 @@ impl DonorProcess {
                 self.report(Event::Did(Outcome::Granted));
             }
             Action::Grant => {
-                kernel.lease.grant()?;
+                line.lease.grant()?;
                 self.report(Event::Did(Outcome::Granted));
             }
             Action::Revoke => {
-                let verdict = self.mutant.verdict(self.state());
-                let won = verdict.unwrap_or_else(|| kernel.lease.read(Side::Donor));
-                let dead = kernel.pidfd == Pidfd::Readable;
+                let verdict = self.mutant.verdict(self.machine.state());
+                let won = verdict.unwrap_or_else(|| line.lease.read(Side::Donor));
+                let dead = line.pidfd == Pidfd::Readable;
                 self.bereft |= !won && dead && !self.told_active;
                 let lost = Outcome::Lost { dead };
                 self.report(Event::Did(if won { Outcome::Won } else { lost }));
             }
-            Action::Resume(cause) => self.resume(cause)?,
-            Action::Abort(_) if room => kernel.channel.tell(Down::Abort),
-            Action::Abort(_) => {}
-            Action::Kill if kernel.lease.winner() == Some(Side::Taker) => {
-                return Err("the owner is killed".into());
+            Action::Resume(cause) => self.resume(cause, kernel)?,
+            Action::Abort(_) => self.post(Down::Abort, kernel, false),
+            Action::Kill if taken => {
+                return Err(Rule::OwnerIsNotKilled.broken("the owner is killed"));
             }
-            Action::Kill => kernel.signal = Some(Signal::Kill),
+            Action::Kill => line.signal = Some(Signal::Kill),
             Action::HangUp => self.hang_up(kernel),
             Action::Orphan(declined) => self.orphan(&declined, kernel)?,
             Action::Release(declined) => self.release(&declined, kernel)?,
             Action::PassTerm => {
                 self.owes_term = false;
-                kernel.signal = Some(Signal::Term);
+                line.signal = Some(Signal::Term);
             }
-            Action::Stop if !self.termed => return Err("the donor stops unasked".into()),
-            Action::Exit if kernel.lease.winner() != Some(Side::Taker) => {
-                return Err("the donor leaves its peers to nobody".into());
+            Action::Stop if !self.termed => {
+                return Err(Rule::Term.broken("the donor stops unasked"));
             }
-            Action::Exit if self.owes_term => return Err("a SIGTERM is lost".into()),
+            Action::Exit if !taken => {
+                let what = "the donor leaves its peers to nobody";
+                return Err(Rule::ReleaseAfterClaim.broken(what));
+            }
+            Action::Exit if self.owes_term => {
+                return Err(Rule::Term.broken("a SIGTERM is lost"));
+            }
             Action::Stop | Action::Exit => self.has_left = true,
         }
         Ok(())
+    }
+
+    /// Sends a record now, or when there is room.
+    pub(super) fn post(&mut self, record: Down, kernel: &mut Kernel, waits: bool) {
+        self.outbox.push_back(record);
+        self.blocked |= !self.flush(kernel) && waits;
+    }
+
+    /// Sends what waits; whether there is room for more then.
+    pub(super) fn flush(&mut self, kernel: &mut Kernel) -> bool {
+        while kernel.line.channel.has_room()
+            && let Some(record) = self.outbox.pop_front()
+        {
+            kernel.line.channel.tell(record);
+        }
+        self.outbox.is_empty() && kernel.line.channel.has_room()
     }
 
     fn record(&self, batch: &Batch) -> Result<Down, Broken> {
         let save = |ids: &[ItemId]| {
             let one = |id: &ItemId| Some((slot(*id), self.items[slot(*id)]?.saved));
             let saved = ids.iter().map(one).collect::<Option<Vec<_>>>();
-            saved.ok_or_else(|| Broken::from("a batch names an item that is closed"))
+            let what = "a batch names an item that is closed";
+            saved.ok_or_else(|| Rule::TakerHasTheRest.broken(what))
         };
         Ok(match batch {
             Batch::Closed(ids) => Down::Closed(ids.iter().map(|id| slot(*id)).collect()),
@@ -104,9 +136,10 @@ impl DonorProcess {
         self.outcomes.contains(&Event::Did(Outcome::EndSent))
     }
 
-    fn resume(&mut self, cause: Cause) -> Result<(), Broken> {
-        if cause == Cause::Strange {
-            return Err("an honest taker is called strange".into());
+    fn resume(&mut self, cause: Cause, kernel: &Kernel) -> Result<(), Broken> {
+        if cause == Cause::Strange && !kernel.line.lied {
+            let what = "an honest taker is called strange";
+            return Err(Rule::NoBlame.broken(what));
         }
         self.sweep = None;
         self.polls = true;
@@ -116,8 +149,9 @@ impl DonorProcess {
     }
 
     fn hang_up(&mut self, kernel: &mut Kernel) {
-        kernel.channel.close_donor_end();
+        kernel.line.channel.close_donor_end();
         self.attached = false;
+        self.outbox.clear();
         self.blocked = false;
         self.told_eof = false;
         self.told_died = false;
@@ -126,14 +160,14 @@ impl DonorProcess {
 
     fn orphan(&mut self, declined: &[ItemId], kernel: &mut Kernel) -> Result<(), Broken> {
         if self.told_active {
-            return Err("peers are ended that the new owner may have handed over".into());
+            let what = "peers are ended that the new owner may have handed over";
+            return Err(Rule::NotOthersPeers.broken(what));
         }
         for item in 0..ITEMS {
-            let stays = self.declined[item] || kernel.unwanted[item];
+            let stays = self.declined[item] || kernel.withheld[item];
             if stays && self.items[item].is_some() && !declined.contains(&id(item)) {
-                return Err(format!(
-                    "item {item} is ended for an owner that it never had"
-                ));
+                let what = format!("item {item} is ended for an owner that it never had");
+                return Err(Rule::NotOthersPeers.broken(what));
             }
         }
         self.end_clients(declined, kernel);
@@ -152,11 +186,13 @@ impl DonorProcess {
     }
 
     fn release(&mut self, declined: &[ItemId], kernel: &Kernel) -> Result<(), Broken> {
-        if kernel.lease.winner() != Some(Side::Taker) {
-            return Err("the donor releases peers that it owns".into());
+        if kernel.line.lease.winner() != Some(Side::Taker) {
+            let what = "the donor releases peers that it owns";
+            return Err(Rule::ReleaseAfterClaim.broken(what));
         }
         if self.bereft {
-            return Err("the donor leaves though it knows that the new owner is dead".into());
+            let what = "the donor leaves though it knows that the new owner is dead";
+            return Err(Rule::OrphanIsTakenUp.broken(what));
         }
         for (item, held) in self.items.iter_mut().enumerate() {
             *held = held

@@ -1,11 +1,12 @@
 //! What the donor's process may do next, and doing it.
 
-use socket_takeover::takeover::donor::{Action, Cause, Event, Outcome, State};
+use socket_takeover::takeover::donor::{Action, Cause, Donor, Event, Outcome, State};
 use socket_takeover::takeover::ledger::ItemId;
 
 use super::DonorProcess;
-use crate::kernel::{Broken, ITEMS, Kernel, Luck, Pidfd, Side, Up, due, id};
+use crate::kernel::{Declining, Down, ITEMS, Kernel, Luck, Pidfd, Side, Up, due, id};
 use crate::mutants::Mutant;
+use crate::rules::{Broken, Rule};
 use crate::world::possible;
 
 /// What the donor's process may do next.
@@ -16,11 +17,18 @@ pub(crate) enum Move {
     /// Its kernel, or its application, refuses the next action.
     Glitch,
     Accept,
+    /// Another taker has called while this one is served.
+    Busy,
     Receive,
+    /// Receive a HELLO that does not fit.
+    Refuse,
     Eof,
     Died,
     Deadline,
+    Term,
     Writable,
+    /// Say what is not true.
+    Lie(Lie),
     /// A turn of the reactor gets to this item.
     Serve {
         item: usize,
@@ -34,19 +42,53 @@ pub(crate) enum Move {
     Emptied,
 }
 
+/// What a donor could say at the wrong time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lie {
+    Welcome,
+    Refuse,
+    Prepare,
+    End,
+    Abort,
+}
+
+impl Lie {
+    const ALL: [Lie; 5] = [
+        Lie::Welcome,
+        Lie::Refuse,
+        Lie::Prepare,
+        Lie::End,
+        Lie::Abort,
+    ];
+
+    fn record(self) -> Down {
+        match self {
+            Lie::Welcome => Down::Welcome,
+            Lie::Refuse => Down::Refuse,
+            Lie::Prepare => Down::Prepare,
+            Lie::End => Down::FalseEnd,
+            Lie::Abort => Down::Abort,
+        }
+    }
+}
+
 impl Move {
     pub(crate) fn luck(self) -> Luck {
         match self {
             Move::Glitch => Luck::Glitch,
             Move::Deadline => Luck::Deadline,
+            Move::Refuse => Luck::Refusal,
+            Move::Lie(_) => Luck::Lie,
             Move::Serve { cut_short, .. } | Move::Sweep { cut_short } if cut_short => {
                 Luck::CutShort
             }
             Move::Perform
             | Move::Accept
+            | Move::Busy
             | Move::Receive
             | Move::Eof
             | Move::Died
+            | Move::Term
             | Move::Writable
             | Move::Serve { .. }
             | Move::Sweep { .. }
@@ -62,15 +104,19 @@ impl DonorProcess {
             return vec![Move::Perform];
         }
         let mut moves = Vec::new();
-        let channel = &kernel.channel;
+        let channel = &kernel.line.channel;
+        if self.term_pending {
+            moves.push(Move::Term);
+        }
         if !self.attached && channel.is_pending() && !self.machine.is_busy() {
             moves.push(Move::Accept);
         }
         if self.attached {
-            let at_end = channel.is_at_end_for_donor() && !self.told_eof;
+            let deaf = self.mutant == Mutant::ResetIsTheEnd && channel.is_reset_for_donor();
+            let at_end = (channel.is_at_end_for_donor() || deaf) && !self.told_eof;
             // What the taker has said before is read first.
             let silent = channel.up.is_empty();
-            let dead = kernel.pidfd == Pidfd::Readable && !self.told_died && silent;
+            let dead = kernel.line.pidfd == Pidfd::Readable && !self.told_died && silent;
             let writable = self.blocked && channel.is_open() && channel.has_room();
             moves.extend(possible([
                 (Move::Receive, !channel.up.is_empty()),
@@ -93,7 +139,12 @@ impl DonorProcess {
     pub(crate) fn unlucky_moves(&self, kernel: &Kernel) -> Vec<Move> {
         match self.actions.front() {
             Some(
-                Action::Welcome | Action::Prepare | Action::Send(_) | Action::Grant | Action::End,
+                Action::Welcome
+                | Action::Prepare
+                | Action::Send(_)
+                | Action::Grant
+                | Action::End
+                | Action::Kill,
             ) => return vec![Move::Glitch],
             Some(_) => return Vec::new(),
             None => {}
@@ -114,6 +165,14 @@ impl DonorProcess {
         if *self.state() == State::Drain {
             moves.push(Move::Emptied);
         }
+        if self.attached {
+            let hello = matches!(kernel.line.channel.up.front(), Some(Up::Hello { .. }));
+            let first = *self.state() == State::AcceptChannel;
+            moves.extend((hello && first).then_some(Move::Refuse));
+            if kernel.line.channel.is_open() {
+                moves.extend(Lie::ALL.map(Move::Lie));
+            }
+        }
         moves
     }
 
@@ -126,37 +185,36 @@ impl DonorProcess {
     /// be overlooked just because the donor itself was stopped for a while.
     fn is_about_to_hear_of_death(&self, kernel: &Kernel) -> bool {
         let bereaved = matches!(self.state(), State::Bereaved(_));
-        bereaved && kernel.pidfd != Pidfd::Alive && !self.told_died
+        bereaved && kernel.line.pidfd != Pidfd::Alive && !self.told_died
     }
 
     /// Makes one move, and what follows from it unseen.
     pub(crate) fn make(&mut self, choice: Move, kernel: &mut Kernel) -> Result<(), Broken> {
         match choice {
             Move::Perform => self.perform(kernel)?,
-            Move::Glitch => {
-                self.actions.pop_front();
-                self.report(Event::Failure(Cause::Resources));
+            Move::Glitch => match self.actions.pop_front() {
+                Some(Action::Kill) => kernel.line.kill_failed = true,
+                _ => self.report(Event::Failure(Cause::Resources)),
+            },
+            Move::Accept => self.accept(),
+            Move::Busy => self.turn_away()?,
+            Move::Term => self.term(),
+            Move::Lie(lie) => {
+                kernel.line.lied = true;
+                self.post(lie.record(), kernel, true);
             }
-            Move::Accept => {
-                self.attached = true;
-                self.told_active = false;
-                self.feed(Event::Caller);
+            Move::Refuse => {
+                kernel.line.channel.up.pop_front();
+                self.refuse(Cause::Strange, kernel);
             }
             Move::Receive => {
-                let event = match kernel.channel.up.pop_front() {
-                    Some(Up::Hello { slots }) => Event::Fits { slots },
-                    Some(Up::Ack { declined }) => Event::Ack {
-                        declined: self.hear_of_declined(declined),
-                    },
-                    Some(Up::Drained) => Event::Drained,
-                    Some(Up::Active) => {
-                        self.told_active = true;
-                        Event::Active
-                    }
-                    Some(Up::Fail) => Event::Failure(Cause::Failed),
-                    None => return Err("receive from an empty channel".into()),
-                };
-                self.feed(event);
+                let said = kernel.line.channel.up.pop_front();
+                let said = said.expect("only offered if something is there");
+                self.hear(said, kernel);
+            }
+            Move::Eof if !kernel.line.channel.up.is_empty() => {
+                let what = "the donor takes a channel for ended that has records";
+                return Err(Rule::HeardOut.broken(what));
             }
             Move::Eof => {
                 self.told_eof = true;
@@ -164,7 +222,7 @@ impl DonorProcess {
             }
             Move::Died => {
                 self.told_died = true;
-                let taken = kernel.lease.winner() == Some(Side::Taker);
+                let taken = kernel.line.lease.winner() == Some(Side::Taker);
                 self.bereft |= taken && !self.told_active;
                 self.feed(Event::Failure(Cause::Died));
             }
@@ -173,9 +231,16 @@ impl DonorProcess {
                 self.bereft |= self.is_about_to_hear_of_death(kernel);
                 self.feed(Event::Failure(Cause::Deadline));
             }
-            Move::Writable => {
+            Move::Writable if self.outbox.is_empty() => {
                 self.blocked = false;
                 self.feed(Event::Writable);
+            }
+            Move::Writable => {
+                self.flush(kernel);
+                self.blocked = !self.outbox.is_empty();
+                if !self.blocked {
+                    self.feed(Event::Writable);
+                }
             }
             Move::Serve { item, cut_short } => self.serve(item, cut_short, kernel)?,
             Move::Sweep { cut_short } => self.sweep_on(cut_short, kernel)?,
@@ -188,9 +253,62 @@ impl DonorProcess {
         Ok(())
     }
 
+    fn accept(&mut self) {
+        self.attached = true;
+        self.told_active = false;
+        if self.mutant == Mutant::BusyNotChecked {
+            self.machine = Donor::paced(self.pace);
+        }
+        self.feed(Event::Caller);
+    }
+
+    /// Whoever calls now is told BUSY; the machine would not let it change anything either.
+    fn turn_away(&mut self) -> Result<(), Broken> {
+        let before = self.machine.clone();
+        let (after, actions) = before.clone().step(Event::Caller);
+        if after != before || !actions.is_empty() {
+            return Err(Rule::Busy.broken("a second caller changes something"));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, cause: Cause, kernel: &mut Kernel) {
+        self.post(Down::Refuse, kernel, false);
+        self.feed(Event::Failure(cause));
+    }
+
+    fn hear(&mut self, said: Up, kernel: &mut Kernel) {
+        let event = match said {
+            Up::Hello { slots } if *self.state() == State::AcceptChannel => {
+                if self.items.iter().flatten().count() > slots {
+                    return self.refuse(Cause::Slots, kernel);
+                }
+                Event::Fits { slots }
+            }
+            Up::Hello { .. } => Event::Failure(Cause::Strange),
+            Up::Ack { declined, how } => Event::Ack {
+                declined: self.hear_of_declined(declined, how, kernel),
+            },
+            Up::Drained => Event::Drained,
+            Up::Active => {
+                self.told_active = true;
+                Event::Active
+            }
+            Up::Fail => Event::Failure(Cause::Failed),
+        };
+        self.feed(event);
+    }
+
     fn serve(&mut self, item: usize, cut_short: bool, kernel: &mut Kernel) -> Result<(), Broken> {
-        if let Some(held) = &mut self.items[item] {
-            held.serve(&mut kernel.connections[item], cut_short)?;
+        let Some(held) = self.items[item] else {
+            return Ok(());
+        };
+        match held.served(&mut kernel.connections[item], cut_short)? {
+            Some(held) => self.items[item] = Some(held),
+            None => {
+                self.let_go(item);
+                return Ok(());
+            }
         }
         if self.mutant != Mutant::UntrackedDirty {
             self.note_held(item, kernel);
@@ -198,8 +316,26 @@ impl DonorProcess {
         Ok(())
     }
 
-    fn hear_of_declined(&mut self, declined: Vec<usize>) -> Vec<ItemId> {
-        declined.iter().for_each(|item| self.declined[*item] = true);
+    /// What is declined, and what need not be offered any more: that is noted anew, since it
+    /// was noted when it was wanted, as far as was known.
+    fn hear_of_declined(
+        &mut self,
+        declined: Vec<usize>,
+        how: Option<Declining>,
+        kernel: &mut Kernel,
+    ) -> Vec<ItemId> {
+        for item in &declined {
+            self.declined[*item] = true;
+        }
+        if matches!(how, Some(Declining::Kind | Declining::Linked)) {
+            self.unwanted = true;
+            let held = (0..ITEMS).filter(|item| self.items[*item].is_some());
+            if self.mutant != Mutant::UnwantedOffered {
+                let held: Vec<_> = held.collect();
+                held.into_iter()
+                    .for_each(|item| self.note_held(item, kernel));
+            }
+        }
         declined.into_iter().map(id).collect()
     }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket_takeover::event::Time;
 use socket_takeover::proto::digest::Digest;
 use socket_takeover::proto::records::{
@@ -33,6 +34,8 @@ pub struct FakeDonor {
     offer: Offer,
     listener: TcpListener,
     peers: Vec<(TcpStream, SocketAddr)>,
+    /// State version of every peer.
+    pub peer_version: u16,
     attempt: Option<Attempt>,
 }
 
@@ -62,10 +65,13 @@ impl FakeDonor {
         offer.publish(Replace::Stale).expect("PATH is free");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         listener.set_nonblocking(true).expect("a listener");
+        // As the service does.
+        setsockopt(&listener, sockopt::OobInline, &true).expect("a listener");
         FakeDonor {
             offer,
             listener,
             peers: Vec::new(),
+            peer_version: STATE,
             attempt: None,
         }
     }
@@ -83,6 +89,11 @@ impl FakeDonor {
             peer.set_nodelay(true).expect("a client");
             self.peers.push((peer, address));
         }
+    }
+
+    /// Its end of the first client's connection, to be used behind the taker's back.
+    pub fn first_peer(&mut self) -> &mut TcpStream {
+        &mut self.peers.first_mut().expect("a client").0
     }
 
     /// Waits for a taker and hears its HELLO.
@@ -173,6 +184,7 @@ impl FakeDonor {
             let id = FIRST_PEER + at as u64;
             push(Descriptor {
                 peer: Some(*address),
+                state_version: self.peer_version,
                 ..self.descriptor(id, ItemKind::TcpPeer, "peer", cookie(peer.as_fd()))
             });
             fds.push(copy(peer.as_fd()));
@@ -225,6 +237,14 @@ impl FakeDonor {
 
     /// The final array: each peer is to be run, since what it has sent was never read.
     pub fn final_array(&mut self) {
+        let states = self.final_states();
+        let finished = self.side().finished(states.clone());
+        self.note_final(&finished);
+        self.side().say_encoded(states, &[]);
+    }
+
+    /// Its one record, but for the number.
+    pub fn final_states(&self) -> Vec<u8> {
         let mut states = Vec::new();
         let mut builder = StateBuilder::new(&mut states);
         for at in 0..self.peers.len() {
@@ -236,17 +256,15 @@ impl FakeDonor {
             );
         }
         builder.finish(false);
+        states
+    }
+
+    /// Has END speak of a final array that is this record.
+    pub fn note_final(&mut self, record: &[u8]) {
         let changed = self.peers.len() as u64;
-        let Attempt {
-            side,
-            digest,
-            changed: said,
-            ..
-        } = self.attempt();
-        socket_takeover::proto::wire::patch_sequence(&mut states, side.next);
-        digest.update(&states);
-        *said = changed;
-        side.say_encoded(states, &[]);
+        let attempt = self.attempt();
+        attempt.digest.update(record);
+        attempt.changed = changed;
     }
 
     /// END as it should be.
@@ -282,6 +300,22 @@ impl FakeDonor {
         self.grant();
         let end = Record::End(self.ending());
         self.side().say(&end);
+    }
+
+    /// The same, of a taker that has declined every peer.
+    pub fn finish_without_peers(&mut self) {
+        let items = 2;
+        self.grant();
+        let end = End {
+            items,
+            ..self.ending()
+        };
+        self.side().say(&Record::End(end));
+    }
+
+    /// The first peer, moved out.
+    pub fn take_peer(&mut self) -> TcpStream {
+        self.peers.remove(0).0
     }
 
     /// What the taker says last.

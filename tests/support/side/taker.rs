@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process;
+use std::thread;
+use std::time::Instant;
 
 use socket_takeover::event::Time;
 use socket_takeover::proto::records::{
@@ -90,28 +92,56 @@ impl FakeTaker {
     /// Connects and goes on until the donor is where it shall be. For [`At::Window`] there
     /// must be more than one batch of items.
     pub fn at(path: &Path, at: At) -> FakeTaker {
+        FakeTaker::at_batch(path, at).0
+    }
+
+    /// The same, and the number of the batch that waits for its ACK there.
+    pub fn at_batch(path: &Path, at: At) -> (FakeTaker, Option<u32>) {
         let mut taker = FakeTaker::connect(path);
         if at == At::AcceptChannel {
-            return taker;
+            return (taker, None);
         }
         taker.begin();
-        if at == At::FirstBatch {
-            taker.batch().expect("a first batch");
-            return taker;
-        }
-        if at == At::Window {
-            let first = taker.batch().expect("a first batch");
-            taker.ack(&first);
-            taker.batch().expect("a second batch");
-            return taker;
+        if matches!(at, At::FirstBatch | At::Window) {
+            let mut batch = taker.batch().expect("a first batch");
+            if at == At::Window {
+                taker.ack(&batch);
+                batch = taker.batch().expect("a second batch");
+            }
+            return (taker, Some(batch.sequence));
         }
         taker.preload();
-        if at == At::HoldPeers {
-            return taker;
+        if at == At::AwaitClaim {
+            taker.side.say(&Record::Drained);
+            taker.final_array();
         }
-        taker.side.say(&Record::Drained);
-        taker.final_array();
-        taker
+        (taker, None)
+    }
+
+    /// Waits until the donor is done with whoever called before: it answers a HELLO that does
+    /// not fit, and not that it is busy. It has hung up on this one, too, when this returns.
+    ///
+    /// # Panics
+    /// If it is busy for longer than [`BOUND`](super::super::BOUND).
+    pub fn await_idle(path: &Path) {
+        let end = Instant::now() + super::super::BOUND;
+        loop {
+            let mut taker = FakeTaker::connect(path);
+            let hello = Hello {
+                min: u16::MAX,
+                max: u16::MAX,
+                ..FakeTaker::hello()
+            };
+            // It may hang up, busy, before it has heard this.
+            let _ = taker
+                .side
+                .try_say(super::encoded(&Record::Hello(hello)), &[]);
+            if taker.refusal() != RefuseCode::Busy {
+                return;
+            }
+            assert!(Instant::now() < end, "the donor is still busy");
+            thread::yield_now();
+        }
     }
 
     /// HELLO as it should be.
@@ -123,6 +153,7 @@ impl FakeTaker {
             free_slots: 100_000,
             now_ns: Time::now().as_ns(),
             pid: process::id(),
+            newest_state: None,
         }
     }
 

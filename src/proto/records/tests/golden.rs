@@ -1,7 +1,7 @@
 //! The bytes themselves: what another release, or another implementation, relies on.
 
 use super::*;
-use crate::proto::wire::{common_version, patch_sequence, sequence};
+use crate::proto::wire::{HEADER, Versions, patch_sequence, patch_version};
 
 fn assert_bytes(record: &[u8], expected: &str) {
     let hex: String = expected.split_whitespace().collect();
@@ -130,15 +130,24 @@ fn records_without_body_have_their_golden_bytes() {
 fn sequence_patched_is_read_back_and_changes_nothing_else() {
     for (mut record, fds) in one_of_each() {
         let before = record.clone();
-        assert_eq!(sequence(&record), Some(0));
+        assert_eq!(Header::read(&record).unwrap().sequence, 0);
         patch_sequence(&mut record, 0x1234_5678);
-        assert_eq!(sequence(&record), Some(0x1234_5678));
         assert_eq!(record[12..16], [0x78, 0x56, 0x34, 0x12]);
         let (header, decoded) = decode(&record, fds).unwrap();
         assert_eq!(header.sequence, 0x1234_5678);
         assert_eq!(decoded, decode(&before, fds).unwrap().1);
     }
-    assert_eq!(sequence(&[0; 15]), None);
+}
+
+#[test]
+fn version_patched_is_that_of_the_header_and_changes_nothing_else() {
+    for (record, _) in one_of_each() {
+        let mut patched = record.clone();
+        patch_version(&mut patched, 0x0203);
+        assert_eq!(patched[4..6], [3, 2]);
+        patch_version(&mut patched, 1);
+        assert_eq!(patched, record);
+    }
 }
 
 #[test]
@@ -167,13 +176,54 @@ fn speaker_of_each_kind_is_known() {
     }
 }
 
+/// Every pair of ranges, upside down ones too: the answer is the highest that is in both.
 #[test]
 fn version_ranges_meet_at_the_highest_common_one() {
-    assert_eq!(common_version(1, 1), Some(1));
-    assert_eq!(common_version(0, u16::MAX), Some(1));
-    assert_eq!(common_version(2, 9), None);
-    assert_eq!(common_version(0, 0), None);
-    assert_eq!(common_version(2, 1), None);
+    let versions = [0, 1, 2, 3, 4, 5, u16::MAX];
+    let mut ranges = Vec::new();
+    for min in versions {
+        ranges.extend(versions.map(|max| Versions { min, max }));
+    }
+    for ours in &ranges {
+        for theirs in &ranges {
+            let both = |version: &u16| ours.contain(*version) && theirs.contain(*version);
+            let highest = versions.into_iter().filter(both).max();
+            assert_eq!(ours.common(*theirs), highest, "{ours:?} {theirs:?}");
+            assert_eq!(theirs.common(*ours), highest, "whoever is the donor");
+        }
+    }
+}
+
+#[test]
+fn hello_says_what_state_it_reads_behind_the_bytes_that_never_change() {
+    let Record::Hello(hello) = HELLO else {
+        unreachable!("it is one");
+    };
+    let newest_state = Some(0x0203);
+    let record = encoded(&Record::Hello(Hello {
+        newest_state,
+        ..hello
+    }));
+    assert_bytes(
+        &record,
+        "534b544f 0100 81 00 36000000 00000000
+         0100 0200 0300000000000000 0400000000000000 0500000000000000 06000000
+         0100 0200 0302",
+    );
+    // To a release that does not know it, it is the same HELLO.
+    assert_eq!(record[HEADER..][..32], encoded(&HELLO)[HEADER..]);
+    let Record::Hello(read) = decode(&record, 0).unwrap().1 else {
+        panic!("not HELLO");
+    };
+    assert_eq!(read.newest_state, newest_state);
+    for wrong in [&[1, 0, 2, 0, 1, 0][..], &[1, 0, 1, 0, 1], &[1, 0, 0, 0]] {
+        let mut twice = record.clone();
+        twice.extend(wrong);
+        assert_eq!(
+            decode(&with_true_length(twice), 0).unwrap_err(),
+            DecodeError::Value("newest state version")
+        );
+    }
 }
 
 #[test]

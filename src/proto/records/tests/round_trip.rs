@@ -61,6 +61,7 @@ proptest! {
         small in any::<[u32; 4]>(),
         short in any::<[u16; 3]>(),
         item in any::<Option<u64>>(),
+        newest_state in any::<Option<u16>>(),
         text in "\\PC{0,50}",
     ) {
         let [a, b, c, d, e] = numbers;
@@ -72,7 +73,7 @@ proptest! {
             preload_ms, freeze_ms, claim_ms, pid, now_ns: e, application: reason,
         };
         let refuse = Refuse { code: RefuseCode::from_code(code), min, max, reason };
-        let hello = Hello { min, max, features: a, free_slots: b, now_ns: c, pid };
+        let hello = Hello { min, max, features: a, free_slots: b, now_ns: c, pid, newest_state };
         let end = End { items: a, closed: b, new: c, changed: d, held_ns: a ^ e, digest: e };
         let fail = Fail { code: FailCode::from_code(code), item, reason };
         for record in [

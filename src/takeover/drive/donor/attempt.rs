@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     pub(super) taker: Identity,
     pub(super) death: Option<Handle<OwnedFd>>,
     pub(super) lease: Option<Lease>,
+    /// What the taker says that it knows.
+    pub(super) features: u64,
     /// Numbers of the batches that are not acknowledged.
     pub(super) unacknowledged: VecDeque<u32>,
     /// What the taker has declined: nothing alike is sent again.

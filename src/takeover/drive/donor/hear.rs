@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::attempt::Attempt;
 use super::complaints::Nuisance;
 use super::{DonorSide, with};
-use crate::event::{AcceptFailure, Cx, Event as Ready, Next, Spec, Time};
+use crate::event::{AcceptFailure, Cx, Event as Ready, Handle, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
-use crate::proto::wire::{MAX_VERSION, MIN_VERSION, common_version};
+use crate::proto::wire::{DecodeError, Versions};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
 use crate::takeover::donor::{Cause, Event, State};
@@ -40,7 +40,7 @@ impl DonorSide {
         taker: Identity,
     ) -> io::Result<()> {
         let post = Post::new(channel);
-        if self.machine.is_busy() {
+        if self.machine.is_busy() || self.predecessor.is_some() {
             refuse(
                 post,
                 RefuseCode::Busy,
@@ -56,13 +56,7 @@ impl DonorSide {
         // would keep the channel open for ever.
         let pidfd = taker.pidfd().map(|fd| fd.try_clone_to_owned());
         let pidfd = pidfd.transpose()?;
-        let watch = cx
-            .add(
-                Spec::handover("takeover channel"),
-                post.watch()?,
-                channel_event,
-            )
-            .map_err(|refused| refused.error)?;
+        let watch = watch(&post, cx)?;
         let death = match pidfd {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
@@ -98,6 +92,7 @@ impl DonorSide {
             final_array: false,
             digest: Digest::default(),
             report,
+            features: 0,
             note: String::new(),
         });
         self.feed(app, cx, Event::Caller);
@@ -118,7 +113,7 @@ impl DonorSide {
                 },
                 Incoming::Empty => return Next::Keep,
                 Incoming::End => (Event::Failure(Cause::Eof), false),
-                Incoming::Broken(what) => (self.trouble(Cause::Strange, what), true),
+                Incoming::Broken(_, what) => (self.trouble(Cause::Strange, what), true),
                 Incoming::Unreadable(what) => (self.trouble(Cause::Strange, what), false),
             };
             self.feed(app, cx, event);
@@ -139,6 +134,12 @@ impl DonorSide {
         let buffer = attempt.post.take_buffer();
         let event = match records::decode(&buffer[..length], attempt.post.fds.len()) {
             Ok((_, record)) => self.event_of(app, cx, &record),
+            // It is from a later release and does not do without: that is for it to know.
+            Err(error @ DecodeError::MustUnderstand(_))
+                if matches!(self.machine.state(), State::AcceptChannel) =>
+            {
+                self.refuse(RefuseCode::Features, error.to_string())
+            }
             Err(error) => Some(self.trouble(Cause::Strange, error.to_string())),
         };
         if let Some(attempt) = &mut self.attempt {
@@ -234,20 +235,24 @@ impl DonorSide {
         cx: &mut Cx<S>,
         hello: &Hello,
     ) -> Option<Event> {
-        let attempt = self.attempt.as_mut()?;
         let mut carried = Vec::new();
         app.carried(&mut carried);
         // As the ledger will count them: one slot too few would fail the preload.
         let items = (cx.items_len() + carried.len()) as u64;
         let theirs = Time::from_ns(hello.now_ns);
         let now = Time::now();
-        let refusal = if common_version(hello.min, hello.max).is_none() {
+        let (ours, offered) = (
+            Versions::OURS,
+            Versions {
+                min: hello.min,
+                max: hello.max,
+            },
+        );
+        let common = ours.common(offered);
+        let refusal = if common.is_none() {
             Some((
                 RefuseCode::Version,
-                format!(
-                    "the donor speaks versions {MIN_VERSION} to {MAX_VERSION}, the taker {} to {}",
-                    hello.min, hello.max
-                ),
+                format!("the donor speaks versions {ours}, the taker {offered}"),
             ))
         } else if theirs > now || now.since(theirs) > CLOCK_SKEW {
             Some((
@@ -267,17 +272,22 @@ impl DonorSide {
         } else {
             None
         };
-        let Some((code, reason)) = refusal else {
-            let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
-            return Some(Event::Fits { slots });
-        };
+        if let Some((code, reason)) = refusal {
+            return self.refuse(code, reason);
+        }
+        let attempt = self.attempt.as_mut()?;
+        attempt.post.agree(common?);
+        attempt.features = hello.features;
+        app.takeover().newest_state = hello.newest_state;
+        let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
+        Some(Event::Fits { slots })
+    }
+
+    /// Tells the caller why it does not become a taker.
+    fn refuse(&mut self, code: RefuseCode, reason: String) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
         // The first record of a fresh channel always has room.
-        let _ = attempt.post_record(&Record::Refuse(Refuse {
-            code,
-            reason: &reason,
-            min: MIN_VERSION,
-            max: MAX_VERSION,
-        }));
+        let _ = attempt.post_record(&refusal(code, &reason));
         attempt.note = format!("refused: {reason}");
         let cause = match code {
             RefuseCode::Slots => Cause::Slots,
@@ -297,6 +307,16 @@ impl DonorSide {
         self.complaints
             .about(Nuisance::Nothing, cx.is_held(), &what);
     }
+}
+
+/// Has the reactor watch the channel.
+pub(super) fn watch<S: Application>(post: &Post, cx: &mut Cx<S>) -> io::Result<Handle<OwnedFd>> {
+    cx.add(
+        Spec::handover("takeover channel"),
+        post.watch()?,
+        channel_event,
+    )
+    .map_err(|refused| refused.error)
 }
 
 pub(super) fn callers<S: Application>(
@@ -360,15 +380,19 @@ fn channel_event<S: Application>(
 /// Answers a caller that cannot be served, and hangs up.
 fn refuse(mut post: Post, code: RefuseCode, reason: &str) {
     let mut record = Vec::new();
-    let refusal = Record::Refuse(Refuse {
-        code,
-        reason,
-        min: MIN_VERSION,
-        max: MAX_VERSION,
-    });
-    if records::encode(&refusal, false, &mut record).is_ok()
+    if records::encode(&refusal(code, reason), false, &mut record).is_ok()
         && let Err(error) = post.send(&mut record, &[])
     {
         log::debug!("a caller did not hear its refusal: {error}");
     }
+}
+
+fn refusal(code: RefuseCode, reason: &str) -> Record<'_> {
+    let Versions { min, max } = Versions::OURS;
+    Record::Refuse(Refuse {
+        code,
+        min,
+        max,
+        reason,
+    })
 }

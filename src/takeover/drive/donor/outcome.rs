@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::hear::callers;
-use super::{DonorSide, describe, with};
-use crate::event::{Class, Cx, SourceId, Spec, Time};
+use super::{DonorSide, describe, listen, with};
+use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Cause, Event, Outcome};
@@ -118,6 +117,7 @@ impl DonorSide {
             note => format!("{} ({note})", describe(cause)),
         };
         app.moment(cx, Moment::RolledBack(report));
+        say_audited(app);
     }
 
     pub(super) fn abort<S: Application>(&mut self, cx: &mut Cx<S>, cause: Cause) {
@@ -162,11 +162,7 @@ impl DonorSide {
         let Some(path) = cx.get(self.offer).map(|offer| offer.path().clone()) else {
             return;
         };
-        let added = Offer::bind(&path).and_then(|offer| {
-            cx.add(Spec::handover("takeover offer"), offer, callers)
-                .map_err(|refused| refused.error)
-        });
-        match added {
+        match Offer::bind(&path).and_then(|offer| listen(cx, offer)) {
             Ok(offer) => {
                 let old = std::mem::replace(&mut self.offer, offer);
                 self.publish(app, cx);
@@ -185,6 +181,7 @@ impl DonorSide {
         let keep = sources(keep);
         let report = self.attempt.as_mut().map(Attempt::final_report);
         app.moment(cx, Moment::Released(report.unwrap_or_default()));
+        say_audited(app);
         if let Err(error) = cx.release(&keep) {
             if !keep.is_empty() {
                 log::error!("declined items cannot be served any more: {error}");
@@ -200,6 +197,12 @@ impl DonorSide {
             });
         }
         None
+    }
+}
+
+fn say_audited<S: Application>(app: &mut S) {
+    if let Some(tally) = app.takeover().audited() {
+        log::info!("positions of what was sent: {tally}");
     }
 }
 

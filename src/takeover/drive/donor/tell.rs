@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::{DonorSide, with};
 use crate::event::{Class, Cx, Interest, Time};
 use crate::proto::records::{self, End, Record, Welcome};
-use crate::proto::wire::WIRE_VERSION;
+use crate::proto::wire::FEATURES;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Sent;
 use crate::takeover::donor::{Cause, Event, Outcome, State};
 use crate::takeover::drive::batch::Records;
+use crate::takeover::drive::post::Post;
 use crate::takeover::lease::Lease;
 use crate::takeover::ledger::{Batch, Presence};
 use crate::takeover::moment::Moment;
@@ -22,10 +23,16 @@ use crate::takeover::moment::Moment;
 /// How long to wait before a send is tried again for which the kernel lacked something.
 const CROWDED: Duration = Duration::from_millis(1);
 
+/// How long to wait before the donor before us is told again that we own.
+const UNTOLD: Duration = Duration::from_millis(10);
+
 impl DonorSide {
     pub(super) fn welcome<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Event {
         let generation = self.generation + 1;
         let Some(attempt) = self.attempt.as_mut() else {
+            return Event::Failure(Cause::Strange);
+        };
+        let Some(version) = attempt.post.agreed() else {
             return Event::Failure(Cause::Strange);
         };
         if let Some(unsaid) = self.complaints.taker() {
@@ -38,6 +45,7 @@ impl DonorSide {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),
         };
+        let _ = app.takeover().audited();
         let mut numbers = Vec::new();
         app.carried(&mut numbers);
         let mut sources = Vec::with_capacity(cx.items_len());
@@ -49,8 +57,8 @@ impl DonorSide {
         let mut record = Vec::new();
         let encoded = records::encode(
             &Record::Welcome(Welcome {
-                version: WIRE_VERSION,
-                features: 0,
+                version,
+                features: attempt.features & FEATURES,
                 id: attempt.report.id,
                 generation,
                 items: (sources.len() + numbers.len()) as u64,
@@ -88,6 +96,8 @@ impl DonorSide {
                             limit of open files (ulimit -n)";
                 self.trouble(Cause::Resources, what.into())
             }
+            // It has nothing of ours, and has said nothing that is worth a hearing.
+            Err(error) if is_hung_up(&error) => Event::Failure(Cause::Eof),
             Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
         }
     }
@@ -105,7 +115,7 @@ impl DonorSide {
                 self.wait_for_room(cx, full);
                 None
             }
-            Err(error) => Some(self.trouble(Cause::Strange, unsent("PREPARE", &error))),
+            Err(error) => self.not_sent("PREPARE", &error),
         }
     }
 
@@ -114,30 +124,31 @@ impl DonorSide {
         app: &mut S,
         cx: &mut Cx<S>,
         batch: Batch,
-    ) -> Event {
-        let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
-        };
+    ) -> Option<Event> {
+        let attempt = self.attempt.as_mut()?;
         let last = !attempt.final_array;
         let mut written = match Records::of(&batch, last, app, cx) {
             Ok(written) => written,
-            Err(reason) => return self.trouble(Cause::Resources, reason),
+            Err(reason) => return Some(self.trouble(Cause::Resources, reason)),
         };
         let mut rest = std::mem::take(&mut written.records).into_iter();
         let Some(mut first) = rest.next() else {
-            return Event::Did(Outcome::Sent(batch));
+            return Some(Event::Did(Outcome::Sent(batch)));
         };
         let sent = match written.fds(app, cx) {
             Some(fds) => attempt.post.send(&mut first, &fds),
-            None => return self.trouble(Cause::Resources, "an item has no descriptor".into()),
+            None => {
+                let what = "an item has no descriptor".to_owned();
+                return Some(self.trouble(Cause::Resources, what));
+            }
         };
         match sent {
             Ok(Sent::Done) => {}
             Ok(full) => {
                 self.wait_for_room(cx, full);
-                return Event::Did(Outcome::Blocked);
+                return Some(Event::Did(Outcome::Blocked));
             }
-            Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
+            Err(error) => return self.not_sent("batch", &error),
         }
         attempt.told.extend(written.carried);
         let mut full = Sent::Done;
@@ -154,7 +165,7 @@ impl DonorSide {
             });
             match posted {
                 Ok(now) => full = now,
-                Err(error) => return self.trouble(Cause::Strange, unsent("batch", &error)),
+                Err(error) => return self.not_sent("batch", &error),
             }
         }
         if last {
@@ -163,18 +174,16 @@ impl DonorSide {
         if full != Sent::Done {
             self.wait_for_room(cx, full);
         }
-        Event::Did(Outcome::Sent(batch))
+        Some(Event::Did(Outcome::Sent(batch)))
     }
 
-    pub(super) fn end<S: Application>(&mut self, cx: &mut Cx<S>) -> Event {
+    pub(super) fn end<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
         let State::Grant(ledger) = self.machine.state() else {
-            return Event::Failure(Cause::Strange);
+            return Some(Event::Failure(Cause::Strange));
         };
         let items = ledger.copies() as u64;
         let declined = ledger.declined().len() as u64;
-        let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
-        };
+        let attempt = self.attempt.as_mut()?;
         let report = &mut attempt.report;
         report.items = items;
         report.declined = declined;
@@ -193,14 +202,48 @@ impl DonorSide {
         match sent {
             Ok(Sent::Done) => {
                 attempt.report.times.end = Some(Time::now());
-                Event::Did(Outcome::EndSent)
+                Some(Event::Did(Outcome::EndSent))
             }
             Ok(full) => {
                 self.wait_for_room(cx, full);
-                Event::Did(Outcome::Blocked)
+                Some(Event::Did(Outcome::Blocked))
             }
-            Err(error) => self.trouble(Cause::Strange, unsent("END", &error)),
+            Err(error) => self.not_sent("END", &error),
         }
+    }
+
+    /// Sends what is left of our last words to the donor that we took over from. If it never
+    /// hears them, the end of our process looks to it like the death of the owner, and it would
+    /// end the peers, which may have been handed over once more by then. So while it has not
+    /// been told, every caller is told BUSY.
+    pub(in crate::takeover::drive) fn tell_predecessor<S: Application>(
+        &mut self,
+        cx: &mut Cx<S>,
+        mut post: Post,
+    ) {
+        match post.flush() {
+            Ok(Sent::Done) => return,
+            // It is dead, or has left: the lease has told it.
+            Err(error) if is_hung_up(&error) => return,
+            Ok(Sent::Blocked | Sent::Crowded) | Err(_) => {}
+        }
+        self.predecessor = Some(post);
+        let at = Time::now() + UNTOLD;
+        cx.timer(Class::Handover, "donor before", at, |app, cx| {
+            with(app, cx, |side, _, cx| {
+                if let Some(post) = side.predecessor.take() {
+                    side.tell_predecessor(cx, post);
+                }
+            });
+            None
+        });
+    }
+
+    /// A taker that has hung up has often said why. That is still to be read, and the channel's
+    /// end behind it, which is what is judged.
+    fn not_sent(&mut self, what: &str, error: &io::Error) -> Option<Event> {
+        let broken = !is_hung_up(error);
+        broken.then(|| self.trouble(Cause::Strange, unsent(what, error)))
     }
 
     /// Has the machine called when the channel has room.
@@ -231,8 +274,9 @@ impl DonorSide {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {
-                let trouble = self.trouble(Cause::Strange, unsent("send", &error));
-                self.feed(app, cx, trouble);
+                if let Some(trouble) = self.not_sent("send", &error) {
+                    self.feed(app, cx, trouble);
+                }
             }
         }
     }
@@ -246,6 +290,11 @@ fn unsent(what: &str, error: &io::Error) -> String {
         }
         _ => format!("{what}: {error}"),
     }
+}
+
+/// Whether the other side has closed its end (unix(7)): an end of its own, and no verdict.
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET))
 }
 
 fn millis(duration: Duration) -> u32 {

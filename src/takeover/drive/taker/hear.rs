@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{TakerSide, with};
 use crate::event::{Cx, Event as Ready, Next, Time};
 use crate::proto::records::{self, FailCode, Record, Welcome};
-use crate::proto::wire::{Header, WIRE_VERSION};
+use crate::proto::wire::{DecodeError, FEATURES, Header, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::drive::Deadlines;
 use crate::takeover::drive::intake::Problem;
@@ -35,9 +35,8 @@ impl TakerSide {
                 },
                 Incoming::Empty => return Next::Keep,
                 Incoming::End => Event::Eof,
-                Incoming::Broken(what) | Incoming::Unreadable(what) => {
-                    self.unusable(Problem::new(FailCode::Fds, what))
-                }
+                Incoming::Broken(code, what) => self.unusable(Problem::new(code, what)),
+                Incoming::Unreadable(what) => self.unusable(Problem::new(FailCode::Fds, what)),
             };
             self.feed(app, cx, event);
         }
@@ -77,7 +76,7 @@ impl TakerSide {
                         return event;
                     }
                 }
-                Incoming::Broken(_) => {}
+                Incoming::Broken(..) => {}
                 Incoming::Empty | Incoming::End | Incoming::Unreadable(_) => break,
             }
         }
@@ -100,7 +99,16 @@ impl TakerSide {
         let fds = std::mem::take(&mut self.post.fds);
         let event = match records::decode(bytes, fds.len()) {
             Ok((header, record)) => self.event_of(app, cx, bytes, &header, record, fds),
-            Err(error) => Err(Problem::new(FailCode::Malformed, error.to_string())),
+            Err(error) => {
+                let code = match error {
+                    DecodeError::MustUnderstand(_) | DecodeError::Version { .. } => {
+                        FailCode::Features
+                    }
+                    DecodeError::Fds { .. } => FailCode::Fds,
+                    _ => FailCode::Malformed,
+                };
+                Err(Problem::new(code, error.to_string()))
+            }
         };
         self.post.put_buffer(buffer);
         event
@@ -118,7 +126,7 @@ impl TakerSide {
         let state = self.machine.state();
         Ok(Some(match record {
             Record::Welcome(welcome) if state == State::Hello => {
-                self.welcome::<S>(&welcome, fds)?;
+                self.welcome::<S>(header, &welcome, fds)?;
                 Event::Welcome
             }
             Record::Refuse(refuse) => {
@@ -144,6 +152,8 @@ impl TakerSide {
                 }
             }
             Record::Prepare => {
+                // Better found now than in the freeze.
+                self.intake.complete()?;
                 self.report.times.prepare = Some(Time::now());
                 Event::Prepare
             }
@@ -170,12 +180,18 @@ impl TakerSide {
 
     pub(super) fn welcome<S: Application>(
         &mut self,
+        header: &Header,
         welcome: &Welcome<'_>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Problem> {
-        if welcome.version != WIRE_VERSION {
-            let what = format!("version {} was never offered", welcome.version);
-            return Err(Problem::new(FailCode::Malformed, what));
+        let version = welcome.version;
+        if !Versions::OURS.contain(version) || version != header.version {
+            let what = format!("version {version} was never offered");
+            return Err(Problem::new(FailCode::Features, what));
+        }
+        if welcome.features & !FEATURES != 0 {
+            let what = format!("features {:#x} were never offered", welcome.features);
+            return Err(Problem::new(FailCode::Features, what));
         }
         if welcome.application != S::NAME {
             let what = format!(
@@ -198,6 +214,7 @@ impl TakerSide {
         let lease = Lease::from_fd(lease)
             .map_err(|error| Problem::new(FailCode::Invalid, format!("lease: {error}")))?;
         self.lease = Some(lease);
+        self.post.agree(version);
         self.donors = Deadlines {
             preload: Duration::from_millis(welcome.preload_ms.into()),
             freeze: Duration::from_millis(welcome.freeze_ms.into()),

@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use super::TakerSide;
-use crate::event::{Cx, Time};
+use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, FailCode, Record, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::{Role, Takeover, donor};
+use crate::takeover::drive::post::Incoming;
+use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
+
+/// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
+/// ours, and then kills us.
+const SIGNS: Duration = Duration::from_millis(100);
+/// How long one may take to die that has hung up.
+const DEATH: Duration = Duration::from_secs(2);
 
 /// How an attempt ended for a taker that owns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +27,8 @@ pub enum Ending {
     /// The donor serves on: it ended the attempt, was too slow for us or took back the
     /// grant; or we could not use what it sent.
     DonorServes,
+    /// The donor speaks what we do not understand and serves on.
+    Incompatible,
     /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
     /// The donor left before it had answered: it has handed over to somebody else, or died.
@@ -66,18 +75,16 @@ impl TakerSide {
             log::debug!("release: {error}");
         }
         self.intake = Intake::default();
-        self.offer = None;
+        cx.remove(self.offer.id());
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
             Leaving::Eof if self.lease.is_none() => Ending::Unanswered,
-            // Its end is seen on the channel some milliseconds before its pidfd tells; one
-            // that was told to stop says ABORT first, and the listener that we may be looking
-            // at just then is none any more.
-            Leaving::Eof | Leaving::Aborted | Leaving::Failed
-                if self.donor.dies_within(Duration::from_millis(100)) =>
+            Leaving::Eof | Leaving::Aborted | Leaving::Failed | Leaving::Revoked
+                if self.donor_has_died() =>
             {
                 Ending::DonorDied
             }
+            Leaving::Failed if self.has_problem(FailCode::Features) => Ending::Incompatible,
             Leaving::Aborted
             | Leaving::Eof
             | Leaving::Deadline
@@ -103,6 +110,31 @@ impl TakerSide {
         cx.remove(self.watch.id());
     }
 
+    fn has_problem(&self, code: FailCode) -> bool {
+        self.problem.as_ref().is_some_and(|one| one.code == code)
+    }
+
+    /// A donor that lives keeps the channel open until we have gone. One that was told to stop
+    /// says ABORT and hangs up, and the listener that we may be looking at just then is none
+    /// any more. A dead one just hangs up: its pidfd tells only when all its connections are
+    /// closed, too.
+    fn donor_has_died(&mut self) -> bool {
+        self.donor.dies_within(SIGNS) || self.has_hung_up() && self.donor.dies_within(DEATH)
+    }
+
+    fn has_hung_up(&mut self) -> bool {
+        let mut end = false;
+        hear_out(|| match self.post.receive() {
+            Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
+            Incoming::End => {
+                end = true;
+                Next::Keep
+            }
+            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
+        });
+        end
+    }
+
     pub(super) fn finish_report(&mut self) {
         self.report.bytes = self.post.bytes;
         self.report.fds = self.post.passed;
@@ -118,7 +150,8 @@ impl TakerSide {
 }
 
 /// We own, and the peers had their first turn: become the donor of the next takeover. Ours
-/// hears of it last, since it leaves then: by that time PATH and pid file lead to us.
+/// hears of it last, since it leaves then: by that time PATH and pid file lead to us. Until it
+/// has been told, nobody else is handed anything.
 pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
@@ -127,23 +160,24 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     side.finish_report();
     side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());
-    if let Some(offer) = side.offer.take() {
-        let generation = side.report.generation;
-        match donor::DonorSide::new(cx, offer, generation, side.own) {
-            Ok(next) => {
-                app.takeover().role = Role::Donor(Box::new(next));
-                donor::with(app, cx, donor::DonorSide::publish);
-            }
-            Err(error) => log::error!("no further takeover is possible: {error}"),
-        }
-    }
+    let next = donor::DonorSide::at(side.offer, side.report.generation, side.own);
+    app.takeover().role = Role::Donor(Box::new(next));
+    donor::with(app, cx, donor::DonorSide::publish);
     app.moment(cx, Moment::Active(side.report.clone()));
     let mut record = Vec::new();
-    if records::encode(&Record::Active, false, &mut record).is_ok() {
-        // The donor learns it from the lease in any case.
-        let _ = side.post.post(record, |_| ());
+    if records::encode(&Record::Active, false, &mut record).is_ok()
+        && let Err(error) = side.post.post(record, |_| ())
+    {
+        log::debug!("ACTIVE: {error}");
     }
-    if side.told_to_stop {
+    if app.takeover().audited().is_some() {
+        let items = side.intake.items();
+        cx.defer(|app, cx| audit::afterwards(app, cx, items));
+    }
+    let told_to_stop = side.told_to_stop;
+    let post = side.post;
+    donor::with(app, cx, |next, _, cx| next.tell_predecessor(cx, post));
+    if told_to_stop {
         Takeover::term(app, cx);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::TakerSide;
 use crate::event::{Cx, Interest, Time};
 use crate::proto::records::{self, AckBuilder, Fail, FailCode, Fit, Hello, Record};
-use crate::proto::wire::{MAX_VERSION, MIN_VERSION};
+use crate::proto::wire::{FEATURES, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Sent;
 use crate::takeover::drive::intake::Problem;
@@ -16,20 +16,24 @@ use crate::takeover::taker::Event;
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;
 
-pub(super) fn hello(post: &mut Post) -> io::Result<()> {
+pub(super) fn hello(post: &mut Post, newest_state: Option<u16>) -> io::Result<()> {
     let free = limits::free_slots()?.saturating_sub(OWN);
     let mut record = Vec::new();
+    let Versions { min, max } = Versions::OURS;
     let hello = Record::Hello(Hello {
-        min: MIN_VERSION,
-        max: MAX_VERSION,
-        features: 0,
+        min,
+        max,
+        features: FEATURES,
         free_slots: free as u64,
         now_ns: Time::now().as_ns(),
         pid: std::process::id(),
+        newest_state,
     });
     records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
     match post.post(record, |_| ()) {
-        Ok(_) => Ok(()),
+        Ok(Sent::Done) => Ok(()),
+        // The first record of a fresh channel always has room: it is the kernel that has not.
+        Ok(Sent::Blocked | Sent::Crowded) => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
         // It hung up on us at once; what it said is still to be read.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
             Ok(())
@@ -57,7 +61,8 @@ impl TakerSide {
         self.post_now(cx, record)
     }
 
-    pub(super) fn settle<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
+    pub(super) fn settle<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Option<Event> {
+        self.intake.suspect(app, cx);
         if let Err(error) = cx.settle() {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));

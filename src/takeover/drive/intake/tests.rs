@@ -1,0 +1,12 @@
+use super::*;
+
+/// WELCOME's count is a number of a record. Where there is no limit of open files to speak of,
+/// room for that many would be more memory than there is, and that is no refusal but an abort.
+#[test]
+fn room_on_a_donors_word_has_an_end() {
+    let mut intake = Intake::default();
+    intake.expect(usize::MAX);
+    assert!(intake.held.capacity() >= EXPECTED);
+    assert!(intake.held.capacity() < 4 * EXPECTED);
+    assert!(intake.cookies.capacity() < 4 * EXPECTED);
+}

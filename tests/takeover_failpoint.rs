@@ -1,0 +1,27 @@
+//! A failpoint that there is none of is found out before anything is done.
+
+mod support;
+
+use support::Stage;
+
+#[test]
+fn unknown_failpoint_ends_either_start_with_one_line_and_2() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let mut taker = stage.take_over_failing("donor.await-claim.before:die");
+    assert_eq!(taker.wait_exit(), 2);
+    let lines = taker.log().lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("the actions are kill"), "{lines:?}");
+    assert!(donor.is_running());
+    assert_eq!(donor.log().count("Accepting connection"), 0);
+
+    let other = Stage::new();
+    let args = ["-G", "-a", "127.0.0.1", "-p", "0", "-t"].map(String::from);
+    let path = other.path().display().to_string();
+    let args = [&args[..], &[path]].concat();
+    let mut cold = support::Server::start_failing("taker.grant.before:kill", &args);
+    assert_eq!(cold.wait_exit(), 2);
+    assert!(!other.path().exists());
+    cold.wait_line("the states are hello, receive");
+}

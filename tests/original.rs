@@ -110,9 +110,11 @@ fn peers_survive(kinds: &[(Kind, usize)]) {
     let mut old = stage.original();
     let peers = Peers::connect(old.address(), seed(), kinds);
     peers.echoes(8);
-    let mut taker = upgrade(&stage, &mut old, &PATIENT);
+    // Each session is where its socket is, or the next takeover does not come about.
+    let options = [PATIENT[0], PATIENT[1], "--check-positions"];
+    let mut taker = upgrade(&stage, &mut old, &options);
     peers.echoes(64);
-    let mut next = stage.replace(&mut taker, &[]);
+    let mut next = stage.replace(&mut taker, &["--check-positions"]);
     peers.echoes(8);
     peers.finish().assert_flawless();
     assert!(next.is_running());

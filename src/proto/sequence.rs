@@ -60,6 +60,16 @@ impl Session {
         Session::default()
     }
 
+    /// A connection on which somebody else has answered so many messages, and owes nothing.
+    /// What the last one said is not known: it counts as 0.
+    #[must_use]
+    pub fn after(messages: u64) -> Self {
+        Session {
+            messages,
+            ..Session::default()
+        }
+    }
+
     /// Puts the unfinished bytes at the front of `room` and returns how many they are; the
     /// caller reads behind them.
     ///

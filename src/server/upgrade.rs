@@ -3,9 +3,10 @@
 use std::fs;
 
 use socket_takeover::event::{Cx, Time};
+use socket_takeover::proto::sequence::{MESSAGE, Session};
 use socket_takeover::takeover::original::{self, Obstacle, Taken};
 use socket_takeover::takeover::rendezvous::Offer;
-use socket_takeover::takeover::{Deadlines, Error, Moment, Takeover, TakeoverPath};
+use socket_takeover::takeover::{Deadlines, Error, Moment, Positions, Takeover, TakeoverPath};
 
 use super::listener::Listener;
 use super::peer::Peer;
@@ -13,8 +14,8 @@ use super::{Server, Shown};
 
 impl Server {
     /// Takes over from the original program at `path`. It is dead when this returns, and its
-    /// peers are served from the next turn on, each with a new session: none of them is within
-    /// a message.
+    /// peers are served from the next turn on, each from the message on that comes next: none of
+    /// them is within one.
     pub(super) fn upgrade(
         &mut self,
         cx: &mut Cx<Server>,
@@ -42,7 +43,11 @@ impl Server {
     fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), Error> {
         self.listener = Some(Listener::from(taken.listener).add(cx)?);
         for (stream, address) in taken.peers {
-            let peer = Peer::new(stream, address);
+            let mut peer = Peer::new(stream, address);
+            // What was written to it is what was read, or it would not have been taken.
+            if let Ok(Some(at)) = Positions::of(&peer.stream) {
+                peer.session = Session::after(at.written / MESSAGE as u64);
+            }
             // The original leaves small answers to Nagle's algorithm.
             let prepared = peer.stream.set_nodelay(true);
             match prepared.and_then(|()| peer.add(self, cx)) {

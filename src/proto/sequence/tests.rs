@@ -277,3 +277,18 @@ fn positions_are_what_was_read_and_written_at_every_cut() {
     session.set_read_closed();
     assert_eq!(session.consumed(), None);
 }
+
+#[test]
+fn session_that_goes_on_for_another_program_is_where_that_was() {
+    let mut session = Session::after(1 << 40);
+    assert_eq!(session.consumed(), Some(1 << 42));
+    assert_eq!(session.written(), 1 << 42);
+    assert!(!session.is_unfinished());
+    let mut saved = Vec::new();
+    session.save(&mut saved);
+    let restored = Session::restore(STATE_VERSION, &saved).unwrap();
+    assert_eq!(restored.messages(), 1 << 40);
+    assert_eq!(session.take_in(&[0, 0, 0, 7, 1]), 4);
+    assert_eq!(session.messages(), (1 << 40) + 1);
+    assert_eq!(session.consumed(), Some((1 << 42) + 5));
+}

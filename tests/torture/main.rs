@@ -103,7 +103,11 @@ fn main() -> ExitCode {
     for proof in &chosen {
         println!("== {}: {}", proof.name, proof.about);
         let outcome = std::panic::catch_unwind(|| (proof.run)(&options))
-            .unwrap_or_else(|_| Err("it panicked".into()));
+            .unwrap_or_else(|_| Err("it panicked".into()))
+            .and_then(|()| match options.unmatched() {
+                Some(word) => Err(format!("no case is called like {word:?}")),
+                None => Ok(()),
+            });
         match outcome {
             Ok(()) => println!("== {}: holds", proof.name),
             Err(why) => {

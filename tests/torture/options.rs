@@ -1,8 +1,6 @@
 //! What a proof can be told. Each proof says in its help which of it means something to it.
 
-// As in tests/support: `pub` says what is offered to the proofs.
-#![allow(unreachable_pub)]
-
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Shown before the list of proofs.
@@ -22,7 +20,7 @@ code: 0 if all of it held, 1 if not, 2 for a wrong call.
 ";
 
 /// What was asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Options {
     /// The form for every test run.
     pub(crate) short: bool,
@@ -34,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<String>,
     /// What random choices start from.
     pub(crate) seed: u64,
+    /// One case at least was wanted.
+    matched: AtomicBool,
 }
 
 impl Options {
@@ -44,7 +44,15 @@ impl Options {
 
     /// Whether a case of this name is wanted.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|part| name.contains(part))
+        let wanted = self.only.as_ref().is_none_or(|part| name.contains(part));
+        self.matched.fetch_or(wanted, Ordering::Relaxed);
+        wanted
+    }
+
+    /// The word for which no case was found: such a proof has proved nothing.
+    pub(crate) fn unmatched(&self) -> Option<&str> {
+        let only = self.only.as_deref()?;
+        (!self.matched.load(Ordering::Relaxed)).then_some(only)
     }
 }
 

@@ -2,22 +2,24 @@
 //! in one process, turned in turn, with an application that can do everything at the wrong
 //! moment.
 
+mod support;
+
 use std::borrow::Cow;
 use std::io::{self, PipeReader, PipeWriter, pipe};
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use socket_takeover::event::{Config, Cx, Next, Reactor, Spec};
+use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
-use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
+use socket_takeover::takeover::rendezvous::TakeoverPath;
 use socket_takeover::takeover::{
-    Application, Arrival, Deadlines, Description, Item, Moment, Rejection, SavedState, Takeover,
+    Application, Arrival, Description, Item, Moment, Rejection, SavedState, Takeover,
 };
-use tempfile::TempDir;
+use support::BOUND;
+use support::pair::{Process, stage, turn_until};
 
 const PIPE: ItemKind = ItemKind::Opaque;
-const BOUND: Duration = Duration::from_secs(20);
 
 /// How a taker answers to each item.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -42,75 +44,37 @@ struct App {
     /// How many items were offered to it.
     offered: usize,
     declined: u64,
+    cut_short: bool,
     writers: Vec<PipeWriter>,
 }
 
-struct Process {
-    reactor: Reactor<App>,
-    app: App,
+fn serving(path: &TakeoverPath, pipes: usize) -> Process<App> {
+    let mut donor = Process::donor(path, App::default());
+    for _ in 0..pipes {
+        donor.app.open_pipe(donor.reactor.cx());
+    }
+    donor
 }
 
-impl Process {
-    fn donor(path: &TakeoverPath, pipes: usize) -> Process {
-        let mut reactor = Reactor::new(Config::default()).unwrap();
-        let mut app = App::default();
-        let mut offer = Offer::bind(path).unwrap();
-        offer.publish(Replace::Stale).unwrap();
-        Takeover::offer(&mut app, reactor.cx(), offer, 0, Deadlines::default()).unwrap();
-        for _ in 0..pipes {
-            app.open_pipe(reactor.cx());
-        }
-        Process { reactor, app }
-    }
-
-    fn taker(path: &TakeoverPath, taste: Taste) -> Process {
-        let mut reactor = Reactor::new_held(Config::default()).unwrap();
-        let mut app = App {
-            taste,
-            ..App::default()
-        };
-        let (channel, donor) = rendezvous::connect(path).unwrap();
-        let offer = Offer::bind(path).unwrap();
-        let deadlines = Deadlines::default();
-        Takeover::take_over(&mut app, reactor.cx(), channel, donor, offer, deadlines).unwrap();
-        Process { reactor, app }
-    }
-
-    fn turn(&mut self) {
-        let wait = Some(Duration::from_millis(1));
-        self.reactor.turn(&mut self.app, wait).unwrap();
-    }
-}
-
-/// Turns both until `done`.
-#[track_caller]
-fn turn_until(donor: &mut Process, taker: &mut Process, done: impl Fn(&App, &App) -> bool) {
-    let end = Instant::now() + BOUND;
-    while !done(&donor.app, &taker.app) {
-        let moments = (&donor.app.moments, &taker.app.moments);
-        assert!(Instant::now() < end, "{moments:?}");
-        donor.turn();
-        taker.turn();
-    }
-}
-
-fn stage() -> (TempDir, TakeoverPath) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = TakeoverPath::new(folder.path().join("offer")).unwrap();
-    (folder, path)
+fn calling(path: &TakeoverPath, taste: Taste) -> Process<App> {
+    let app = App {
+        taste,
+        ..App::default()
+    };
+    Process::taker(path, app)
 }
 
 #[test]
 fn taker_that_has_left_is_not_waited_for_though_its_process_goes_on() {
     let (_folder, path) = stage();
-    let mut donor = Process::donor(&path, 1);
-    let mut left = Process::taker(&path, Taste::Nothing);
+    let mut donor = serving(&path, 1);
+    let mut left = calling(&path, Taste::Nothing);
     turn_until(&mut donor, &mut left, |donor, taker| {
         donor.moments.contains(&"rolled back") && taker.moments.contains(&"left")
     });
     // Were the channel still open, the donor would be busy, and would soon kill this process.
     donor.turn();
-    let mut next = Process::taker(&path, Taste::All);
+    let mut next = calling(&path, Taste::All);
     turn_until(&mut donor, &mut next, |donor, taker| {
         donor.moments.contains(&"exit") && taker.moments.contains(&"active")
     });
@@ -119,9 +83,9 @@ fn taker_that_has_left_is_not_waited_for_though_its_process_goes_on() {
 #[test]
 fn told_to_stop_from_within_a_moment_withdraws_first() {
     let (_folder, path) = stage();
-    let mut donor = Process::donor(&path, 1);
+    let mut donor = serving(&path, 1);
     donor.app.terms_when_rolled_back = true;
-    let mut taker = Process::taker(&path, Taste::Nothing);
+    let mut taker = calling(&path, Taste::Nothing);
     turn_until(&mut donor, &mut taker, |donor, _| {
         donor.moments.contains(&"stop")
     });
@@ -132,11 +96,11 @@ fn told_to_stop_from_within_a_moment_withdraws_first() {
 #[test]
 fn donor_that_panics_in_save_and_goes_on_serves_on() {
     let (_folder, path) = stage();
-    let mut donor = Process::donor(&path, 1);
+    let mut donor = serving(&path, 1);
     for save in [1, 3] {
         donor.app.moments.clear();
         donor.app.panics_in = Some(save);
-        let mut taker = Process::taker(&path, Taste::All);
+        let mut taker = calling(&path, Taste::All);
         let end = Instant::now() + BOUND;
         let panicked = loop {
             assert!(Instant::now() < end, "{:?}", donor.app.moments);
@@ -157,7 +121,7 @@ fn donor_that_panics_in_save_and_goes_on_serves_on() {
         // It sees that the taker has gone: the next one is not told BUSY.
         donor.turn();
     }
-    let mut next = Process::taker(&path, Taste::All);
+    let mut next = calling(&path, Taste::All);
     turn_until(&mut donor, &mut next, |donor, taker| {
         donor.moments.contains(&"exit") && taker.moments.contains(&"active")
     });
@@ -166,8 +130,8 @@ fn donor_that_panics_in_save_and_goes_on_serves_on() {
 #[test]
 fn declined_kind_is_not_sent_again_even_if_it_was_noted_before() {
     let (_folder, path) = stage();
-    let mut donor = Process::donor(&path, 1000);
-    let mut taker = Process::taker(&path, Taste::NoPipes);
+    let mut donor = serving(&path, 1000);
+    let mut taker = calling(&path, Taste::NoPipes);
     // More of them while the first batch is on its way.
     turn_until(&mut donor, &mut taker, |donor, _| {
         donor.moments.contains(&"preload")
@@ -182,6 +146,27 @@ fn declined_kind_is_not_sent_again_even_if_it_was_noted_before() {
     });
     assert_eq!(donor.app.declined, 1010);
     assert!(taker.app.offered <= 64, "{}", taker.app.offered);
+}
+
+#[test]
+fn preload_of_a_donor_that_changes_all_the_time_ends_and_says_so() {
+    const PIPES: usize = 300;
+    let (_folder, path) = stage();
+    for (restless, cut_short) in [(false, false), (true, true)] {
+        let mut donor = serving(&path, PIPES);
+        if restless {
+            donor.reactor.cx().on_turn_end(|_, cx: &mut Cx<App>| {
+                let mut items = Vec::new();
+                cx.items(&mut items);
+                items.into_iter().for_each(|item| cx.touch(item));
+            });
+        }
+        let mut taker = calling(&path, Taste::All);
+        turn_until(&mut donor, &mut taker, |donor, taker| {
+            donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+        });
+        assert_eq!(donor.app.cut_short, cut_short);
+    }
 }
 
 impl App {
@@ -268,6 +253,7 @@ impl Application for App {
             }
             Moment::Released(report) => {
                 self.declined = report.declined;
+                self.cut_short = report.is_cut_short();
                 "released"
             }
             Moment::Exit => "exit",

@@ -16,7 +16,7 @@ fn value<'a>(line: &'a str, key: &str) -> &'a str {
 }
 
 /// What both sides know of it.
-const SHARED: [&str; 14] = [
+const SHARED: [&str; 15] = [
     "id",
     "generation",
     "moved",
@@ -26,6 +26,7 @@ const SHARED: [&str; 14] = [
     "declined",
     "dead",
     "rounds",
+    "cut_short",
     "fds",
     "bytes",
     "held_at",

@@ -7,6 +7,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use super::donor::FEW;
 use crate::event::Time;
 
 /// One takeover, or one attempt, as one side saw it.
@@ -69,7 +70,23 @@ pub struct Times {
     pub decided: Option<Time>,
 }
 
+impl Tally {
+    /// All that went within the freeze.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.closed + self.new + self.changed
+    }
+}
+
 impl Report {
+    /// Whether the preload ended at one of its bounds (rounds, time, no progress) instead of
+    /// with little left: more went within the freeze, which was longer by that. The donor
+    /// changes faster than the channel carries.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.last.total() > FEW as u64
+    }
+
     /// From the hold to the moment from which somebody serves again, as far as this side
     /// can know; `None` if nobody was held.
     #[must_use]
@@ -105,7 +122,7 @@ impl Report {
             out,
             "\"id\":\"{:016x}\",\"outcome\":\"{}\",\"generation\":{},\"pid\":{},\"other\":{},\
              \"items\":{{\"moved\":{},\"new\":{},\"closed\":{},\"changed\":{},\"declined\":{},\
-             \"dead\":{}}},\"adopted\":{},\"rounds\":{},\"fds\":{},\"bytes\":{},",
+             \"dead\":{}}},\"adopted\":{},\"rounds\":{},\"cut_short\":{},\"fds\":{},\"bytes\":{},",
             self.id,
             escaped(outcome),
             self.generation,
@@ -119,6 +136,7 @@ impl Report {
             self.dead,
             self.adopted,
             self.rounds,
+            self.is_cut_short(),
             self.fds,
             self.bytes,
         );
@@ -177,7 +195,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "id={:016x} generation={} items={} closed={} new={} changed={} declined={} dead={} adopted={} rounds={} fds={} bytes={}",
+            "id={:016x} generation={} items={} closed={} new={} changed={} declined={} dead={} adopted={} rounds={} cut_short={} fds={} bytes={}",
             self.id,
             self.generation,
             self.items,
@@ -188,6 +206,7 @@ impl fmt::Display for Report {
             self.dead,
             self.adopted,
             self.rounds,
+            self.is_cut_short(),
             self.fds,
             self.bytes,
         )?;
@@ -254,11 +273,20 @@ mod tests {
         let expected = format!(
             "{{\"id\":\"00000000000000ab\",\"outcome\":\"left\",\"generation\":3,\"pid\":{pid},\
              \"other\":7,\"items\":{{\"moved\":5,\"new\":2,\"closed\":1,\"changed\":3,\
-             \"declined\":4,\"dead\":6}},\"adopted\":true,\"rounds\":8,\"fds\":10,\"bytes\":9,\
+             \"declined\":4,\"dead\":6}},\"adopted\":true,\"rounds\":8,\"cut_short\":false,\"fds\":10,\"bytes\":9,\
              \"begun_at\":1000,\"welcome_at\":null,\"prepare_at\":null,\"held_at\":5000,\
              \"end_at\":null,\"decided_at\":25000,\"preload_ns\":null,\"freeze_ns\":20000,\
              \"whole_ns\":24000,\"failure\":\"it said \\\"no\\\"\\u000a\"}}"
         );
         assert_eq!(report().json("left"), expected);
+    }
+    #[test]
+    fn preload_that_left_more_than_a_few_was_cut_short() {
+        let mut report = report();
+        report.last.changed = FEW as u64 - report.last.closed - report.last.new;
+        assert!(!report.is_cut_short());
+        report.last.changed += 1;
+        assert!(report.is_cut_short());
+        assert!(report.to_string().contains(" cut_short=true "));
     }
 }

@@ -178,8 +178,8 @@ fn descriptors_pushed_under_an_older_kernel() {
         "-t",
         path.to_str().unwrap(),
     ];
-    // SO_REUSEADDR is the first option that it sets, SO_PASSRIGHTS the second.
-    let donor = Server::start_with("setsockopt:error=ENOPROTOOPT:when=2", &args);
+    // The listener sets two options, SO_REUSEADDR and SO_OOBINLINE; SO_PASSRIGHTS is the third.
+    let donor = Server::start_with("setsockopt:error=ENOPROTOOPT:when=3", &args);
     donor.wait_line("Starting Takeover channel on");
     let scene = Scene::of(stage, donor, &[(Peer::Talking, 70), (Peer::Idle, 3)]);
     let file = File::open("/dev/null").unwrap();

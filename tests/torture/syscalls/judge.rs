@@ -61,7 +61,11 @@ pub(crate) fn has_claimed(trace: &[String]) -> bool {
 fn has_ended(trace: &[String]) -> bool {
     let end = r#""SKTO\1\0\7\0"#;
     let mut trace = trace.iter();
-    trace.any(|line| line.starts_with("sendmsg(") && line.contains(end) && returned(line, "64"))
+    let is_sent = |line: &str| {
+        let result = line.rsplit_once("= ");
+        result.is_some_and(|(_, bytes)| bytes.parse::<u32>().is_ok())
+    };
+    trace.any(|line| line.starts_with("sendmsg(") && line.contains(end) && is_sent(line))
 }
 
 fn returned(line: &str, result: &str) -> bool {

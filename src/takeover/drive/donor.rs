@@ -235,7 +235,11 @@ impl DonorSide {
             Action::Arm(step) => self.arm(cx, step),
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
-            Action::Prepare => return self.prepare(cx),
+            Action::Prepare => {
+                let failed = self.prepare(cx);
+                self.rehearse(app, cx);
+                return failed;
+            }
             Action::Send(batch) => return self.send(app, cx, batch),
             Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
             Action::Grant => {

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use crate::event::{Handle, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, ItemKind, Record, Served};
+use crate::proto::records::{self, End, ItemKind, Record, Served};
+use crate::proto::wire::EncodeError;
 use crate::takeover::channel::Sent;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
@@ -54,6 +55,23 @@ impl Attempt {
             log::debug!("the taker was not told: {error}");
             Sent::Done
         })
+    }
+
+    /// END, as it would be now.
+    pub(super) fn end_record(&self) -> Result<Vec<u8>, EncodeError> {
+        let report = &self.report;
+        let end = Record::End(End {
+            items: report.items,
+            closed: report.last.closed,
+            new: report.last.new,
+            changed: report.last.changed,
+            held_ns: report.times.held.map_or(0, Time::as_ns),
+            digest: self.digest.value(),
+            rounds: Some(report.rounds),
+        });
+        let mut record = Vec::new();
+        records::encode(&end, false, &mut record)?;
+        Ok(record)
     }
 
     /// Counts a batch of the final array.

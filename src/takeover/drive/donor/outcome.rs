@@ -35,7 +35,7 @@ impl DonorSide {
 
     /// What is carried has no events that would tell of a change: it is compared with what the
     /// taker was told. It is little.
-    fn changes_of_carried<S: Application>(
+    pub(super) fn changes_of_carried<S: Application>(
         &self,
         app: &mut S,
         cx: &mut Cx<S>,

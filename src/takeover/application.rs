@@ -263,7 +263,8 @@ pub trait Application: Sized + 'static {
     /// An item that cannot travel: the takeover is refused, with this reason.
     fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String>;
 
-    /// Appends the item's state. Returns true if the item has work that no readiness event
+    /// Appends the item's state; asked again and again while a takeover is under way, and not
+    /// always sent. Returns true if the item has work that no readiness event
     /// will announce (unfinished input that was read, pending output): it is then run once
     /// when the taker is active. A source in the resume queue is run in any case.
     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool;

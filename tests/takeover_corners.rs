@@ -17,7 +17,7 @@ mod support;
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::Kind;
 use support::corner::{Corner, Guest};
-use support::pinned::{Pinned, Step};
+use support::pinned::{MOMENTS, Pinned, Step, Steps};
 use support::{Client, Peers, Random, Scene, Server, Stage, seed};
 
 /// Positions are compared, and nobody is given up for being held.
@@ -29,32 +29,6 @@ const PATIENT: [&str; 7] = [
     "freeze=60000",
     "--deadline",
     "claim=60000",
-];
-
-type Steps = &'static [(Step, usize)];
-
-/// Where the taker can be held: steps that follow each other, and how often each has to happen.
-/// Up to DRAINED the donor serves, from then on nobody does.
-const TAKER: [(&str, Steps); 10] = [
-    ("Hello", &[(Step::Sent(Kind::Hello), 1)]),
-    (
-        "Receive, nothing yet",
-        &[(Step::Received(Kind::Welcome), 1)],
-    ),
-    ("Receive, items", &[(Step::Received(Kind::Items), 1)]),
-    ("Receive, first batch", &[(Step::Received(Kind::State), 1)]),
-    ("Receive, first ACK", &[(Step::Sent(Kind::Ack), 1)]),
-    ("Receive, second batch", &[(Step::Received(Kind::Items), 2)]),
-    ("Receive, PREPARE", &[(Step::Received(Kind::Prepare), 1)]),
-    ("Settle", &[(Step::Sent(Kind::Drained), 1)]),
-    (
-        "Settle, final array",
-        &[
-            (Step::Received(Kind::Prepare), 1),
-            (Step::Received(Kind::State), 1),
-        ],
-    ),
-    ("Validate, Claim", &[(Step::Received(Kind::End), 1)]),
 ];
 
 /// It owns, and nobody knows.
@@ -225,7 +199,7 @@ fn agree(line: &str) -> f64 {
 #[test]
 fn any_state_corners_and_taker_goes_on() {
     let mut play = Play::new();
-    for (name, steps) in TAKER.into_iter().chain([CLAIMED]) {
+    for (name, steps) in MOMENTS.into_iter().chain([CLAIMED]) {
         let mut guests = play.guests();
         let mut taker = Pinned::take_over(&play.stage.path(), &PATIENT);
         play.walk(&mut taker, steps);
@@ -238,7 +212,7 @@ fn any_state_corners_and_taker_goes_on() {
 #[test]
 fn any_state_corners_and_taker_is_killed() {
     let mut play = Play::new();
-    for (nth, (name, steps)) in TAKER.into_iter().enumerate() {
+    for (nth, (name, steps)) in MOMENTS.into_iter().enumerate() {
         let mut guests = play.guests();
         let mut taker = Pinned::take_over(&play.stage.path(), &PATIENT);
         play.walk(&mut taker, steps);

@@ -8,33 +8,8 @@
 mod support;
 
 use socket_takeover::proto::records::Kind;
-use support::pinned::{Pinned, Step};
+use support::pinned::{MOMENTS, Pinned, Step, Steps};
 use support::{Kind as Client, Peers, Server, Stage, seed};
-
-/// Where a taker can be before its claim: steps that follow each other, and how often each
-/// has to happen.
-const MOMENTS: [(&str, &[(Step, usize)]); 10] = [
-    ("Hello", &[(Step::Sent(Kind::Hello), 1)]),
-    (
-        "Receive, nothing yet",
-        &[(Step::Received(Kind::Welcome), 1)],
-    ),
-    ("Receive, items", &[(Step::Received(Kind::Items), 1)]),
-    ("Receive, first batch", &[(Step::Received(Kind::State), 1)]),
-    ("Receive, first ACK", &[(Step::Sent(Kind::Ack), 1)]),
-    ("Receive, second batch", &[(Step::Received(Kind::Items), 2)]),
-    ("Receive, PREPARE", &[(Step::Received(Kind::Prepare), 1)]),
-    ("Settle", &[(Step::Sent(Kind::Drained), 1)]),
-    (
-        "Settle, final array",
-        &[
-            (Step::Received(Kind::Prepare), 1),
-            (Step::Sent(Kind::Drained), 1),
-            (Step::Received(Kind::State), 1),
-        ],
-    ),
-    ("Validate, Claim", &[(Step::Received(Kind::End), 1)]),
-];
 
 /// How many of [`MOMENTS`] come before PREPARE.
 const PRELOAD: usize = 6;
@@ -72,7 +47,7 @@ impl Scene {
     }
 
     /// A taker that is where `moment` says.
-    fn taker_at(&self, moment: &[(Step, usize)]) -> Pinned {
+    fn taker_at(&self, moment: Steps) -> Pinned {
         let mut taker = Pinned::take_over(&self.stage.path(), &[]);
         for (step, nth) in moment {
             taker.run_to(*step, *nth);
@@ -116,7 +91,7 @@ fn any_state_taker_killed_50_times() {
 /// Stops the taker for longer than the donor waits. Every other one goes on after it was
 /// given up and leaves by itself; the rest stays stopped and is killed by the donor, whose
 /// next try it would poison.
-fn stop(moments: &[(&str, &[(Step, usize)])], deadlines: &'static [&'static str]) {
+fn stop(moments: &[(&str, Steps)], deadlines: &'static [&'static str]) {
     let mut scene = Scene::new(deadlines);
     for (name, moment) in moments {
         for time in 0..TIMES {

@@ -31,6 +31,34 @@ pub enum Step {
     Received(Kind),
 }
 
+/// Steps that follow each other, and how often each has to happen.
+pub type Steps = &'static [(Step, usize)];
+
+/// Where a taker can be before its claim. Up to DRAINED the donor serves, from then on nobody
+/// does.
+pub const MOMENTS: [(&str, Steps); 10] = [
+    ("Hello", &[(Step::Sent(Kind::Hello), 1)]),
+    (
+        "Receive, nothing yet",
+        &[(Step::Received(Kind::Welcome), 1)],
+    ),
+    ("Receive, items", &[(Step::Received(Kind::Items), 1)]),
+    ("Receive, first batch", &[(Step::Received(Kind::State), 1)]),
+    ("Receive, first ACK", &[(Step::Sent(Kind::Ack), 1)]),
+    ("Receive, second batch", &[(Step::Received(Kind::Items), 2)]),
+    ("Receive, PREPARE", &[(Step::Received(Kind::Prepare), 1)]),
+    ("Settle", &[(Step::Sent(Kind::Drained), 1)]),
+    (
+        "Settle, final array",
+        &[
+            (Step::Received(Kind::Prepare), 1),
+            (Step::Sent(Kind::Drained), 1),
+            (Step::Received(Kind::State), 1),
+        ],
+    ),
+    ("Validate, Claim", &[(Step::Received(Kind::End), 1)]),
+];
+
 /// See the file's own description.
 #[derive(Debug)]
 pub struct Pinned {

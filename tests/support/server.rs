@@ -20,7 +20,14 @@ use super::{BOUND, Log, wait_readable};
 
 /// Options of a service that a busy machine cannot make give up a takeover: one that hangs
 /// runs into [`BOUND`].
-pub const PATIENT: [&str; 4] = ["--deadline", "freeze=60000", "--deadline", "claim=60000"];
+pub const PATIENT: [&str; 6] = [
+    "--deadline",
+    "hello=60000",
+    "--deadline",
+    "freeze=60000",
+    "--deadline",
+    "claim=60000",
+];
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
 

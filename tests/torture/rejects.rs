@@ -17,7 +17,7 @@ use socket_takeover::takeover::validate;
 
 use crate::options::Options;
 use crate::support::side::{At, FakeTaker, encoded};
-use crate::support::{Random, Scene};
+use crate::support::{PATIENT, Random, Scene};
 
 const SHORT: usize = 300;
 const FULL: usize = 10_000;
@@ -30,16 +30,6 @@ const SAY: usize = 1000;
 const WARM: usize = 200;
 /// How much it may differ from then on, in KiB.
 const MEMORY: u64 = 1024;
-
-/// Deadlines that a busy machine does not reach.
-const PATIENT: [&str; 6] = [
-    "--deadline",
-    "hello=30000",
-    "--deadline",
-    "freeze=30000",
-    "--deadline",
-    "claim=30000",
-];
 
 /// Why an attempt comes to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,22 +11,12 @@ use socket_takeover::takeover::lease::Verdict;
 use super::{Spoil, Table, is_record};
 use crate::options::Options;
 use crate::support::side::{At, FakeTaker, encoded};
-use crate::support::{Random, Scene};
+use crate::support::{PATIENT, Random, Scene};
 
 /// Descriptors to send where none belong.
 const STRAY: &str = "/dev/null";
 /// How often, in attempts, the clients are asked.
 const ASKED: usize = 50;
-
-/// Deadlines that a busy machine does not reach.
-const PATIENT: [&str; 6] = [
-    "--deadline",
-    "hello=30000",
-    "--deadline",
-    "freeze=30000",
-    "--deadline",
-    "claim=30000",
-];
 
 /// The taker's records, each with the state in which the donor waits for it.
 const RECORDS: [(&str, At); 5] = [

@@ -11,65 +11,34 @@
 //! Invariants: an id and a socket are in here once; a batch leaves nothing staged behind;
 //! nothing is declined in the final array, since the donor would not hear of it in time; what
 //! is linked is declined as a whole.
+//!
+//! | file | |
+//! |---|---|
+//! | `intake/verdict.rs` | what is asked of all that has arrived |
+//! | `intake/problem.rs` | why it cannot go on |
+
+mod problem;
+mod verdict;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::audit::Suspects;
-use crate::event::{Cx, SourceId};
+use crate::event::Cx;
 use crate::proto::assembly::{Assembly, State};
 use crate::proto::digest::Digest;
-use crate::proto::records::{
-    Decline, DeclineCode, Descriptor, End, FailCode, ItemKind, Part, Record,
-};
+use crate::proto::records::{Decline, DeclineCode, Descriptor, FailCode, ItemKind, Part, Record};
 use crate::takeover::application::{Application, Arrival, Item, Rejection, SavedState};
 use crate::takeover::kinds::{self, Claimed};
 use crate::takeover::ledger::ItemId;
 use crate::takeover::report::Tally;
 use crate::takeover::validate::PeerState;
+pub(super) use problem::Problem;
 
 /// Room for so many items is made on a donor's word; it is a number of its record, and where
 /// the limit of open files is none that alone would ask for more memory than there is.
 const EXPECTED: usize = 1 << 20;
-
-/// Why the takeover cannot go on.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) code: FailCode,
-    pub(super) what: String,
-    /// The item that it is about.
-    pub(super) item: Option<u64>,
-}
-
-impl Problem {
-    pub(super) fn new(code: FailCode, what: String) -> Problem {
-        Problem {
-            code,
-            what,
-            item: None,
-        }
-    }
-
-    fn of(code: FailCode, item: u64, what: impl fmt::Display) -> Problem {
-        Problem {
-            code,
-            what: what.to_string(),
-            item: Some(item),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.what)?;
-        if let Some(item) = self.item {
-            write!(f, " (item {item:#x})")?;
-        }
-        Ok(())
-    }
-}
 
 /// An item whose state is not complete yet.
 #[derive(Debug)]
@@ -118,21 +87,6 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// How many items are held.
-    pub(super) fn len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// How many items the donor keeps.
-    pub(super) fn declined_len(&self) -> usize {
-        self.declined.len()
-    }
-
-    /// How many of those held were reset before they came here. Walks all: not in the freeze.
-    pub(super) fn dead_len(&self) -> usize {
-        self.held.values().filter(|held| held.dead).count()
-    }
-
     /// Takes a record of items, states or closed ids. `last_words` is true in the final
     /// array.
     pub(super) fn take<S: Application>(
@@ -187,55 +141,6 @@ impl Intake {
         Ok(self.declines.iter().map(|one| ItemId(one.id)).collect())
     }
 
-    /// Whether all is here that END speaks of.
-    pub(super) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
-        self.complete()?;
-        if let Some(id) = self.suspects.first() {
-            let what = "the socket was used after its state was sent, and no other state came";
-            return Err(Problem::of(FailCode::Invalid, id, what));
-        }
-        let Tally {
-            closed,
-            new,
-            changed,
-        } = self.tally;
-        let ours = (self.held.len() as u64, closed, new, changed);
-        let theirs = (end.items, end.closed, end.new, end.changed);
-        if ours != theirs {
-            let what = format!(
-                "items, closed, new, changed: the donor counts {theirs:?}, here are {ours:?}"
-            );
-            return Err(Problem::new(FailCode::Digest, what));
-        }
-        if self.digest.value() != end.digest {
-            return Err(Problem::new(
-                FailCode::Digest,
-                "digest of the final array".into(),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Compares all that is held with its sockets, while the donor still serves.
-    pub(super) fn suspect<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        let held = self.held.iter().map(|(id, held)| (*id, held.item));
-        self.suspects = Suspects::among(held, app, cx);
-    }
-
-    /// All that is held.
-    pub(super) fn items(&self) -> Vec<Item> {
-        self.held.values().map(|held| held.item).collect()
-    }
-
-    /// The sources that have work no event will announce.
-    pub(super) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
-        let held = self.to_run.iter().filter_map(|id| self.held.get(id));
-        held.filter_map(|held| match held.item {
-            Item::Source(id) => Some(id),
-            Item::Carried(_) => None,
-        })
-    }
-
     /// Makes room for so many items at once: a table that grows copies all it has, which
     /// should not happen in the freeze.
     pub(super) fn expect(&mut self, items: usize) {
@@ -243,21 +148,6 @@ impl Intake {
         // Without it they grow as items come.
         let _ = self.held.try_reserve(items);
         let _ = self.cookies.try_reserve(items);
-    }
-
-    /// Whether no item and no state is half here.
-    pub(super) fn complete(&self) -> Result<(), Problem> {
-        match self.staged.keys().next() {
-            Some(&id) => Err(Problem::of(
-                FailCode::Malformed,
-                id,
-                "an item came without state",
-            )),
-            None => match self.assembly.unfinished() {
-                Some(id) => Err(Problem::of(FailCode::Malformed, id, "a state has no end")),
-                None => Ok(()),
-            },
-        }
     }
 
     fn stage(&mut self, descriptor: Descriptor<'_>, fd: Option<OwnedFd>) -> Result<(), Problem> {

@@ -12,7 +12,8 @@ use socket_takeover::event::{Config, Cx, Next, Reactor, Spec};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
 use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
 use socket_takeover::takeover::{
-    Application, Arrival, Deadlines, Description, Item, Moment, Rejection, SavedState, Takeover,
+    Application, Arrival, Deadlines, Description, Error, Item, Moment, Rejection, SavedState,
+    Start, Takeover,
 };
 use tempfile::TempDir;
 
@@ -28,6 +29,8 @@ enum Taste {
     NoPipes,
     /// The first item is damaged.
     Nothing,
+    /// It wants more pipes than any donor has.
+    More,
 }
 
 #[derive(Debug, Default)]
@@ -39,9 +42,13 @@ struct App {
     /// Panics in so many calls of `save` from now on.
     panics_in: Option<u32>,
     moments: Vec<&'static str>,
+    /// What it held when all had arrived.
+    arrived: Option<usize>,
     /// How many items were offered to it.
     offered: usize,
     declined: u64,
+    /// How its own takeover ended, and why.
+    left: String,
     writers: Vec<PipeWriter>,
 }
 
@@ -112,6 +119,58 @@ fn taker_that_has_left_is_not_waited_for_though_its_process_goes_on() {
     donor.turn();
     let mut next = Process::taker(&path, Taste::All);
     turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+}
+
+#[test]
+fn taker_that_misses_something_when_all_has_arrived_leaves_and_the_donor_serves_on() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 100);
+    let mut taker = Process::taker(&path, Taste::More);
+    turn_until(&mut donor, &mut taker, |donor, taker| {
+        donor.moments.contains(&"rolled back") && taker.moments.contains(&"left")
+    });
+    assert_eq!(taker.app.arrived, Some(100));
+    assert!(
+        taker.app.left.starts_with("DonorServes: "),
+        "{}",
+        taker.app.left
+    );
+    assert!(
+        taker.app.left.contains("a pipe is missing"),
+        "{}",
+        taker.app.left
+    );
+    assert!(!donor.reactor.cx().is_held());
+
+    donor.turn();
+    let mut next = Process::taker(&path, Taste::All);
+    turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+    assert_eq!(next.app.arrived, Some(100));
+}
+
+/// What it opens may be a counter of restarts, and this is none.
+#[test]
+fn cold_start_where_a_donor_lives_opens_nothing() {
+    let (_folder, path) = stage();
+    let mut donor = Process::donor(&path, 1);
+    let mut opened = false;
+    let started = Start::offer(path.clone()).run(&mut App::default(), |_, cx| {
+        opened = true;
+        cx.stop();
+        Ok(())
+    });
+    assert!(matches!(started, Err(Error::Taken { .. })), "{started:?}");
+    assert!(!opened);
+
+    // It has felt no more than a caller who hangs up.
+    donor.turn();
+    assert_eq!(donor.app.moments, [""; 0]);
+    let mut taker = Process::taker(&path, Taste::All);
+    turn_until(&mut donor, &mut taker, |donor, taker| {
         donor.moments.contains(&"exit") && taker.moments.contains(&"active")
     });
 }
@@ -239,7 +298,7 @@ impl Application for App {
                 self.offered += 1;
                 Err(Rejection::Declined(DeclineCode::Kind))
             }
-            (Some(fd), Taste::All) => {
+            (Some(fd), Taste::All | Taste::More) => {
                 let reader = PipeReader::from(fd);
                 add(cx, reader).map_err(|error| Rejection::Invalid(error.to_string()))
             }
@@ -248,6 +307,14 @@ impl Application for App {
 
     fn update(&mut self, _: &mut Cx<App>, _: Item, _: SavedState<'_>) -> Result<(), String> {
         Ok(())
+    }
+
+    fn arrived(&mut self, cx: &mut Cx<App>) -> Result<(), String> {
+        self.arrived = Some(cx.items_len());
+        match self.taste {
+            Taste::More => Err("a pipe is missing".into()),
+            Taste::All | Taste::NoPipes | Taste::Nothing => Ok(()),
+        }
     }
 
     fn forget(&mut self, cx: &mut Cx<App>, item: Item) {
@@ -274,7 +341,10 @@ impl Application for App {
             Moment::Orphaned(..) => "orphaned",
             Moment::Stop => "stop",
             Moment::Active(_) => "active",
-            Moment::Left(..) => "left",
+            Moment::Left(report, ending) => {
+                self.left = format!("{ending:?}: {}", report.failure);
+                "left"
+            }
         };
         self.moments.push(said);
     }

@@ -286,6 +286,19 @@ pub trait Application: Sized + 'static {
         state: SavedState<'_>,
     ) -> Result<(), String>;
 
+    /// All that the donor had has been restored: the place to find out that something is
+    /// missing, as when an older release never had it. The donor serves on meanwhile, for at
+    /// most [`Deadlines::freeze`](super::Deadlines::freeze). Afterwards items may still be
+    /// opened, changed and closed, as clients come and go. Nothing is missed, unless this says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// What is missing: the takeover fails, the donor serves on, and this process ends with 75.
+    fn arrived(&mut self, cx: &mut Cx<Self>) -> Result<(), String> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// How far the item's state is in the two streams of its connection, to be compared with
     /// the socket if the process was started with
     /// [`Start::check_positions`](super::Start::check_positions). `None`, unless this says

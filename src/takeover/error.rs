@@ -189,7 +189,13 @@ impl fmt::Display for Error {
             Error::Offer { path, why } => {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
-            Error::Connect { path, why } => write!(f, "takeover path {path} {why}"),
+            Error::Connect { path, why } => match why {
+                ConnectError::Nobody(_) | ConnectError::Busy => {
+                    write!(f, "takeover path {path}: {why}")
+                }
+                // These are words about PATH and go on from there: "is a directory".
+                _ => write!(f, "takeover path {path} {why}"),
+            },
             Error::Original { path, why } => {
                 write!(f, "takeover path {path}: {why}")?;
                 if why.is_harmless() {
@@ -254,6 +260,26 @@ mod tests {
     fn original(why: Obstacle) -> Error {
         let path = TakeoverPath::new("/run/x").unwrap();
         Error::Original { path, why }
+    }
+
+    #[test]
+    fn failure_to_connect_reads_as_a_sentence() {
+        for (why, said) in [
+            (
+                ConnectError::Nobody("there is no such file"),
+                ": there is no such file",
+            ),
+            (ConnectError::Busy, ": its queue of callers is full"),
+            (
+                ConnectError::NotASocket("a directory"),
+                " is a directory, not a takeover socket",
+            ),
+        ] {
+            assert_eq!(
+                not_connected(why).to_string(),
+                format!("takeover path /run/x{said}")
+            );
+        }
     }
 
     #[test]

@@ -11,8 +11,9 @@
 //! [`Start::reactor`], [`Start::begin`], and turning the reactor.
 //!
 //! Invariants: signals are watched before PATH is made or the donor called, because from then
-//! on the process is to end in a way that tidies up; and ports are bound before PATH is made,
-//! so that a second start by mistake ends there and has disturbed nobody.
+//! on the process is to end in a way that tidies up; and a second start by mistake disturbs
+//! nobody: it ends when PATH is looked at, before the application has opened anything, or at
+//! its ports, which are bound before PATH is made.
 
 use std::io;
 
@@ -149,6 +150,10 @@ impl Start {
         app: &mut S,
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
+        if let Role::Donor(path) = &self.role {
+            // Looked at once more when it is made, since another may be as far as we are.
+            look_at(path)?;
+        }
         let _ = raise_nofile();
         let mut reactor = self.reactor()?;
         watch_signals(reactor.cx())?;
@@ -210,28 +215,34 @@ impl Start {
     }
 }
 
-/// The offer at a path that nobody else may own.
-fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
-    let taken = |by| Error::Taken {
-        path: path.clone(),
-        by,
-    };
-    let cannot = |why| Error::Offer {
-        path: path.clone(),
-        why,
-    };
-    match rendezvous::probe(path).map_err(cannot)? {
-        Probe::Free | Probe::Stale => {}
-        by => return Err(taken(by)),
+/// Whether a takeover can be offered at a path: nobody else may own it.
+fn look_at(path: &TakeoverPath) -> Result<(), Error> {
+    match rendezvous::probe(path).map_err(|why| cannot_offer(path, why))? {
+        Probe::Free | Probe::Stale => Ok(()),
+        by => Err(taken(path, by)),
     }
+}
+
+fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
+    look_at(path)?;
     warn_if_exposed(path);
-    let mut offer = Offer::bind(path).map_err(cannot)?;
+    let mut offer = Offer::bind(path).map_err(|why| cannot_offer(path, why))?;
     offer.publish(Replace::Stale).map_err(|error| match error {
-        PublishError::Taken(by) => taken(by),
-        PublishError::Os(why) => cannot(why),
-        PublishError::Locked => cannot(io::Error::other(error)),
+        PublishError::Taken(by) => taken(path, by),
+        PublishError::Os(why) => cannot_offer(path, why),
+        PublishError::Locked => cannot_offer(path, io::Error::other(error)),
     })?;
     Ok(offer)
+}
+
+fn taken(path: &TakeoverPath, by: Probe) -> Error {
+    let path = path.clone();
+    Error::Taken { path, by }
+}
+
+fn cannot_offer(path: &TakeoverPath, why: io::Error) -> Error {
+    let path = path.clone();
+    Error::Offer { path, why }
 }
 
 fn warn_if_exposed(path: &TakeoverPath) {

@@ -29,7 +29,7 @@ pub enum Error {
     Usage(String),
     /// PATH is unusable.
     Path(PathError),
-    /// Something is at PATH that is not ours to replace.
+    /// Something is at PATH that is not ours to replace: a process that lives, above all.
     Taken {
         /// Where the takeover was to be offered.
         path: TakeoverPath,
@@ -142,7 +142,7 @@ impl Error {
 
     /// What to end the process with: 2 if the command line is wrong, 69 if nobody offers a
     /// takeover, 75 if the donor serves on and a retry is safe, 76 if that is so and the
-    /// versions do not fit, else 1.
+    /// versions do not fit, else 1. What to do then is told [in a table](super#in-production).
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

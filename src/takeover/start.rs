@@ -49,9 +49,20 @@ impl Start {
     /// cold start that offers a takeover; `-T PATH` alone, to take over. A successor is given
     /// everything by its donor, so its words are empty.
     ///
+    /// What the words mean is found out before [`Start::run`]: an error of its `cold` ends the
+    /// process with 1, a wrong word should end it with 2.
+    ///
     /// ```no_run
     /// # use socket_takeover::takeover::{Error, Start};
+    /// # use std::net::SocketAddr;
     /// let (start, [address]) = Start::from_args(["ADDRESS"])?;
+    /// let address: Option<SocketAddr> = if start.is_successor() {
+    ///     None
+    /// } else {
+    ///     let wrong = |error| Error::usage(format!("{address:?}: {error}"));
+    ///     Some(address.parse().map_err(wrong)?)
+    /// };
+    /// # let _ = address;
     /// # Ok::<(), Error>(())
     /// ```
     ///
@@ -87,6 +98,11 @@ impl Start {
     }
 
     /// A cold start that offers a takeover at `path`.
+    ///
+    /// The directory has to exist, and to be one in which we may make files. There come to be
+    /// PATH, a socket of mode 0600, and a lock file PATH.lock, which stays. Callers have to be
+    /// root or our own user. A socket that a crash has left is replaced; one that somebody
+    /// listens on, and what is no socket, is left alone: [`Error::Taken`].
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))
@@ -138,9 +154,23 @@ impl Start {
     }
 
     /// Starts, serves and ends. `cold` opens what a successor would be given; it is called on
-    /// a cold start alone, before PATH exists. SIGTERM and SIGINT end it in an orderly way, a
-    /// takeover under way included; no other signal is touched. The soft limit of open files is
-    /// raised to the hard one: a successor needs a descriptor for each of ours.
+    /// a cold start alone. SIGTERM and SIGINT end it in an orderly way, a takeover under way
+    /// included; no other signal is touched. The soft limit of open files is raised to the hard
+    /// one: a successor needs a descriptor for each of ours.
+    ///
+    /// Of a cold start this is the order:
+    ///
+    /// | | fails if |
+    /// |---|---|
+    /// | PATH is looked at | somebody lives there: [`Error::Taken`], and `cold` is not called |
+    /// | `cold` | it says so; PATH does not exist yet |
+    /// | PATH is made | somebody else has made it meanwhile: [`Error::Taken`] |
+    /// | [`Moment::Open`] | |
+    /// | the reactor is turned: the first callback | |
+    ///
+    /// So what cannot be taken back, such as counting up a file's number of restarts, comes last
+    /// in `cold`, behind the ports; and what must not be done by the loser of two starts at the
+    /// same time is done at `Open`, when PATH is ours and nothing was served yet.
     ///
     /// # Errors
     /// Why it did not come to serving, or what failed later; [`Error::exit_code`] says it to
@@ -178,7 +208,9 @@ impl Start {
     }
 
     /// Offers the takeover, or calls the donor. What comes of it is told by
-    /// [`Application::moment`], of a call also by [`Takeover::outcome`].
+    /// [`Application::moment`], of a call also by [`Takeover::outcome`]. Who wants to know
+    /// whether PATH is free before anything is opened, as [`Start::run`] does, asks
+    /// [`rendezvous::probe`].
     ///
     /// # Errors
     /// Why not. A donor has felt nothing then.

@@ -3,7 +3,7 @@
 use super::{Cause, Preload};
 use crate::takeover::ledger::Ledger;
 
-/// Where the donor is. See the diagram in `donor.rs`.
+/// Where the donor is; [its module](super) has the diagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum State {
     /// Serves; nobody has called.

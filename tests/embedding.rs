@@ -42,6 +42,10 @@ struct App {
     /// Panics in so many calls of `save` from now on.
     panics_in: Option<u32>,
     moments: Vec<&'static str>,
+    /// As a donor: the first of these names the second as its link.
+    named: Option<(Item, Item)>,
+    /// As a taker: the links that each pipe had when it arrived.
+    links: Vec<Vec<Item>>,
     /// What it held when all had arrived.
     arrived: Option<usize>,
     /// How many items were offered to it.
@@ -150,6 +154,30 @@ fn taker_that_misses_something_when_all_has_arrived_leaves_and_the_donor_serves_
         donor.moments.contains(&"exit") && taker.moments.contains(&"active")
     });
     assert_eq!(next.app.arrived, Some(100));
+}
+
+#[test]
+fn linked_item_that_comes_later_finds_the_first_whichever_named_the_other() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (_folder, path) = stage();
+        let mut donor = Process::donor(&path, 2);
+        let mut ids = Vec::new();
+        donor.reactor.cx().items(&mut ids);
+        donor.app.named = Some((Item::Source(ids[from]), Item::Source(ids[to])));
+        let mut taker = Process::taker(&path, Taste::All);
+        turn_until(&mut donor, &mut taker, |donor, taker| {
+            donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+        });
+        let mut here = Vec::new();
+        taker.reactor.cx().items(&mut here);
+        assert_eq!(taker.app.links.len(), 2, "{from} names {to}");
+        assert!(taker.app.links[0].is_empty(), "{from} names {to}");
+        assert_eq!(taker.app.links[1].len(), 1, "{from} names {to}");
+        assert!(
+            here.iter()
+                .any(|id| Item::Source(*id) == taker.app.links[1][0])
+        );
+    }
 }
 
 /// What it opens may be a counter of restarts, and this is none.
@@ -277,7 +305,10 @@ impl Application for App {
         let name = Cow::Borrowed("item");
         match item {
             Item::Carried(_) => Ok(Description::new(ItemKind::State, name, 1)),
-            Item::Source(id) if cx.contains(id) => Ok(Description::new(PIPE, name, 1)),
+            Item::Source(id) if cx.contains(id) => {
+                let named = self.named.filter(|(from, _)| *from == item);
+                Ok(Description::new(PIPE, name, 1).links(named.map(|(_, to)| to)))
+            }
             Item::Source(_) => Err("it is gone".into()),
         }
     }
@@ -299,6 +330,7 @@ impl Application for App {
                 Err(Rejection::Declined(DeclineCode::Kind))
             }
             (Some(fd), Taste::All | Taste::More) => {
+                self.links.push(arrival.links);
                 let reader = PipeReader::from(fd);
                 add(cx, reader).map_err(|error| Rejection::Invalid(error.to_string()))
             }

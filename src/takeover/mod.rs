@@ -261,23 +261,21 @@
 //! ```
 //!
 //! # What arrives when
-//! `restore` is called once for each item, in no order that is promised: what the donor opened
-//! meanwhile comes behind all that it had. An item that needs another one waits for it, say in
-//! an `Option`, or is [linked](Description::links) to it: one side naming the other is enough,
-//! and whichever of the two comes later finds the first in [`Arrival::links`].
+//! `restore` is called once for each item, in no order that is promised, for the donor opens
+//! and closes items meanwhile. What needs another item waits for it, say in an `Option`. Items
+//! that are served only together, such as the two legs of a relay, are
+//! [linked](Description::links): one naming the other is enough, and whichever comes later finds
+//! the first in [`Arrival::links`].
 //!
-//! [`Application::arrived`] is called when all that the donor had at the beginning is here and
-//! the donor still serves. Something may be missing then because an older release never had it:
-//! an error refuses the takeover. What the donor opens after that comes still.
+//! [`Application::arrived`] is called once, when all that the donor had at the beginning has
+//! come and the donor still serves. If something is missing then, maybe because an older release
+//! never had it, an error refuses the takeover. What the donor opens after that comes still.
 //!
 //! # Is it true?
 //! Whether the state of a connection is true can be held against its socket: say by
 //! [`Application::positions`] how many bytes your state has read and written, and start with
 //! [`Start::check_positions`]. A byte lost or doubled by `save` or `restore` then ends the
 //! takeover before it could do harm.
-//!
-//! An item may be served only together with others, such as the two legs of a relay: name them
-//! by [`Description::links`], find them by [`Arrival::links`].
 //!
 //! # What to do in each method
 //!

@@ -141,7 +141,7 @@ impl State {
         "hello", "receive", "settle", "validate", "claim", "active", "gone",
     ];
 
-    /// Its name, as in `docs/takeover.md`.
+    /// Its name, as in `docs/takeover.md` in the repository.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -56,7 +56,7 @@ impl State {
         "done",
     ];
 
-    /// Its name, as in `docs/takeover.md`.
+    /// Its name, as in `docs/takeover.md` in the repository.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

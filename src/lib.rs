@@ -59,7 +59,7 @@
 //!
 //! | before Linux | |
 //! |---|---|
-//! | 6.16 | descriptors that a stranger sends to PATH are received, and closed at once; later the kernel refuses them (`SO_PASSRIGHTS`) |
+//! | 6.16 | descriptors that a caller at PATH sends are received, and closed at once; later the kernel refuses them (`SO_PASSRIGHTS`) |
 //! | 6.5 | the pidfd is opened by process id, and found to be the right one; from another pid namespace there is none: a death there is judged by the channel and by deadlines, and a taker that hangs cannot be killed |
 //! | 5.6 | the [original](takeover::original) C program is taken over without copies of its sockets (`pidfd_getfd`) |
 //! | 5.4 | there is no [`event::Child`] (`waitid`, `P_PIDFD`) |

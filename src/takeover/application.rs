@@ -241,6 +241,11 @@ impl fmt::Display for Rejection {
 }
 
 /// An application whose items can be taken over. It is the `S` of its [`Cx`].
+///
+/// A donor is asked to `describe` and `save`. A taker is told of each item first by `restore`,
+/// then by its `update`s and, if it is closed meanwhile, at last by `forget`; once by `arrived`.
+/// None of its callbacks runs before it owns. [What to do in each
+/// method](super#what-to-do-in-each-method) is a table.
 pub trait Application: Sized + 'static {
     /// Says what it is; a taker of another name is refused.
     const NAME: &'static str;

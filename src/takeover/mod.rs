@@ -331,7 +331,7 @@
 //! | new one | 69 | nobody offers a takeover at PATH | a cold start |
 //! | new one | 75 | the old one serves on, or was too busy to say | try again later |
 //! | new one | 76 | the old one serves on, and the two releases do not fit | do not try again: install another release, or stop the old one and start cold |
-//! | new one | 1 | something failed, the line on stderr says what; if the old one has died, nobody serves | a cold start: it is refused, with nothing opened, where a process lives at PATH |
+//! | new one | 1 | something failed, the line on stderr says what; if the old one has died, nobody serves | a cold start, which [`Start::run`] refuses with nothing opened where a process lives at PATH |
 //! | any | 2 | the command line is wrong | mend it |
 //!
 //! A supervisor has to learn that the service runs, and in which process. That is up to the

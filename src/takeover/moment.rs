@@ -22,6 +22,13 @@ use crate::event::{Cx, SourceId};
 use crate::proto::records::ItemKind;
 
 /// What has become of a takeover.
+///
+/// | who | is told |
+/// |---|---|
+/// | a cold start | `Open` |
+/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`, or `Orphaned` |
+/// | a taker | `Active`, and it is a donor from now on; or `Left` |
+/// | who owns and is told to stop | `Stop` |
 #[derive(Debug)]
 pub enum Moment {
     /// Cold start: everything is open, the takeover is offered, and no callback has run yet.

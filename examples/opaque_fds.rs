@@ -77,6 +77,7 @@ fn reflect(device: File, cx: &mut Cx<Reflector>) -> io::Result<Item> {
             let length = match device.read(&mut packet) {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
+                // The device itself: its source ends, and the log says why.
                 Err(error) => return Err(error),
             };
             // IPv4 without options, UDP. Both checksums are sums: they stay right.

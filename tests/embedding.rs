@@ -14,7 +14,7 @@ use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
 use socket_takeover::takeover::rendezvous::TakeoverPath;
 use socket_takeover::takeover::{
-    Application, Arrival, Description, Item, Moment, Rejection, SavedState, Takeover,
+    Application, Arrival, Description, Error, Item, Moment, Rejection, SavedState, Start, Takeover,
 };
 use support::BOUND;
 use support::pair::{Process, stage, turn_until};
@@ -30,6 +30,8 @@ enum Taste {
     NoPipes,
     /// The first item is damaged.
     Nothing,
+    /// It wants more pipes than any donor has.
+    More,
 }
 
 #[derive(Debug, Default)]
@@ -41,10 +43,18 @@ struct App {
     /// Panics in so many calls of `save` from now on.
     panics_in: Option<u32>,
     moments: Vec<&'static str>,
+    /// As a donor: the first of these names the second as its link.
+    named: Option<(Item, Item)>,
+    /// As a taker: the links that each pipe had when it arrived.
+    links: Vec<Vec<Item>>,
+    /// What it held when all had arrived.
+    arrived: Option<usize>,
     /// How many items were offered to it.
     offered: usize,
     declined: u64,
     cut_short: bool,
+    /// How its own takeover ended, and why.
+    left: String,
     writers: Vec<PipeWriter>,
 }
 
@@ -76,6 +86,82 @@ fn taker_that_has_left_is_not_waited_for_though_its_process_goes_on() {
     donor.turn();
     let mut next = calling(&path, Taste::All);
     turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+}
+
+#[test]
+fn taker_that_misses_something_when_all_has_arrived_leaves_and_the_donor_serves_on() {
+    let (_folder, path) = stage();
+    let mut donor = serving(&path, 100);
+    let mut taker = calling(&path, Taste::More);
+    turn_until(&mut donor, &mut taker, |donor, taker| {
+        donor.moments.contains(&"rolled back") && taker.moments.contains(&"left")
+    });
+    assert_eq!(taker.app.arrived, Some(100));
+    assert!(
+        taker.app.left.starts_with("DonorServes: "),
+        "{}",
+        taker.app.left
+    );
+    assert!(
+        taker.app.left.contains("a pipe is missing"),
+        "{}",
+        taker.app.left
+    );
+    assert!(!donor.reactor.cx().is_held());
+
+    donor.turn();
+    let mut next = calling(&path, Taste::All);
+    turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+    assert_eq!(next.app.arrived, Some(100));
+}
+
+#[test]
+fn linked_item_that_comes_later_finds_the_first_whichever_named_the_other() {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (_folder, path) = stage();
+        let mut donor = serving(&path, 2);
+        let mut ids = Vec::new();
+        donor.reactor.cx().items(&mut ids);
+        donor.app.named = Some((Item::Source(ids[from]), Item::Source(ids[to])));
+        let mut taker = calling(&path, Taste::All);
+        turn_until(&mut donor, &mut taker, |donor, taker| {
+            donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+        });
+        let mut here = Vec::new();
+        taker.reactor.cx().items(&mut here);
+        assert_eq!(taker.app.links.len(), 2, "{from} names {to}");
+        assert!(taker.app.links[0].is_empty(), "{from} names {to}");
+        assert_eq!(taker.app.links[1].len(), 1, "{from} names {to}");
+        assert!(
+            here.iter()
+                .any(|id| Item::Source(*id) == taker.app.links[1][0])
+        );
+    }
+}
+
+/// What it opens may be a counter of restarts, and this is none.
+#[test]
+fn cold_start_where_a_donor_lives_opens_nothing() {
+    let (_folder, path) = stage();
+    let mut donor = serving(&path, 1);
+    let mut opened = false;
+    let started = Start::offer(path.clone()).run(&mut App::default(), |_, cx| {
+        opened = true;
+        cx.stop();
+        Ok(())
+    });
+    assert!(matches!(started, Err(Error::Taken { .. })), "{started:?}");
+    assert!(!opened);
+
+    // It has felt no more than a caller who hangs up.
+    donor.turn();
+    assert_eq!(donor.app.moments, [""; 0]);
+    let mut taker = calling(&path, Taste::All);
+    turn_until(&mut donor, &mut taker, |donor, taker| {
         donor.moments.contains(&"exit") && taker.moments.contains(&"active")
     });
 }
@@ -204,7 +290,10 @@ impl Application for App {
         let name = Cow::Borrowed("item");
         match item {
             Item::Carried(_) => Ok(Description::new(ItemKind::State, name, 1)),
-            Item::Source(id) if cx.contains(id) => Ok(Description::new(PIPE, name, 1)),
+            Item::Source(id) if cx.contains(id) => {
+                let named = self.named.filter(|(from, _)| *from == item);
+                Ok(Description::new(PIPE, name, 1).links(named.map(|(_, to)| to)))
+            }
             Item::Source(_) => Err("it is gone".into()),
         }
     }
@@ -225,7 +314,8 @@ impl Application for App {
                 self.offered += 1;
                 Err(Rejection::Declined(DeclineCode::Kind))
             }
-            (Some(fd), Taste::All) => {
+            (Some(fd), Taste::All | Taste::More) => {
+                self.links.push(arrival.links);
                 let reader = PipeReader::from(fd);
                 add(cx, reader).map_err(|error| Rejection::Invalid(error.to_string()))
             }
@@ -234,6 +324,14 @@ impl Application for App {
 
     fn update(&mut self, _: &mut Cx<App>, _: Item, _: SavedState<'_>) -> Result<(), String> {
         Ok(())
+    }
+
+    fn arrived(&mut self, cx: &mut Cx<App>) -> Result<(), String> {
+        self.arrived = Some(cx.items_len());
+        match self.taste {
+            Taste::More => Err("a pipe is missing".into()),
+            Taste::All | Taste::NoPipes | Taste::Nothing => Ok(()),
+        }
     }
 
     fn forget(&mut self, cx: &mut Cx<App>, item: Item) {
@@ -261,7 +359,10 @@ impl Application for App {
             Moment::Orphaned(..) => "orphaned",
             Moment::Stop => "stop",
             Moment::Active(_) => "active",
-            Moment::Left(..) => "left",
+            Moment::Left(report, ending) => {
+                self.left = format!("{ending:?}: {}", report.failure);
+                "left"
+            }
         };
         self.moments.push(said);
     }

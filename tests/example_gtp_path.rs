@@ -81,6 +81,9 @@ fn second_cold_start_by_mistake_is_no_restart() {
     let mistake = [file.to_str().unwrap(), "127.0.0.1:0", &control];
     let mut second = example.cold_start(&mistake);
     assert_eq!(second.wait_exit(), 1);
+    // Nor one whose ports are free: PATH is looked at before anything is opened.
+    let mut third = example.cold_start(&args);
+    assert_eq!(third.wait_exit(), 1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "1");
     load.progress.wait_for_more(10);
     load.finish();

@@ -96,7 +96,11 @@ impl Halves {
 fn served_end(old: &Server, client: SocketAddr) -> TcpStream {
     let pidfd = pidfd_open(old.pid()).unwrap();
     let copy = |(number, _)| {
-        let copy = pidfd_getfd(pidfd.as_fd(), number).expect("our own child may be traced");
+        let copy = match pidfd_getfd(pidfd.as_fd(), number) {
+            // It was closed since: a client that churns.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => return None,
+            copy => copy.expect("our own child may be traced"),
+        };
         Some(TcpStream::from(copy)).filter(|copy| copy.peer_addr().is_ok_and(|at| at == client))
     };
     let mut sockets = old.fds();

@@ -115,6 +115,10 @@ impl<S> Cx<S> {
     /// source is here: a callback may use it, and end it by [`Next::End`], but not put another
     /// one in its place.
     ///
+    /// An error that the callback returns ends the source: it is dropped, which closes it, and
+    /// [`Cx::on_error`] hears of it. So what does not end it is dealt with in the callback: see
+    /// [Errors](super#errors).
+    ///
     /// # Errors
     /// What epoll_ctl(2) says, together with the source; see [`AddError`].
     pub fn add<T, F>(
@@ -199,7 +203,7 @@ impl<S> Cx<S> {
         Some(self.names.name(slot.name))
     }
 
-    /// Whether the source is an item or belongs to the handover.
+    /// What the source is part of: an item, the handover, or local.
     pub fn class(&self, id: impl Into<SourceId>) -> Option<Class> {
         self.sources.get(id.into().0).map(|slot| slot.class)
     }
@@ -231,8 +235,10 @@ impl<S> Cx<S> {
         self.sources.get(id.into().0).map(|slot| slot.interest)
     }
 
-    /// Watches a source for something else. What is ready at that moment is reported again;
-    /// without a difference nothing happens, and there is no system call.
+    /// Watches a source for something else; a callback may do so for its own, by [`Event::id`].
+    /// What is ready at that moment is reported again; without a difference nothing happens, and
+    /// there is no system call. An interest is nothing that a takeover moves: see
+    /// [Output that waits](crate::takeover#output-that-waits).
     ///
     /// # Errors
     /// `NotFound` if the source has gone; else what epoll_ctl(2) says, and nothing changed.

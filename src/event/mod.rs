@@ -27,7 +27,7 @@
 //!             }
 //!             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
 //!             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
-//!             Err(error) => return Err(error),
+//!             Err(error) => return Err(error), // ends this source, and no other
 //!         }
 //!     }
 //!     Ok(Next::Again)
@@ -77,6 +77,21 @@
 //! [`Event::is_read_closed`], [`Event::is_hangup`], [`Event::is_error`] or
 //! [`Event::is_urgent`]: data and the end of the stream can be one edge, and so can the bytes
 //! before and behind an urgent one. `Again` carries these flags into the event of its resumption.
+//!
+//! The same for writing: a callback that was refused room (`WouldBlock`) keeps what is left and
+//! returns [`Next::Keep`], and is called when there is room, if it is watched for
+//! [`Interest::Both`]. On TCP that interest may stand from the beginning, since room is reported
+//! only to who was refused it; [`Stream`] does so. For UDP the kernel reports room after each
+//! datagram that has left: ask for it by [`Cx::set_interest`] while something waits, and for
+//! [`Interest::Read`] again afterwards. A callback may do that to its own source, by
+//! [`Event::id`]. There is an [example](crate::takeover#output-that-waits).
+//!
+//! # Errors
+//! A callback that returns an error has ended its source: it is dropped, which closes it, and
+//! [`Cx::on_error`] hears why. Everything else goes on. That is right for one connection of many
+//! and wrong for the only socket of a daemon, which would run on and be deaf. There skip what is
+//! about one message (udp(7): an error that an earlier datagram has caused is reported by the
+//! next call, and is over then), and for anything else open a new socket or [`Cx::stop`].
 //!
 //! # The contract
 //! Each line is held by tests of these names (in `tests/reactor_*.rs`), and each is a bug that a

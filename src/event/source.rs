@@ -26,7 +26,9 @@ pub struct Spec {
 
 impl Spec {
     /// An item, watched for reading, without a deadline. The name is for logs, faults and
-    /// [statistics](super::Cx::stats_by_name), one for each kind of source.
+    /// [statistics](super::Cx::stats_by_name), one for each kind of source. It is
+    /// also the name by which a successor tells items apart:
+    /// [`Description::source`](crate::takeover::Description::source) names the item so.
     pub const fn item(name: &'static str) -> Spec {
         Spec::of(Class::Item, name)
     }
@@ -87,7 +89,8 @@ impl Spec {
 /// How a source goes on after its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Wait for the next edge: everything was done until the kernel said `WouldBlock`.
+    /// Wait for the next edge: everything was done until the kernel said `WouldBlock`, to a
+    /// read, or to a write of a source that is watched for writing too.
     Keep,
     /// There is more to do, but the budget is used up: call again in the next turn, with the
     /// flags of this event.

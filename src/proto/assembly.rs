@@ -17,7 +17,7 @@ use std::fmt;
 use super::records::Part;
 use super::wire::MAX_STATE;
 
-/// See the file's own description.
+/// Puts together the parts of one item's state, which come one behind the other.
 #[derive(Debug, Default)]
 pub struct Assembly {
     /// What has come of `open`; when that is `None`, the buffer of the state handed out last.

@@ -16,7 +16,7 @@ const SEED: u64 = 0xCBF2_9CE4_8422_2325;
 /// 2⁶⁴ divided by the golden ratio, made odd: spreads each bit upwards.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// See the file's own description.
+/// The running digest of the final array's records. It guards against mistakes, not enemies.
 ///
 /// ```
 /// use socket_takeover::proto::digest::Digest;

@@ -121,7 +121,7 @@ impl Kind {
     }
 }
 
-/// One record. See the file's own table.
+/// One record; the [module](self) has a table of who says which.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record<'a> {
     /// The donor agrees to a takeover. Comes with the lease as its one fd.

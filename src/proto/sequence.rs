@@ -34,7 +34,8 @@ pub const STATE_VERSION: u16 = 1;
 /// The saved state's flag for [`Session::set_read_closed`].
 const READ_CLOSED: u8 = 1;
 
-/// One connection's part of the protocol. See the file's own description.
+/// One connection's part of the echo protocol: what is between two messages, and what is owed to
+/// the peer. The [module](self) shows the way of the bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     messages: u64,

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Ordering: on the taker an item's `restore` comes before its `update`s and its `forget`;
-//! the order between items is not defined. Until its reactor calls an item back the taker must
+//! the order between items is not defined. `arrived` comes once, behind the `restore` of all that
+//! the donor had when it began, and before whatever comes in the freeze. Until its reactor calls an item back the taker must
 //! do no I/O on it and change none of its socket options: it is called once we own, in the
 //! turn that ends with [`Moment::Active`].
 
@@ -84,7 +85,8 @@ pub struct Description {
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
     /// Items that it cannot be served without, such as the other leg of a relay: a taker that
-    /// declines one of them declines all. At most 16; one side naming the other is enough.
+    /// declines one of them declines all. At most 16; one side naming the other is enough, and
+    /// has the same effect as if both did.
     pub links: Vec<Item>,
     /// Version of what `save` writes.
     pub state_version: u16,
@@ -94,8 +96,8 @@ pub struct Description {
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Description {
-    /// A source of the reactor: with the name that it was added with and, if it is a socket,
-    /// with its addresses.
+    /// A source of the reactor: with the name that it was added with, which is
+    /// [`Arrival::name`] at the other side, and, if it is a socket, with its addresses.
     ///
     /// # Errors
     /// If there is no such source, or its callback runs just now.
@@ -176,9 +178,12 @@ pub struct Arrival<'a> {
     pub local: Option<SocketAddr>,
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
-    /// Items that it was linked to by the donor, as far as they have arrived before it.
+    /// The items that are linked with it, whichever of the two named the other, as far as they
+    /// have arrived before it and are still here. So of two the later one finds the first.
     pub links: Vec<Item>,
-    /// The descriptor, if its kind has one.
+    /// The descriptor, if its kind has one. It is close-on-exec. O_NONBLOCK belongs to the open
+    /// file, so it is as the donor has set it, which is checked of all kinds that can block but
+    /// [`ItemKind::Opaque`]: nothing has to be set here, and nothing may be.
     pub fd: Option<OwnedFd>,
     /// Its state.
     pub state: SavedState<'a>,
@@ -194,6 +199,9 @@ pub struct SavedState<'a> {
 }
 
 /// Why the taker does not take an item.
+///
+/// A function that both a cold start and `restore` use, such as one that adds a socket, returns
+/// an [`io::Result`]: `?` makes an `Invalid` of its error, and of a `String`.
 #[derive(Debug)]
 pub enum Rejection {
     /// It is not for us (an unknown kind, name or state version): the donor keeps it and
@@ -233,6 +241,11 @@ impl fmt::Display for Rejection {
 }
 
 /// An application whose items can be taken over. It is the `S` of its [`Cx`].
+///
+/// A donor is asked to `describe` and `save`. A taker is told of each item first by `restore`,
+/// then by its `update`s and, if it is closed meanwhile, at last by `forget`; once by `arrived`.
+/// None of its callbacks runs before it owns. [What to do in each
+/// method](super#what-to-do-in-each-method) is a table.
 pub trait Application: Sized + 'static {
     /// Says what it is; a taker of another name is refused.
     const NAME: &'static str;
@@ -270,7 +283,8 @@ pub trait Application: Sized + 'static {
     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool;
 
     /// Makes an item out of what arrived. A source is added to the reactor, which does not
-    /// poll it yet.
+    /// poll it yet. Its interest and deadline have not travelled: they are set here, or by the
+    /// source's own callback if `save` said that it is to be run.
     ///
     /// # Errors
     /// See [`Rejection`].
@@ -286,6 +300,19 @@ pub trait Application: Sized + 'static {
         item: Item,
         state: SavedState<'_>,
     ) -> Result<(), String>;
+
+    /// All that the donor had has been restored: the place to find out that something is
+    /// missing, as when an older release never had it. The donor serves on meanwhile, for at
+    /// most [`Deadlines::freeze`](super::Deadlines::freeze). Afterwards items may still be
+    /// opened, changed and closed, as clients come and go. Nothing is missed, unless this says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// What is missing: the takeover fails, the donor serves on, and this process ends with 75.
+    fn arrived(&mut self, cx: &mut Cx<Self>) -> Result<(), String> {
+        let _ = cx;
+        Ok(())
+    }
 
     /// How far the item's state is in the two streams of its connection, to be compared with
     /// the socket if the process was started with
@@ -308,7 +335,9 @@ pub trait Application: Sized + 'static {
     }
 
     /// Tells what has become of a takeover; [`Moment::follow`] does what is usual then, and
-    /// nothing else is done unless this says otherwise.
+    /// nothing else is done unless this says otherwise. If it does, let it call
+    /// `moment.follow(self, cx)`, or stop the reactor itself at `Exit`, `Left` and `Stop`: else
+    /// the process never ends.
     fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment) {
         moment.follow(self, cx);
     }

@@ -176,7 +176,7 @@ pub enum Action {
     Exit,
 }
 
-/// See the file's own description.
+/// The donor's side of a takeover, as a pure state machine. The [module](self) has its diagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Donor {
     state: State,

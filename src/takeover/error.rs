@@ -29,7 +29,7 @@ pub enum Error {
     Usage(String),
     /// PATH is unusable.
     Path(PathError),
-    /// Something is at PATH that is not ours to replace.
+    /// Something is at PATH that is not ours to replace: a process that lives, above all.
     Taken {
         /// Where the takeover was to be offered.
         path: TakeoverPath,
@@ -142,7 +142,7 @@ impl Error {
 
     /// What to end the process with: 2 if the command line is wrong, 69 if nobody offers a
     /// takeover, 75 if the donor serves on and a retry is safe, 76 if that is so and the
-    /// versions do not fit, else 1.
+    /// versions do not fit, else 1. What to do then is told [in a table](super#in-production).
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -189,7 +189,13 @@ impl fmt::Display for Error {
             Error::Offer { path, why } => {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
-            Error::Connect { path, why } => write!(f, "takeover path {path} {why}"),
+            Error::Connect { path, why } => match why {
+                ConnectError::Nobody(_) | ConnectError::Busy => {
+                    write!(f, "takeover path {path}: {why}")
+                }
+                // These are words about PATH and go on from there: "is a directory".
+                _ => write!(f, "takeover path {path} {why}"),
+            },
             Error::Original { path, why } => {
                 write!(f, "takeover path {path}: {why}")?;
                 if why.is_harmless() {
@@ -254,6 +260,26 @@ mod tests {
     fn original(why: Obstacle) -> Error {
         let path = TakeoverPath::new("/run/x").unwrap();
         Error::Original { path, why }
+    }
+
+    #[test]
+    fn failure_to_connect_reads_as_a_sentence() {
+        for (why, said) in [
+            (
+                ConnectError::Nobody("there is no such file"),
+                ": there is no such file",
+            ),
+            (ConnectError::Busy, ": its queue of callers is full"),
+            (
+                ConnectError::NotASocket("a directory"),
+                " is a directory, not a takeover socket",
+            ),
+        ] {
+            assert_eq!(
+                not_connected(why).to_string(),
+                format!("takeover path /run/x{said}")
+            );
+        }
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl Ahead {
     }
 }
 
-/// See the file's own description.
+/// What the taker knows of each item, and what it still has to be told. The [module](self) shows
+/// the places that an item can be in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// Descriptor slots that the taker has for copies.

@@ -8,7 +8,7 @@
 //! The old process (the *donor*) serves while the new one (the *taker*) is told everything;
 //! then nobody serves for a tenth of a millisecond, however many connections there are, while
 //! what has changed meanwhile is sent and the taker claims. How that is made safe against
-//! deaths, hangs and damage on both sides is told in `docs/takeover.md`.
+//! deaths, hangs and damage on both sides is told in `docs/takeover.md`, in the repository.
 //!
 //! # What you do
 //! 1. Run on a [`Reactor`](crate::event::Reactor): each socket is a source of it, added with
@@ -62,10 +62,14 @@
 //!             match socket.recv_from(&mut datagram) {
 //!                 Ok((length, from)) => {
 //!                     echo.count += 1;
+//!                     // Refused, it is lost, as it may be on its way. Who has to hold it back
+//!                     // finds how under "Output that waits".
 //!                     let _ = socket.send_to(&datagram[..length], from);
 //!                 }
 //!                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
-//!                 Err(error) => return Err(error),
+//!                 // It was about an earlier datagram, and is over (udp(7)). To return it would
+//!                 // end the source: a daemon that runs on without its only socket.
+//!                 Err(_) => {}
 //!             }
 //!         }
 //!         Ok(Next::Again)
@@ -141,13 +145,137 @@
 //! were made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for
 //! the whole machine, and set again by `restore`; a timer likewise, with the carried state.
 //!
+//! # Output that waits
+//! What the kernel did not take is state as well. Here a UDP socket keeps one answer back, asks
+//! for room while it does, and hands the answer over. Its interest does not travel and need not:
+//! `save` returns true, so the successor runs the source once, and it asks anew if it has to.
+//!
+//! ```
+//! # use socket_takeover::event::{Config, Cx, Event, Interest, Next, Reactor, Spec};
+//! # use socket_takeover::takeover::{Application, Arrival, Description, Item, ItemKind, Rejection};
+//! # use socket_takeover::takeover::{SavedState, Takeover};
+//! # use std::io::{self, ErrorKind};
+//! # use std::net::{SocketAddr, UdpSocket};
+//! # use std::os::fd::{AsFd, BorrowedFd};
+//! # use std::time::Duration;
+//! # #[derive(Default)]
+//! # struct Echo(Takeover);
+//! struct Port {
+//!     socket: UdpSocket,
+//!     answer: Option<(SocketAddr, Vec<u8>)>,
+//! }
+//!
+//! impl AsFd for Port {
+//!     fn as_fd(&self) -> BorrowedFd<'_> {
+//!         self.socket.as_fd()
+//!     }
+//! }
+//!
+//! fn serve(port: &mut Port, _: &mut Echo, cx: &mut Cx<Echo>, event: Event) -> io::Result<Next> {
+//!     let mut datagram = [0; 2048];
+//!     for _ in 0..cx.budget() {
+//!         if let Some((to, answer)) = &port.answer {
+//!             match port.socket.send_to(answer, to) {
+//!                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+//!                     cx.set_interest(event.id(), Interest::Both)?;
+//!                     return Ok(Next::Keep); // room is an edge, too
+//!                 }
+//!                 _ => port.answer = None, // gone, or refused for good
+//!             }
+//!         }
+//!         match port.socket.recv_from(&mut datagram) {
+//!             Ok((length, from)) => port.answer = Some((from, datagram[..length].to_vec())),
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => {
+//!                 cx.set_interest(event.id(), Interest::Read)?; // no system call if it is that
+//!                 return Ok(Next::Keep);
+//!             }
+//!             Err(_) => {}
+//!         }
+//!     }
+//!     Ok(Next::Again)
+//! }
+//!
+//! impl Application for Echo {
+//!     // …
+//! #   const NAME: &'static str = "echo";
+//! #   fn takeover(&mut self) -> &mut Takeover {
+//! #       &mut self.0
+//! #   }
+//! #   fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String> {
+//! #       let Item::Source(id) = item else { return Err("nothing is carried".into()) };
+//! #       Description::source(cx, id, ItemKind::Udp, 1)
+//! #   }
+//!     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool {
+//!         let Item::Source(id) = item else { return false };
+//!         let Some(Port { answer: Some((to, answer)), .. }) = cx.source(id) else {
+//!             return false;
+//!         };
+//!         out.extend_from_slice(format!("{to} ").as_bytes());
+//!         out.extend_from_slice(answer);
+//!         true
+//!     }
+//!
+//!     fn restore(&mut self, cx: &mut Cx<Self>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
+//!         let socket = arrival.fd.ok_or_else(|| "no socket".to_owned())?.into();
+//!         let item = cx.add(Spec::item("echo"), Port { socket, answer: None }, serve)?.into();
+//!         self.update(cx, item, arrival.state)?;
+//!         Ok(item)
+//!     }
+//!
+//!     fn update(&mut self, cx: &mut Cx<Self>, item: Item, state: SavedState<'_>) -> Result<(), String> {
+//!         let Item::Source(id) = item else { return Err("nothing is carried".into()) };
+//!         cx.source_mut::<Port>(id).ok_or("no port")?.answer = answer_from(state.bytes)?;
+//!         Ok(())
+//!     }
+//! }
+//! #
+//! # fn answer_from(bytes: &[u8]) -> Result<Option<(SocketAddr, Vec<u8>)>, String> {
+//! #     let Some(end) = bytes.iter().position(|byte| *byte == b' ') else { return Ok(None) };
+//! #     let to = std::str::from_utf8(&bytes[..end]).map_err(|error| error.to_string())?;
+//! #     let to = to.parse().map_err(|_| "no address")?;
+//! #     Ok(Some((to, bytes[end + 1..].to_vec())))
+//! # }
+//! #
+//! # let socket = UdpSocket::bind("127.0.0.1:0")?;
+//! # socket.set_nonblocking(true)?;
+//! # let peer = UdpSocket::bind("127.0.0.1:0")?;
+//! # peer.set_read_timeout(Some(Duration::from_secs(20)))?;
+//! # let port = Port { socket: socket.try_clone()?, answer: Some((peer.local_addr()?, b"kept".into())) };
+//! # let (mut donor, mut taker) = (Echo::default(), Echo::default());
+//! # let mut old = Reactor::new(Config::default())?;
+//! # let item = old.cx().add(Spec::item("echo"), port, serve)?.into();
+//! # let mut saved = Vec::new();
+//! # assert!(donor.save(old.cx(), item, &mut saved));
+//! # let mut new = Reactor::new(Config::default())?;
+//! # let (kind, local, peer_address, links) = (ItemKind::Udp, None, None, vec![]);
+//! # let (name, fd, state) = ("echo", Some(socket.into()), SavedState { version: 1, bytes: &saved });
+//! # let arrival = Arrival { kind, name, local, peer: peer_address, links, fd, state };
+//! # let Item::Source(id) = taker.restore(new.cx(), arrival).unwrap() else { panic!() };
+//! # assert!(new.cx().resume_later(id));
+//! # new.turn(&mut taker, Some(Duration::ZERO))?;
+//! # let mut bytes = [0; 4];
+//! # peer.recv(&mut bytes)?;
+//! # assert_eq!(&bytes, b"kept");
+//! # assert!(!taker.save(new.cx(), Item::Source(id), &mut saved));
+//! # Ok::<(), io::Error>(())
+//! ```
+//!
+//! # What arrives when
+//! `restore` is called once for each item, in no order that is promised, for the donor opens
+//! and closes items meanwhile. What needs another item waits for it, say in an `Option`. Items
+//! that are served only together, such as the two legs of a relay, are
+//! [linked](Description::links): one naming the other is enough, and whichever comes later finds
+//! the first in [`Arrival::links`].
+//!
+//! [`Application::arrived`] is called once, when all that the donor had at the beginning has
+//! come and the donor still serves. If something is missing then, maybe because an older release
+//! never had it, an error refuses the takeover. What the donor opens after that comes still.
+//!
+//! # Is it true?
 //! Whether the state of a connection is true can be held against its socket: say by
 //! [`Application::positions`] how many bytes your state has read and written, and start with
 //! [`Start::check_positions`]. A byte lost or doubled by `save` or `restore` then ends the
 //! takeover before it could do harm.
-//!
-//! An item may be served only together with others, such as the two legs of a relay: name them
-//! by [`Description::links`], find them by [`Arrival::links`].
 //!
 //! # What to do in each method
 //!
@@ -155,10 +283,11 @@
 //! |---|---|---|---|
 //! | [`describe`](Application::describe) | donor | name, kind, addresses, version, links; an error refuses the takeover | |
 //! | [`save`](Application::save) | donor | append the state; true if there is work that no event will announce, as output that waits | I/O, a lot of computing: changed items are saved while nobody serves |
-//! | [`restore`](Application::restore) | taker | make the source, [`Cx::add`](crate::event::Cx::add) it with its deadline and interest | I/O, `setsockopt`, `SO_ERROR`: the donor owns it still |
+//! | [`restore`](Application::restore) | taker | make the source, [`Cx::add`](crate::event::Cx::add) it with its deadline and interest; the descriptor is close-on-exec, and non-blocking as it was at the donor | I/O, `setsockopt`, `SO_ERROR`: the donor owns it still |
 //! | [`update`](Application::update) | taker | replace the state by a later one | the same |
+//! | [`arrived`](Application::arrived) | taker | refuse if something is missing | the same |
 //! | [`forget`](Application::forget) | taker | drop it, and what you know of it | `shutdown`, which would end it for the donor too |
-//! | [`moment`](Application::moment) | both | log; on `Open` and `Active` tell whoever waits for the start; then [`Moment::follow`] | write to shared memory after `Released`: it is the successor's |
+//! | [`moment`](Application::moment) | both | log; on `Open` and `Active` tell whoever waits for the start; then [`Moment::follow`], without which the process never ends | write to shared memory after `Released`: it is the successor's |
 //!
 //! A change that the reactor sees is sent by itself: a callback that ran, a
 //! [`Cx::get_mut`](crate::event::Cx::get_mut), another deadline. If you change what an item's
@@ -188,11 +317,32 @@
 //! Who has one, or signals, or a daemon's ceremonies, does what [`Start::run`] does in steps:
 //! [`Start::reactor`], adding items if it is a cold start, [`Start::begin`], turning the
 //! reactor until it is stopped, [`Takeover::outcome`]. SIGTERM is answered by
-//! [`Takeover::term`]. See `examples/nested_loop.rs`.
+//! [`Takeover::term`]. See `examples/nested_loop.rs` in the repository.
+//!
+//! # In production
+//! Donor and successor are two processes of the same program, or of two releases of it, run by
+//! the same user (or root). Nobody in here starts a successor: that does whoever wants the
+//! upgrade, an operator, a package's script, a supervisor. What ends with which code:
+//!
+//! | process | [code](Error::exit_code) | meaning | to do |
+//! |---|---|---|---|
+//! | old one | 0 | handed over, or stopped | nothing: it must not be started again |
+//! | new one | none yet | it serves, until it is stopped or taken over in its turn: 0 | |
+//! | new one | 69 | nobody offers a takeover at PATH | a cold start |
+//! | new one | 75 | the old one serves on, or was too busy to say | try again later |
+//! | new one | 76 | the old one serves on, and the two releases do not fit | do not try again: install another release, or stop the old one and start cold |
+//! | new one | 1 | something failed, the line on stderr says what; if the old one has died, nobody serves | a cold start, which [`Start::run`] refuses with nothing opened where a process lives at PATH |
+//! | any | 2 | the command line is wrong | mend it |
+//!
+//! A supervisor has to learn that the service runs, and in which process. That is up to the
+//! application, at two [moments](Moment): [`Moment::Open`] after a cold start and
+//! [`Moment::Active`] after a takeover, when the old process still waits to leave. For systemd
+//! it sends `READY=1` at the one and `MAINPID=` at the other (sd_notify(3); the unit needs
+//! `NotifyAccess=all`).
 //!
 //! # Examples
 //!
-//! | in `examples/` | shows |
+//! | in `examples/` of the repository | shows |
 //! |---|---|
 //! | `gtp_path` | UDP; a counter that must not look like a restart |
 //! | `diameter_watchdog` | TCP; half-read messages, unsent answers, deadlines |

@@ -22,10 +22,18 @@ use crate::event::{Cx, SourceId};
 use crate::proto::records::ItemKind;
 
 /// What has become of a takeover.
+///
+/// | who | is told |
+/// |---|---|
+/// | a cold start | `Open` |
+/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`, or `Orphaned` |
+/// | a taker | `Active`, and it is a donor from now on; or `Left` |
+/// | who owns and is told to stop | `Stop` |
 #[derive(Debug)]
 pub enum Moment {
-    /// Cold start: everything is open, and the takeover is offered. With `Active`, which a
-    /// taker is told, the moment to tell whoever waits for the start to be over.
+    /// Cold start: everything is open, the takeover is offered, and no callback has run yet.
+    /// With `Active`, which a taker is told, the moment to tell whoever waits for the start to be
+    /// over: see [In production](super#in-production).
     Open,
     /// Donor: a taker has been welcomed; we serve on while it is told everything.
     Preload,
@@ -37,13 +45,17 @@ pub enum Moment {
     /// Donor: nothing is left to do, leave at once.
     Exit,
     /// Donor: the taker owned and died before we left. What it has done to its connections
-    /// is not known: end all but the listener and these, which it had declined.
+    /// is not known: end all but the listener and these, which it had declined. Whatever else
+    /// has a state that both may have used (a counter, a shared file) is to be looked at anew; a
+    /// socket without connections, as UDP, simply goes on.
     Orphaned(Report, Vec<SourceId>),
     /// We own, and were told to stop, perhaps when that was not possible yet.
     Stop,
-    /// Taker: we own. Items are polled from the next turn on.
+    /// Taker: we own, and whatever was ready has had its first turn, for peers come before
+    /// ceremonies: callbacks have run before this. The next takeover is offered at PATH, and the
+    /// donor is told, upon which it leaves, when this has returned.
     Active(Report),
-    /// Taker: we own nothing, every copy is closed.
+    /// Taker: we own nothing, every copy is closed. The [`Ending`] says who serves.
     Left(Report, Ending),
 }
 
@@ -66,10 +78,14 @@ impl Moment {
     ///
     /// - `Exit`, `Left`: the reactor stops.
     /// - `Stop`: all that has arrived is served in one last turn, the TCP connections and
-    ///   listeners are ended, the reactor stops.
+    ///   listeners are ended, the reactor stops. Other kinds are left as they are, and close
+    ///   when the process ends.
     /// - `Orphaned`: the TCP connections that the dead owner had are ended and
-    ///   [forgotten](Application::forget).
+    ///   [forgotten](Application::forget). Other kinds, and what is carried, are kept and served
+    ///   as they are here.
     /// - the others: nothing.
+    ///
+    /// Which kind an item has is asked of [`Application::describe`].
     pub fn follow<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) {
         match self {
             Moment::Exit | Moment::Left(..) => cx.stop(),

@@ -14,7 +14,8 @@
 //!
 //! - *find, count*: whose socket it is, and what else it has; refused is who is not like the
 //!   original.
-//! - *anchor*: see `anchor.rs`.
+//! - *anchor*: one more client, whose message it answers if it is the original, and who then says
+//!   nothing: a peer that it has still to serve keeps it from ending too early.
 //! - *fetch*: a copy of each of its sockets, with pidfd_getfd(2), if we may trace it (ptrace(2)).
 //!   Its array is prepared without a lock: a client that ends just then, or one more than it has
 //!   room for, and nothing is sent. Then it lets its peers go all the same, and whoever has no

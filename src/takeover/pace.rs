@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::event::Time;
 
-/// See the file's own description.
+/// How often the log is told the same thing: some lines at once, then one now and then, which
+/// says how many like it went unmentioned.
 #[derive(Debug, Clone)]
 pub struct Pace {
     /// The time between two lines in the long run.

@@ -35,7 +35,8 @@ use crate::sys::{self, TcpProgress};
 /// a segment rarely arrives.
 const ROUNDS: usize = 16;
 
-/// How far the owner of a connection has come. See the file's own description.
+/// How far the owner of a connection has come in its two streams. The [module](self) tells how
+/// the kernel knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Positions {
     /// Bytes of the peer's stream that the owner has read.

@@ -11,8 +11,9 @@
 //! [`Start::reactor`], [`Start::begin`], and turning the reactor.
 //!
 //! Invariants: signals are watched before PATH is made or the donor called, because from then
-//! on the process is to end in a way that tidies up; and ports are bound before PATH is made,
-//! so that a second start by mistake ends there and has disturbed nobody.
+//! on the process is to end in a way that tidies up; and a second start by mistake disturbs
+//! nobody: it ends when PATH is looked at, before the application has opened anything, or at
+//! its ports, which are bound before PATH is made.
 
 use std::io;
 
@@ -48,9 +49,20 @@ impl Start {
     /// cold start that offers a takeover; `-T PATH` alone, to take over. A successor is given
     /// everything by its donor, so its words are empty.
     ///
+    /// What the words mean is found out before [`Start::run`]: an error of its `cold` ends the
+    /// process with 1, a wrong word should end it with 2.
+    ///
     /// ```no_run
     /// # use socket_takeover::takeover::{Error, Start};
+    /// # use std::net::SocketAddr;
     /// let (start, [address]) = Start::from_args(["ADDRESS"])?;
+    /// let address: Option<SocketAddr> = if start.is_successor() {
+    ///     None
+    /// } else {
+    ///     let wrong = |error| Error::usage(format!("{address:?}: {error}"));
+    ///     Some(address.parse().map_err(wrong)?)
+    /// };
+    /// # let _ = address;
     /// # Ok::<(), Error>(())
     /// ```
     ///
@@ -86,6 +98,11 @@ impl Start {
     }
 
     /// A cold start that offers a takeover at `path`.
+    ///
+    /// The directory has to exist, and to be one in which we may make files. There come to be
+    /// PATH, a socket of mode 0600, and a lock file PATH.lock, which stays. Callers have to be
+    /// root or our own user. A socket that a crash has left is replaced; one that somebody
+    /// listens on, and what is no socket, is left alone: [`Error::Taken`].
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))
@@ -137,9 +154,23 @@ impl Start {
     }
 
     /// Starts, serves and ends. `cold` opens what a successor would be given; it is called on
-    /// a cold start alone, before PATH exists. SIGTERM and SIGINT end it in an orderly way, a
-    /// takeover under way included; no other signal is touched. The soft limit of open files is
-    /// raised to the hard one: a successor needs a descriptor for each of ours.
+    /// a cold start alone. SIGTERM and SIGINT end it in an orderly way, a takeover under way
+    /// included; no other signal is touched. The soft limit of open files is raised to the hard
+    /// one: a successor needs a descriptor for each of ours.
+    ///
+    /// Of a cold start this is the order:
+    ///
+    /// | | fails if |
+    /// |---|---|
+    /// | PATH is looked at | somebody lives there: [`Error::Taken`], and `cold` is not called |
+    /// | `cold` | it says so; PATH does not exist yet |
+    /// | PATH is made | somebody else has made it meanwhile: [`Error::Taken`] |
+    /// | [`Moment::Open`] | |
+    /// | the reactor is turned: the first callback | |
+    ///
+    /// So what cannot be taken back, such as counting up a file's number of restarts, comes last
+    /// in `cold`, behind the ports; and what must not be done by the loser of two starts at the
+    /// same time is done at `Open`, when PATH is ours and nothing was served yet.
     ///
     /// # Errors
     /// Why it did not come to serving, or what failed later; [`Error::exit_code`] says it to
@@ -149,6 +180,10 @@ impl Start {
         app: &mut S,
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
+        if let Role::Donor(path) = &self.role {
+            // Looked at once more when it is made, since another may be as far as we are.
+            look_at(path)?;
+        }
         let _ = raise_nofile();
         let mut reactor = self.reactor()?;
         watch_signals(reactor.cx())?;
@@ -173,7 +208,9 @@ impl Start {
     }
 
     /// Offers the takeover, or calls the donor. What comes of it is told by
-    /// [`Application::moment`], of a call also by [`Takeover::outcome`].
+    /// [`Application::moment`], of a call also by [`Takeover::outcome`]. Who wants to know
+    /// whether PATH is free before anything is opened, as [`Start::run`] does, asks
+    /// [`rendezvous::probe`].
     ///
     /// # Errors
     /// Why not. A donor has felt nothing then.
@@ -210,28 +247,34 @@ impl Start {
     }
 }
 
-/// The offer at a path that nobody else may own.
-fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
-    let taken = |by| Error::Taken {
-        path: path.clone(),
-        by,
-    };
-    let cannot = |why| Error::Offer {
-        path: path.clone(),
-        why,
-    };
-    match rendezvous::probe(path).map_err(cannot)? {
-        Probe::Free | Probe::Stale => {}
-        by => return Err(taken(by)),
+/// Whether a takeover can be offered at a path: nobody else may own it.
+fn look_at(path: &TakeoverPath) -> Result<(), Error> {
+    match rendezvous::probe(path).map_err(|why| cannot_offer(path, why))? {
+        Probe::Free | Probe::Stale => Ok(()),
+        by => Err(taken(path, by)),
     }
+}
+
+fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
+    look_at(path)?;
     warn_if_exposed(path);
-    let mut offer = Offer::bind(path).map_err(cannot)?;
+    let mut offer = Offer::bind(path).map_err(|why| cannot_offer(path, why))?;
     offer.publish(Replace::Stale).map_err(|error| match error {
-        PublishError::Taken(by) => taken(by),
-        PublishError::Os(why) => cannot(why),
-        PublishError::Locked => cannot(io::Error::other(error)),
+        PublishError::Taken(by) => taken(path, by),
+        PublishError::Os(why) => cannot_offer(path, why),
+        PublishError::Locked => cannot_offer(path, io::Error::other(error)),
     })?;
     Ok(offer)
+}
+
+fn taken(path: &TakeoverPath, by: Probe) -> Error {
+    let path = path.clone();
+    Error::Taken { path, by }
+}
+
+fn cannot_offer(path: &TakeoverPath, why: io::Error) -> Error {
+    let path = path.clone();
+    Error::Offer { path, why }
 }
 
 fn warn_if_exposed(path: &TakeoverPath) {

@@ -116,7 +116,7 @@ pub enum Action {
     Leave(Leaving),
 }
 
-/// Where the taker is. See the file's diagram.
+/// Where the taker is; the [module](self) has the diagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// HELLO is out.
@@ -141,7 +141,7 @@ impl State {
         "hello", "receive", "settle", "validate", "claim", "active", "gone",
     ];
 
-    /// Its name, as in `docs/takeover.md`.
+    /// Its name, as in `docs/takeover.md` in the repository.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -156,7 +156,7 @@ impl State {
     }
 }
 
-/// See the file's own description.
+/// The taker's side of a takeover, as a pure state machine. The [module](self) has its diagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Taker {
     state: State,

@@ -23,8 +23,8 @@ pub const ROUNDS: u32 = 8;
 /// So few owed items that one more round would not make the freeze shorter.
 pub const FEW: usize = BATCH;
 
-/// The bounds of a preload. Those above, but in an exploration, whose few items must meet
-/// each of them.
+/// The bounds of a preload: [`BATCH`], [`WINDOW`], [`ROUNDS`] and [`FEW`], but in an
+/// exploration, whose few items must meet each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pace {
     /// See [`BATCH`].

@@ -3,7 +3,7 @@
 use super::{Cause, Preload};
 use crate::takeover::ledger::Ledger;
 
-/// Where the donor is. See the diagram in `donor.rs`.
+/// Where the donor is; [its module](super) has the diagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum State {
     /// Serves; nobody has called.
@@ -56,7 +56,7 @@ impl State {
         "done",
     ];
 
-    /// Its name, as in `docs/takeover.md`.
+    /// Its name, as in `docs/takeover.md` in the repository.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

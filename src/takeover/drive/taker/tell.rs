@@ -64,6 +64,10 @@ impl TakerSide {
 
     pub(super) fn settle<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Option<Event> {
         self.intake.suspect(app, cx);
+        // Now, as the donor serves on: it may take its time, and refusing costs nobody anything.
+        if let Err(what) = app.arrived(cx) {
+            return Some(self.unusable(Problem::new(FailCode::Invalid, what)));
+        }
         if let Err(error) = cx.settle() {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));

@@ -235,13 +235,12 @@ impl DonorSide {
             Action::Arm(step) => self.arm(cx, step),
             Action::Disarm => self.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
-            Action::Prepare => {
-                let failed = self.prepare(cx);
-                self.rehearse(app, cx);
-                return failed;
-            }
+            Action::Prepare => return self.prepare(cx),
             Action::Send(batch) => return self.send(app, cx, batch),
-            Action::Hold => cx.hold(|app, cx| with(app, cx, DonorSide::held)),
+            Action::Hold => {
+                self.rehearse(app, cx);
+                cx.hold(|app, cx| with(app, cx, DonorSide::held));
+            }
             Action::Grant => {
                 let granted = self.attempt.as_ref()?.lease.as_ref()?.grant();
                 return Some(match granted {

@@ -202,12 +202,16 @@ impl DonorSide {
         }
     }
 
-    /// Does what the freeze will do, as far as that has no effect: after a large preload the
-    /// caches hold none of it, and to fetch it costs microseconds. The taker empties its set
-    /// meanwhile, and we serve.
+    /// Does what the freeze will do, as far as that has no effect: after a large preload and a
+    /// sleep the caches hold none of it, and to fetch it costs microseconds. We still serve.
     pub(super) fn rehearse<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         black_box(self.changes_of_carried(app, cx));
-        if let (State::HoldPeers(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
+        if let Some(timer) = self.timer
+            && let Some(due) = cx.due(timer)
+        {
+            cx.rearm(timer, due);
+        }
+        if let (State::Sweep(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
             black_box(ledger.next_batch(BATCH));
             let _ = black_box(attempt.end_record());
         }

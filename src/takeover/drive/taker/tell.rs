@@ -82,8 +82,8 @@ impl TakerSide {
         failed
     }
 
-    /// Does what comes behind END, as far as that has no effect: see the donor's. It serves its
-    /// last turn meanwhile.
+    /// Does what comes behind END, as far as that has no effect: see the donor's, which serves
+    /// its last turn meanwhile.
     fn rehearse(&self) {
         let end = End {
             items: self.intake.len() as u64,

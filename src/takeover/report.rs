@@ -105,9 +105,7 @@ impl Report {
     pub fn whole(&self) -> Option<Duration> {
         span(self.times.begun, self.times.decided)
     }
-}
 
-impl Report {
     /// The same facts as one line of JSON, which a file can collect (JSON lines). `outcome` is
     /// [`Moment::outcome`](super::Moment::outcome); times are nanoseconds, and those of phases
     /// count from when CLOCK_MONOTONIC did; what is not known is null.

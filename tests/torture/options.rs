@@ -12,6 +12,7 @@ middle of a takeover, with clients that check every byte. Without PROOF, all of 
 code: 0 if all of it held, 1 if not, 2 for a wrong call.
 
   --short       the form that every test run has: minutes become seconds
+  --full        the whole of it, which is also what no argument means here
   --times N     how often (a proof has its own default)
   --for TIME    how long, as 90s, 10m or 2h
   --only WORD   only the cases whose name contains WORD

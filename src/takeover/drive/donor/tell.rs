@@ -46,6 +46,7 @@ impl DonorSide {
             Ok(lease) => lease,
             Err(error) => return self.trouble(Cause::Resources, format!("lease: {error}")),
         };
+        // What the tally still holds is an earlier attempt's.
         let _ = app.takeover().audited();
         let mut numbers = Vec::new();
         app.carried(&mut numbers);

@@ -16,7 +16,7 @@ pub(super) fn grammar() -> Options {
         .optopt("i", "idle-timeout", "close a peer that is silent that long (default: never)", "SEC")
         .optopt("t", "takeover-path", "offer a takeover at this Unix socket", "PATH")
         .optopt("T", "takeover", "take over from the process that offers it at PATH, and offer the next one there", "PATH")
-        .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, claim=1000, drain=600000 (the defaults); repeatable", "STEP=MS")
+        .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, end=100, claim=50, drain=600000 (the defaults); repeatable", "STEP=MS")
         .optflag("", "check-positions", "compare each connection's state with its socket, on this side of a takeover: one that would lose or double a byte is given up")
         .optflag("d", "daemon", "run in the background; return once it serves")
         .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
@@ -75,8 +75,8 @@ Examples:
   The same as daemons, with a pid file that follows the owner:
     socket-takeover -d -P /run/echo.pid -a :: -p 1234 -t /run/echo.sock
     socket-takeover -d -P /run/echo.pid -T /run/echo.sock
-  Rather give up a takeover than let a client wait for more than 200 ms:
-    socket-takeover -a :: -p 1234 -t /run/echo.sock --deadline freeze=200
+  Rather give up a takeover than let a client wait for more than 30 ms:
+    socket-takeover -a :: -p 1234 -t /run/echo.sock --deadline end=20 --deadline claim=10
   Replace a running server of the original C program, as root; a client that
   stays within a message for 3 s is ended, all others are kept:
     socket-takeover -T /tmp/.takeover --deadline freeze=3000

@@ -130,10 +130,11 @@ pub(super) fn deadlines(option: &str, list: &[String]) -> Result<Deadlines, Usag
             "hello" => &mut deadlines.hello,
             "preload" => &mut deadlines.preload,
             "freeze" => &mut deadlines.freeze,
+            "end" => &mut deadlines.end,
             "claim" => &mut deadlines.claim,
             "drain" => &mut deadlines.drain,
             _ => {
-                let remedy = "the steps are hello, preload, freeze, claim and drain";
+                let remedy = "the steps are hello, preload, freeze, end, claim and drain";
                 return refuse(what, "there is no such step", remedy);
             }
         };

@@ -134,15 +134,10 @@ fn on_signals(
             libc::SIGHUP => server.logging.reopen(),
             number if server.stopping => {
                 log::warn!("signal {number} again: leaving at once");
-                if cx.is_held() {
-                    // Whoever claims the lease that is out has our locked pid file too.
-                    server.pid_file = None;
+                Takeover::term(server, cx);
+                if server.takeover.may_leave() {
+                    server.leave_at_once(cx);
                 }
-                // A taker that has left owns nothing, and its exit code says so.
-                if let Err(error) = server.takeover.outcome() {
-                    server.exit = error.exit_code();
-                }
-                std::process::exit(server.farewell().into());
             }
             number => {
                 server.stopping = true;
@@ -195,10 +190,13 @@ impl Server {
                     log::warn!("takeover failed, we serve on: {failure}; {report}{unsaid}");
                 }
             }
+            // The library says it, and says it again each minute.
+            Moment::Held(_) => {}
             Moment::Released(report) => self.released(cx, &report),
             Moment::Exit => cx.stop(),
             Moment::Orphaned(report, declined) => self.orphaned(cx, &report, &declined),
             Moment::Stop => self.stop(cx),
+            Moment::Owner => self.move_into_pid_file(),
             Moment::Active(report) => self.active(cx, &report),
             Moment::Left(report, _) => {
                 self.listener = None;
@@ -251,8 +249,6 @@ impl Server {
     }
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
-        // First, so that it is true when the log says that we serve.
-        self.move_into_pid_file();
         if let Some(listener) = self.listener.and_then(|handle| cx.get(handle)) {
             match listener.socket.local_addr() {
                 Ok(address) => log::info!(
@@ -286,18 +282,33 @@ impl Server {
     /// Everything that has arrived is answered in one last turn, then the peers are ended.
     fn stop(&mut self, cx: &mut Cx<Server>) {
         cx.hold(|server, cx| {
-            for id in peers(cx) {
-                if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.take(handle)) {
-                    peer.end();
-                }
-            }
+            server.end_all(cx);
             server.log_statistics();
-            // A taker that hangs may hold a copy; the port would stay taken, by nobody.
-            if let Some(listener) = server.listener.take().and_then(|handle| cx.take(handle)) {
-                listener.end();
-            }
             cx.stop();
         });
+    }
+
+    /// Ends what we own, for all its holders. A taker that hangs may have copies: its peers would
+    /// hear nothing, and the port would stay taken, by nobody.
+    fn end_all(&mut self, cx: &mut Cx<Server>) {
+        for id in peers(cx) {
+            if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.take(handle)) {
+                peer.end();
+            }
+        }
+        if let Some(listener) = self.listener.take().and_then(|handle| cx.take(handle)) {
+            listener.end();
+        }
+    }
+
+    /// Ends the process within its callback. What was handed over is gone from here already.
+    fn leave_at_once(&mut self, cx: &mut Cx<Server>) -> ! {
+        // A taker that has left owns nothing, and its exit code says so.
+        match self.takeover.outcome() {
+            Ok(()) => self.end_all(cx),
+            Err(error) => self.exit = error.exit_code(),
+        }
+        std::process::exit(self.farewell().into());
     }
 
     /// The start is over and went well.

@@ -36,6 +36,7 @@ impl Server {
         Takeover::inherit(self, cx, offer, report.generation, deadlines)?;
         cx.resume();
         report.times.decided = Some(Time::now());
+        self.on_moment(cx, Moment::Owner);
         self.on_moment(cx, Moment::Active(report));
         Ok(())
     }

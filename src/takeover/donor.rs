@@ -10,13 +10,14 @@
 //!    ├───────────────────────────────── Rollback ◀───────────────────────────┤
 //!    │                                       ▲                               ▼
 //!    │                                       │ Won                      SendFdArray
-//!    │ peers ended                           │            failure            │ all sent
-//!    ├──────── (orphaned) ◀────────────── Judge ◀───── AwaitClaim ◀──── Grant, END
-//!    │             ▲     Lost, taker dead    │ Lost    or ACTIVE
-//!    │        Died │      Lost, silent       │
-//!    └────────  Bereaved ◀───────────────────┤
-//!                  │ Deadline                ▼            none left
-//!                  └───────────────────▶ Release ──▶ Drain ──────▶ Done
+//!    │ items ended                           │            failure            │ all sent
+//!    └──────── (orphaned)                  Judge ◀───── AwaitClaim ◀──── Grant, END
+//!                  ▲                         │ Lost    or ACTIVE
+//!                  │ channel closed          ├────────────────────┐
+//!                  │ and process dead        │ silent             │ it was ACTIVE
+//!                  └──────────────────── AwaitActive              │
+//!                                            │ ACTIVE             ▼            none left
+//!                                            └───────────────▶ Release ──▶ Drain ──────▶ Done
 //! ```
 //!
 //! [`Donor::step`] is total: every event has an answer in every state and there is no
@@ -30,7 +31,9 @@
 //! - from [`Outcome::Granted`] on, only the outcome of [`Action::Revoke`] leads on:
 //!   no message, silence or death of the taker decides who owns;
 //! - END is sent at most once a lease, and only after the grant;
-//! - a taker that has said ACTIVE is never survived: nobody is orphaned by it.
+//! - once the lease is lost no deadline leads on: the taker's ACTIVE releases the items, or its
+//!   channel's end *and* its death make them ours again;
+//! - once the taker has said ACTIVE the donor takes nothing back, even if the taker dies.
 
 mod freeze;
 mod preload;
@@ -38,7 +41,7 @@ mod state;
 
 use super::ledger::{Batch, ItemId, Presence};
 pub use preload::{BATCH, FEW, Pace, Preload, ROUNDS, WINDOW};
-pub use state::State;
+pub use state::{State, Wait};
 
 /// Which deadline to arm; the driver knows how long each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,11 +50,15 @@ pub enum Step {
     Hello,
     /// The whole preload.
     Preload,
-    /// From PREPARE to DRAINED, and again from the hold to END.
+    /// From PREPARE to DRAINED.
     Freeze,
+    /// From the hold to END.
+    End,
     /// From END to the taker's claim.
     Claim,
-    /// For a refused or revoked taker to go away, or for a death to be seen.
+    /// Until the lease, the channel and the taker's process are looked at once more.
+    Look,
+    /// For a refused or revoked taker to go away.
     Gone,
     /// For declined items to end.
     Drain,
@@ -129,6 +136,8 @@ pub enum Outcome {
         /// Its process is dead already.
         dead: bool,
     },
+    /// Our read of the lease failed: who owns is not known yet.
+    Unread,
     /// No declined item is left.
     Emptied,
 }
@@ -153,8 +162,11 @@ pub enum Action {
     Grant,
     /// Send END; reports [`Outcome::EndSent`], [`Outcome::Blocked`] or a failure.
     End,
-    /// Read the lease; reports [`Outcome::Won`] or [`Outcome::Lost`].
+    /// Read the lease; reports [`Outcome::Won`], [`Outcome::Lost`] or [`Outcome::Unread`].
     Revoke,
+    /// Tell the application and the log that the taker owns and has not said so, and that we
+    /// wait for it.
+    Wait,
     /// Serve as if nothing had happened: forget a hold asked for, poll items, stop tracking.
     Resume(Cause),
     /// Tell the taker ABORT, as far as that is possible.
@@ -163,8 +175,8 @@ pub enum Action {
     Kill,
     /// Close the channel and all that belongs to the attempt.
     HangUp,
-    /// The taker owned and died: end the peers but these, which it never had; keep the
-    /// listener, offer PATH again, serve.
+    /// The taker owned and died: end our copies of all that it had, which is all but these; then
+    /// keep the listener, offer PATH again and serve.
     Orphan(Vec<ItemId>),
     /// Close the items' epoll set as a whole, then every item but these; never `shutdown`.
     Release(Vec<ItemId>),
@@ -180,9 +192,21 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Donor {
     state: State,
-    /// SIGTERM came at a moment when the outcome had to be awaited first.
-    stopping: bool,
+    term: Term,
     pace: Pace,
+}
+
+/// A SIGTERM that came when the outcome had to be awaited first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Term {
+    /// There was none.
+    None,
+    /// It is for whoever turns out to own.
+    Waits,
+    /// A second one came: as soon as it is known who owns, we leave.
+    Urgent,
+    /// The new owner has been sent it. If that one dies untold, it is ours again.
+    Passed,
 }
 
 impl Default for Donor {
@@ -197,7 +221,7 @@ impl Donor {
     pub fn paced(pace: Pace) -> Donor {
         Donor {
             state: State::Idle,
-            stopping: false,
+            term: Term::None,
             pace,
         }
     }
@@ -212,6 +236,24 @@ impl Donor {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !matches!(self.state, State::Idle)
+    }
+
+    /// Whether the lease is granted and what came of it is not known.
+    #[must_use]
+    pub fn has_granted(&self) -> bool {
+        match self.state {
+            State::Grant(_) | State::AwaitClaim(_) | State::Judge(..) => true,
+            State::Idle
+            | State::AcceptChannel
+            | State::Preload(_)
+            | State::HoldPeers(_)
+            | State::Sweep(_)
+            | State::SendFdArray(_)
+            | State::AwaitActive(_)
+            | State::Rollback { .. }
+            | State::Drain
+            | State::Done => false,
+        }
     }
 
     /// The answer to one event. Perform the actions in order, then report their outcomes.
@@ -230,43 +272,80 @@ impl Donor {
             State::Grant(ledger) => freeze::grant(ledger, event, &mut actions),
             State::AwaitClaim(ledger) => freeze::await_claim(ledger, event, &mut actions),
             State::Judge(ledger, cause) => freeze::judge(ledger, cause, event, &mut actions),
-            State::Bereaved(ledger) => freeze::bereaved(ledger, event, &mut actions),
+            State::AwaitActive(wait) => freeze::await_active(wait, event, &mut actions),
             State::Rollback { killed } => rollback(killed, event, &mut actions),
             State::Drain => drain(event, &mut actions),
             State::Done => State::Done,
         };
         let donor = Donor { state, ..self };
-        if donor.stopping {
-            donor.settle_term(actions)
-        } else {
+        if donor.term == Term::None {
             (donor, actions)
+        } else {
+            donor.settle_term(actions)
         }
     }
 
     /// The operator wants us to stop. Before HoldPeers that ends the attempt; from there on
-    /// the outcome comes first, and whoever owns then is the one that stops.
+    /// the outcome comes first, and whoever owns then is the one that stops. A second time the
+    /// attempt ends at once, and a grant that is out is revoked.
     #[must_use]
     pub fn term(mut self) -> (Donor, Vec<Action>) {
-        let actions = match &self.state {
-            State::Idle => vec![Action::Stop],
-            State::AcceptChannel | State::Preload(_) => {
-                vec![Action::Abort(Cause::Stopping), Action::HangUp, Action::Stop]
+        let is_first = self.term == Term::None;
+        let mut actions = Vec::new();
+        self.state = match self.state {
+            State::Idle | State::AcceptChannel | State::Preload(_) | State::Rollback { .. } => {
+                return self.stop();
             }
-            State::Rollback { .. } => vec![Action::HangUp, Action::Stop],
-            State::HoldPeers(_)
+            State::HoldPeers(_) | State::Sweep(_) | State::SendFdArray(_) if !is_first => {
+                actions.push(Action::Resume(Cause::Stopping));
+                let (donor, mut stop) = self.stop();
+                actions.append(&mut stop);
+                return (donor, actions);
+            }
+            State::Grant(ledger) | State::AwaitClaim(ledger) if !is_first => {
+                self.term = Term::Urgent;
+                actions.push(Action::Revoke);
+                State::Judge(ledger, Cause::Stopping)
+            }
+            State::AwaitActive(wait) => {
+                self.term = Term::Passed;
+                actions.push(Action::PassTerm);
+                if is_first {
+                    State::AwaitActive(wait)
+                } else {
+                    freeze::leave(&wait.ledger, &mut actions)
+                }
+            }
+            state @ (State::HoldPeers(_)
             | State::Sweep(_)
             | State::SendFdArray(_)
             | State::Grant(_)
             | State::AwaitClaim(_)
-            | State::Judge(..)
-            | State::Bereaved(_) => {
-                self.stopping = true;
-                return (self, Vec::new());
+            | State::Judge(..)) => {
+                self.term = if is_first { Term::Waits } else { Term::Urgent };
+                state
             }
-            State::Drain => vec![Action::Exit],
+            State::Drain => {
+                actions.push(Action::Exit);
+                State::Done
+            }
             // Released a moment ago, in the turn in which we leave. Whoever has stopped has
             // nobody to pass it on to.
-            State::Done => vec![Action::PassTerm],
+            State::Done => {
+                actions.push(Action::PassTerm);
+                State::Done
+            }
+        };
+        (self, actions)
+    }
+
+    /// The items are ours: the attempt, if there is one, ends, and so does the service.
+    fn stop(mut self) -> (Donor, Vec<Action>) {
+        let actions = match self.state {
+            State::Idle => vec![Action::Stop],
+            // It has heard ABORT already.
+            State::Rollback { .. } => vec![Action::HangUp, Action::Stop],
+            _ => vec![Action::Abort(Cause::Stopping), Action::HangUp, Action::Stop],
         };
         self.state = State::Done;
         (self, actions)
@@ -276,18 +355,31 @@ impl Donor {
     fn settle_term(mut self, mut actions: Vec<Action>) -> (Donor, Vec<Action>) {
         match self.state {
             State::Idle | State::Rollback { .. } => {
-                let (donor, mut stop) = self.term();
+                let (donor, mut stop) = self.stop();
                 actions.append(&mut stop);
                 return (donor, actions);
             }
-            // The taker owns, so it is the one to stop; and so are we with what is left here.
+            // The taker owns, so it is the one to stop.
+            State::AwaitActive(wait) => {
+                if self.term != Term::Passed {
+                    actions.push(Action::PassTerm);
+                }
+                self.state = if self.term == Term::Urgent {
+                    freeze::leave(&wait.ledger, &mut actions)
+                } else {
+                    State::AwaitActive(wait)
+                };
+                self.term = Term::Passed;
+            }
+            // And so are we, with what is left here.
             State::Drain | State::Done => {
-                self.stopping = false;
-                actions.insert(0, Action::PassTerm);
+                if self.term != Term::Passed {
+                    actions.insert(0, Action::PassTerm);
+                }
+                self.term = Term::None;
                 if self.state == State::Drain {
-                    let (donor, mut leave) = self.term();
-                    actions.append(&mut leave);
-                    return (donor, actions);
+                    actions.push(Action::Exit);
+                    self.state = State::Done;
                 }
             }
             State::AcceptChannel
@@ -297,8 +389,7 @@ impl Donor {
             | State::SendFdArray(_)
             | State::Grant(_)
             | State::AwaitClaim(_)
-            | State::Judge(..)
-            | State::Bereaved(_) => {}
+            | State::Judge(..) => {}
         }
         (self, actions)
     }

@@ -49,10 +49,14 @@ pub struct Deadlines {
     pub hello: Duration,
     /// The whole preload.
     pub preload: Duration,
-    /// From PREPARE to DRAINED, and from the hold to END. For the original program: how long a
-    /// peer may stay within a message.
+    /// From PREPARE to DRAINED. For the original program: how long a peer may stay within a
+    /// message.
     pub freeze: Duration,
-    /// From END to the claim.
+    /// From the hold, where nobody is served any more, to END.
+    pub end: Duration,
+    /// From END to the claim. The taker has answered PREPARE a moment ago; one that hangs now
+    /// costs the service `end` and `claim`, and datagrams what arrives beyond their sockets'
+    /// buffers in that time.
     pub claim: Duration,
     /// For declined items to end by themselves.
     pub drain: Duration,
@@ -64,7 +68,8 @@ impl Default for Deadlines {
             hello: Duration::from_secs(2),
             preload: Duration::from_secs(30),
             freeze: Duration::from_secs(1),
-            claim: Duration::from_secs(1),
+            end: Duration::from_millis(100),
+            claim: Duration::from_millis(50),
             drain: Duration::from_secs(600),
         }
     }
@@ -72,6 +77,8 @@ impl Default for Deadlines {
 
 /// How long a refused or revoked taker has to go away.
 const GONE: Duration = Duration::from_secs(1);
+/// How often a new owner is looked at that has not said ACTIVE.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads on until the channel is empty, before something final is judged. What the kernel
 /// holds for one reader is bounded by its send buffer, some hundred records; one who goes on
@@ -194,8 +201,23 @@ impl Takeover {
         }
     }
 
+    /// Whether the process may end now without regard to what follows. It may not while it is
+    /// open who owns, or while the donor before us has not been told that we do: it would take
+    /// our end for a death, and serve on.
+    #[must_use]
+    pub fn may_leave(&self) -> bool {
+        match &self.role {
+            Role::None => true,
+            Role::AtWork => false,
+            Role::Donor(side) => side.may_leave(),
+            Role::Taker(side) => side.may_leave(),
+        }
+    }
+
     /// The operator wants the application to stop: [`Moment::Stop`](super::Moment::Stop)
-    /// or another moment follows, at once or with the outcome of the takeover under way.
+    /// or another moment follows, at once or with the outcome of the takeover under way. Said a
+    /// second time it ends that takeover: a grant that is out is revoked. If the taker has claimed
+    /// already, it is told to stop instead, and we leave.
     pub fn term<S: Application>(app: &mut S, cx: &mut Cx<S>) {
         match app.takeover().role {
             Role::None => app.moment(cx, super::Moment::Stop),

@@ -4,16 +4,20 @@
 //!   cold start       ──▶ Open                        it serves, and can be taken over
 //!   donor   Preload ─┬─▶ Released ─▶ Exit            it has been taken over
 //!                    ├─▶ RolledBack                  nothing has happened, the next may come
-//!                    └─▶ Orphaned                    the new owner died at once: it owns again
-//!   taker            ┬─▶ Active                      it owns, and is a donor from now on
+//!                    └─▶ Held ─┬─▶ Released ─▶ Exit  the new owner was slow to say that it serves
+//!                              └─▶ Orphaned          it died without a word: the donor owns again
+//!   taker            ┬─▶ Owner ─▶ Active             it owns, and is a donor from now on
 //!                    └─▶ Left                        it owns nothing
 //!   either, while it owns: Stop
 //! ```
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{
+    Shutdown, SockType, SockaddrStorage, getpeername, getsockopt, shutdown, sockopt,
+};
 
 use super::application::{Application, Item};
 use super::drive::Ending;
@@ -26,8 +30,8 @@ use crate::proto::records::ItemKind;
 /// | who | is told |
 /// |---|---|
 /// | a cold start | `Open` |
-/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`, or `Orphaned` |
-/// | a taker | `Active`, and it is a donor from now on; or `Left` |
+/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`; before `Released` there may be `Held`, after which `Orphaned` can come instead |
+/// | a taker | `Owner` and `Active`, and it is a donor from now on; or `Left` |
 /// | who owns and is told to stop | `Stop` |
 #[derive(Debug)]
 pub enum Moment {
@@ -39,21 +43,28 @@ pub enum Moment {
     Preload,
     /// Donor: the attempt failed and we serve on as if nothing had happened.
     RolledBack(Report),
+    /// Donor: the taker owns and has not said that it serves. We stay held, with all our copies,
+    /// until it says so or is dead, however long that takes. The report says since when.
+    Held(Report),
     /// Donor: the taker owns and serves. Every item but the declined ones is closed when
     /// this returns; they can be looked at, and nothing else may be done with them.
     Released(Report),
     /// Donor: nothing is left to do, leave at once.
     Exit,
-    /// Donor: the taker owned and died before we left. What it has done to its connections
-    /// is not known: end all but the listener and these, which it had declined. Whatever else
+    /// Donor: the taker owned and died before it had said that it serves. What it has done to its
+    /// connections is not known: end all, of whatever kind, but those that it had declined, which
+    /// are named here. Nothing is served before this returns. Keep the listeners. Whatever else
     /// has a state that both may have used (a counter, a shared file) is to be looked at anew; a
     /// socket without connections, as UDP, simply goes on.
     Orphaned(Report, Vec<SourceId>),
     /// We own, and were told to stop, perhaps when that was not possible yet.
     Stop,
-    /// Taker: we own, and whatever was ready has had its first turn, for peers come before
-    /// ceremonies: callbacks have run before this. The next takeover is offered at PATH, and the
-    /// donor is told, upon which it leaves, when this has returned.
+    /// Taker: we own, what was ready has had its first turn, and PATH leads to us: callbacks
+    /// have run before this. The donor waits, and is told when this has returned. So here is the
+    /// place for what has to be true before it leaves, such as a pid file, and for nothing else.
+    Owner,
+    /// Taker: the donor has been told that we serve, and leaves. The place for reports and
+    /// for whoever waits for the start to be over.
     Active(Report),
     /// Taker: we own nothing, every copy is closed. The [`Ending`] says who serves.
     Left(Report, Ending),
@@ -66,11 +77,12 @@ impl Moment {
     pub fn outcome(&self) -> Option<(&'static str, &Report)> {
         match self {
             Moment::RolledBack(report) => Some(("rolled back", report)),
+            Moment::Held(report) => Some(("held", report)),
             Moment::Released(report) => Some(("released", report)),
             Moment::Orphaned(report, _) => Some(("orphaned", report)),
             Moment::Active(report) => Some(("active", report)),
             Moment::Left(report, _) => Some(("left", report)),
-            Moment::Open | Moment::Preload | Moment::Exit | Moment::Stop => None,
+            Moment::Open | Moment::Preload | Moment::Owner | Moment::Exit | Moment::Stop => None,
         }
     }
 
@@ -80,9 +92,11 @@ impl Moment {
     /// - `Stop`: all that has arrived is served in one last turn, the TCP connections and
     ///   listeners are ended, the reactor stops. Other kinds are left as they are, and close
     ///   when the process ends.
-    /// - `Orphaned`: the TCP connections that the dead owner had are ended and
-    ///   [forgotten](Application::forget). Other kinds, and what is carried, are kept and served
-    ///   as they are here.
+    /// - `Orphaned`: the connections that the dead owner had are ended and
+    ///   [forgotten](Application::forget). A connection is an item of the kind *tcp peer*, and
+    ///   any other that is a connected socket with a stream or sequence of its own (SOCK_STREAM,
+    ///   SOCK_SEQPACKET). Other kinds, and what is carried, have no position in a stream that
+    ///   could be wrong: they are kept and served as they are here.
     /// - the others: nothing.
     ///
     /// Which kind an item has is asked of [`Application::describe`].
@@ -96,16 +110,22 @@ impl Moment {
                 cx.stop();
             }),
             Moment::Orphaned(_, declined) => {
-                let lost = items_of(&[ItemKind::TcpPeer], app, cx);
-                for id in lost.into_iter().filter(|id| !declined.contains(id)) {
-                    end(cx, id);
-                    app.forget(cx, Item::Source(id));
+                let declined: HashSet<SourceId> = declined.iter().copied().collect();
+                let mut ids = Vec::with_capacity(cx.items_len());
+                cx.items(&mut ids);
+                for id in ids {
+                    if !declined.contains(&id) && is_connection(app, cx, id) {
+                        end(cx, id);
+                        app.forget(cx, Item::Source(id));
+                    }
                 }
             }
             Moment::Open
             | Moment::Preload
             | Moment::RolledBack(_)
+            | Moment::Held(_)
             | Moment::Released(_)
+            | Moment::Owner
             | Moment::Active(_) => {}
         }
     }
@@ -119,6 +139,19 @@ fn items_of<S: Application>(kinds: &[ItemKind], app: &mut S, cx: &mut Cx<S>) -> 
         about.is_ok_and(|about| kinds.contains(&about.kind))
     });
     ids
+}
+
+/// Whether an item has another end, to which it has a position.
+fn is_connection<S: Application>(app: &mut S, cx: &mut Cx<S>, id: SourceId) -> bool {
+    let about = app.describe(cx, Item::Source(id));
+    about.is_ok_and(|about| about.kind == ItemKind::TcpPeer)
+        || cx.fd(id).is_some_and(|fd| {
+            let has_order = matches!(
+                getsockopt(&fd, sockopt::SockType),
+                Ok(SockType::Stream | SockType::SeqPacket)
+            );
+            has_order && getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
+        })
 }
 
 /// Ends a socket for all its holders: a taker that failed and hangs may still have a copy, and
@@ -143,12 +176,18 @@ impl fmt::Display for Moment {
                     report.failure
                 )
             }
+            Moment::Held(report) => write!(
+                f,
+                "held: the new owner, pid {}, has not said that it serves",
+                report.other
+            ),
             Moment::Released(report) => write!(f, "released to pid {}: {report}", report.other),
             Moment::Exit => f.write_str("leaving"),
             Moment::Orphaned(report, _) => {
                 write!(f, "the new owner, pid {}, died: serving on", report.other)
             }
             Moment::Stop => f.write_str("stopping"),
+            Moment::Owner => f.write_str("owner; the donor is about to be told"),
             Moment::Active(report) => write!(f, "taken over from pid {}: {report}", report.other),
             Moment::Left(report, _) => write!(f, "not taken over: {}; {report}", report.failure),
         }

@@ -2,8 +2,10 @@
 //!
 //! Up to the grant a failure is simply answered by serving on. From the grant on every
 //! failure, and ACTIVE just as well, is answered by reading the lease: the kernel lets one
-//! read win, the taker's or ours, and only that says who owns.
+//! read win, the taker's or ours, and only that says who owns. Once the taker does, its silence
+//! means nothing: we wait, held and complete, until it says ACTIVE or is known to be dead.
 
+use super::state::Wait;
 use super::{Action, Cause, Event, Outcome, State, Step, give_up};
 use crate::takeover::ledger::{Due, ItemId, Ledger};
 
@@ -37,7 +39,7 @@ pub(super) fn sweep(
             State::Sweep(ledger)
         }
         Event::Did(Outcome::Held) => {
-            actions.push(Action::Arm(Step::Freeze));
+            actions.push(Action::Arm(Step::End));
             next_of_final_array(ledger, most, actions)
         }
         Event::Failure(cause) => give_up(cause, actions),
@@ -52,6 +54,7 @@ pub(super) fn sweep(
             | Outcome::EndSent
             | Outcome::Won
             | Outcome::Lost { .. }
+            | Outcome::Unread
             | Outcome::Emptied,
         ) => State::Sweep(ledger),
     }
@@ -101,6 +104,7 @@ pub(super) fn send_fd_array(
             | Outcome::EndSent
             | Outcome::Won
             | Outcome::Lost { .. }
+            | Outcome::Unread
             | Outcome::Emptied,
         ) => State::SendFdArray(ledger),
     }
@@ -130,6 +134,7 @@ pub(super) fn grant(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> 
             | Outcome::Granted
             | Outcome::Won
             | Outcome::Lost { .. }
+            | Outcome::Unread
             | Outcome::Emptied,
         ) => State::Grant(ledger),
     }
@@ -165,20 +170,30 @@ pub(super) fn judge(
         // It has said ACTIVE, so it owned PATH and may have been taken over from in its turn
         // while we slept; the peers can be somebody else's by now. They were never ours again.
         Event::Did(Outcome::Lost { .. }) if cause == Cause::Liar => release(&ledger, actions),
-        Event::Did(Outcome::Lost { dead: true }) => orphaned(&ledger, actions),
-        Event::Did(Outcome::Lost { dead: false }) if cause == Cause::Eof => {
-            actions.push(Action::Arm(Step::Gone));
-            State::Bereaved(ledger)
+        Event::Did(Outcome::Lost { dead }) => {
+            let wait = Wait {
+                ledger,
+                is_closed: cause == Cause::Eof,
+                is_dead: dead || cause == Cause::Died,
+            };
+            if !wait.is_over() {
+                actions.push(Action::Wait);
+            }
+            wait_on(wait, actions)
         }
-        Event::Did(Outcome::Lost { dead: false }) => release(&ledger, actions),
+        Event::Did(Outcome::Unread) => {
+            actions.push(Action::Arm(Step::Look));
+            State::Judge(ledger, cause)
+        }
+        // These come only after an unread lease, and it is asked again.
+        Event::Active => ask_lease(ledger, Cause::Liar, actions),
+        Event::Failure(_) => ask_lease(ledger, cause, actions),
         Event::Caller
         | Event::Fits { .. }
         | Event::Changed(_)
         | Event::Writable
         | Event::Ack { .. }
         | Event::Drained
-        | Event::Active
-        | Event::Failure(_)
         | Event::Did(
             Outcome::Sent(_)
             | Outcome::Blocked
@@ -190,29 +205,51 @@ pub(super) fn judge(
     }
 }
 
-pub(super) fn bereaved(ledger: Ledger, event: Event, actions: &mut Vec<Action>) -> State {
+pub(super) fn await_active(mut wait: Wait, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
-        Event::Failure(Cause::Died) => orphaned(&ledger, actions),
-        // It lives and serves; it only did not say so.
-        Event::Failure(Cause::Deadline) => release(&ledger, actions),
+        Event::Active => release(&wait.ledger, actions),
+        Event::Failure(Cause::Eof) => {
+            wait.is_closed = true;
+            wait_on(wait, actions)
+        }
+        Event::Failure(Cause::Died) => {
+            wait.is_dead = true;
+            wait_on(wait, actions)
+        }
+        // Nobody is waited for longer than this without being looked at, and that is all.
+        Event::Failure(Cause::Deadline) => wait_on(wait, actions),
         Event::Caller
         | Event::Fits { .. }
         | Event::Changed(_)
         | Event::Writable
         | Event::Ack { .. }
         | Event::Drained
-        | Event::Active
         | Event::Failure(
             Cause::Failed
-            | Cause::Eof
             | Cause::Strange
             | Cause::Slots
             | Cause::Liar
             | Cause::Resources
             | Cause::Stopping,
         )
-        | Event::Did(_) => State::Bereaved(ledger),
+        | Event::Did(_) => State::AwaitActive(wait),
     }
+}
+
+fn wait_on(wait: Wait, actions: &mut Vec<Action>) -> State {
+    if wait.is_over() {
+        return orphaned(&wait.ledger, actions);
+    }
+    actions.push(Action::Arm(Step::Look));
+    State::AwaitActive(wait)
+}
+
+/// The taker owns, and we were told twice to stop: it is sent the same, and we leave.
+pub(super) fn leave(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
+    if let State::Drain = release(ledger, actions) {
+        actions.push(Action::Exit);
+    }
+    State::Done
 }
 
 fn orphaned(ledger: &Ledger, actions: &mut Vec<Action>) -> State {

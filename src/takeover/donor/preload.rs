@@ -146,6 +146,7 @@ impl Preload {
                 | Outcome::EndSent
                 | Outcome::Won
                 | Outcome::Lost { .. }
+                | Outcome::Unread
                 | Outcome::Emptied,
             ) => State::Preload(self),
         }

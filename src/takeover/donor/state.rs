@@ -3,6 +3,26 @@
 use super::{Cause, Preload};
 use crate::takeover::ledger::Ledger;
 
+/// What is known of a taker that owns and is silent. One that dies slowly, because the kernel
+/// writes its core first, closes nothing for as long as that takes; a closed channel is not a
+/// death either (pidfd_open(2)). Only both together are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Wait {
+    /// What it was told.
+    pub(super) ledger: Ledger,
+    /// Its end of the channel is closed.
+    pub(super) is_closed: bool,
+    /// Its process is dead.
+    pub(super) is_dead: bool,
+}
+
+impl Wait {
+    /// Nobody is left who could say ACTIVE, or serve.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_closed && self.is_dead
+    }
+}
+
 /// Where the donor is; [its module](super) has the diagram.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum State {
@@ -24,9 +44,8 @@ pub enum State {
     AwaitClaim(Ledger),
     /// Frozen; our read of the lease is under way.
     Judge(Ledger, Cause),
-    /// Frozen; the taker owns, and its end of the channel was closed without a word. Its
-    /// death is seen on the channel some milliseconds before its pidfd tells (pidfd_open(2)).
-    Bereaved(Ledger),
+    /// Held; the taker owns and has not said that it serves.
+    AwaitActive(Wait),
     /// Serves; waits for the unsuccessful taker to go away.
     Rollback {
         /// It was killed, since it would not.
@@ -50,7 +69,7 @@ impl State {
         "grant",
         "await-claim",
         "judge",
-        "bereaved",
+        "await-active",
         "rollback",
         "drain",
         "done",
@@ -69,7 +88,7 @@ impl State {
             State::Grant(_) => "grant",
             State::AwaitClaim(_) => "await-claim",
             State::Judge(..) => "judge",
-            State::Bereaved(_) => "bereaved",
+            State::AwaitActive(_) => "await-active",
             State::Rollback { .. } => "rollback",
             State::Drain => "drain",
             State::Done => "done",

@@ -44,9 +44,92 @@ fn active_heard_from_a_taker_that_is_dead_is_no_orphan() {
 
 #[test]
 fn silent_death_after_the_claim_leaves_an_orphan() {
-    let (donor, _) = awaiting_claim().step(Event::Failure(Cause::Died));
-    let (_, actions) = donor.step(Event::Did(Outcome::Lost { dead: true }));
-    assert_eq!(actions.last(), Some(&Action::Orphan(vec![DECLINED])));
+    for (first, second) in [(Cause::Eof, Cause::Died), (Cause::Died, Cause::Eof)] {
+        let donor = held_by_silence(first);
+        let (donor, actions) = donor.step(Event::Failure(Cause::Deadline));
+        assert_eq!(actions, [Action::Arm(Step::Look)]);
+        let (donor, actions) = donor.step(Event::Failure(second));
+        assert_eq!(actions.last(), Some(&Action::Orphan(vec![DECLINED])));
+        assert_eq!(donor.state(), &State::Idle);
+    }
+}
+
+/// A donor whose lease is claimed and whose taker says nothing more.
+fn held_by_silence(cause: Cause) -> Donor {
+    let (donor, _) = awaiting_claim().step(Event::Failure(cause));
+    let (donor, actions) = donor.step(Event::Did(Outcome::Lost { dead: false }));
+    assert_eq!(actions, [Action::Wait, Action::Arm(Step::Look)]);
+    assert!(matches!(donor.state(), State::AwaitActive(_)), "{donor:?}");
+    donor
+}
+
+#[test]
+fn claimed_and_silent_is_waited_for_whatever_else_it_says() {
+    let mut donor = held_by_silence(Cause::Deadline);
+    for event in [
+        Event::Failure(Cause::Failed),
+        Event::Failure(Cause::Strange),
+        Event::Drained,
+        Event::Ack { declined: vec![] },
+        Event::Failure(Cause::Deadline),
+        Event::Failure(Cause::Died),
+        Event::Failure(Cause::Deadline),
+    ] {
+        donor = donor.step(event).0;
+        assert!(matches!(donor.state(), State::AwaitActive(_)), "{donor:?}");
+    }
+    let (donor, actions) = donor.step(Event::Active);
+    assert!(actions.contains(&Action::Release(vec![DECLINED])));
+    assert_eq!(donor.state(), &State::Drain);
+}
+
+#[test]
+fn lease_that_cannot_be_read_is_asked_again() {
+    let (donor, _) = awaiting_claim().step(Event::Failure(Cause::Deadline));
+    let (donor, actions) = donor.step(Event::Did(Outcome::Unread));
+    assert_eq!(actions, [Action::Arm(Step::Look)]);
+    let (donor, actions) = donor.step(Event::Failure(Cause::Deadline));
+    assert_eq!(actions, [Action::Revoke]);
+    let (donor, actions) = donor.step(Event::Did(Outcome::Won));
+    assert_eq!(actions.first(), Some(&Action::Resume(Cause::Deadline)));
+    assert!(matches!(donor.state(), State::Rollback { .. }));
+}
+
+#[test]
+fn second_term_with_the_grant_out_revokes_first() {
+    let (donor, _) = awaiting_claim().term();
+    let (donor, actions) = donor.term();
+    assert_eq!(actions, [Action::Revoke]);
+    let (won, actions) = donor.clone().step(Event::Did(Outcome::Won));
+    assert_eq!(actions.first(), Some(&Action::Resume(Cause::Stopping)));
+    assert_eq!(actions.last(), Some(&Action::Stop));
+    assert_eq!(won.state(), &State::Done);
+    let (lost, actions) = donor.step(Event::Did(Outcome::Lost { dead: false }));
+    assert!(actions.contains(&Action::PassTerm));
+    assert!(actions.contains(&Action::Release(vec![DECLINED])));
+    assert_eq!(actions.last(), Some(&Action::Exit));
+    assert_eq!(lost.state(), &State::Done);
+}
+
+#[test]
+fn each_term_to_a_held_donor_is_for_the_owner() {
+    let (donor, actions) = held_by_silence(Cause::Deadline).term();
+    assert_eq!(actions, [Action::PassTerm]);
+    let (orphan, _) = donor.clone().step(Event::Failure(Cause::Eof));
+    let (orphan, actions) = orphan.step(Event::Failure(Cause::Died));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Stop),
+        "it owns again and was told to stop"
+    );
+    assert_eq!(orphan.state(), &State::Done);
+    let (stopped, actions) = donor.clone().step(Event::Active);
+    assert!(!actions.contains(&Action::PassTerm), "it was told already");
+    assert_eq!(stopped.state(), &State::Done);
+    let (left, actions) = donor.term();
+    assert_eq!(actions.first(), Some(&Action::PassTerm));
+    assert_eq!(actions.last(), Some(&Action::Exit));
+    assert_eq!(left.state(), &State::Done);
 }
 
 #[test]

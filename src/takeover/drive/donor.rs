@@ -25,11 +25,12 @@ mod hear;
 mod outcome;
 mod tell;
 
+use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use super::post::Post;
-use super::{Deadlines, GONE, Role, hear_out};
+use super::{Deadlines, GONE, LOOK, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
@@ -41,6 +42,7 @@ use crate::takeover::report::Report;
 use attempt::Attempt;
 use complaints::Complaints;
 use hear::callers;
+pub(super) use tell::Predecessor;
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -49,18 +51,37 @@ pub(super) struct DonorSide {
     offer: Handle<Offer>,
     deadlines: Deadlines,
     generation: u64,
-    timer: Option<TimerId>,
+    deadline: Option<Armed>,
     attempt: Option<Attempt>,
-    /// The channel to the donor before us, while ACTIVE is not out.
-    predecessor: Option<Post>,
+    /// The channel to the donor before us, and ACTIVE, while it is not out.
+    predecessor: Option<Predecessor>,
+    /// TERMs that came while ACTIVE was not out.
+    terms: u32,
+    /// What a notification of the application panicked with, until all is done.
+    panic: Option<Box<dyn Any + Send>>,
     /// The attempt that ended last.
     last: Report,
     complaints: Complaints,
     failpoint: Failpoint,
 }
 
+/// The deadline armed last.
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    timer: TimerId,
+    step: Step,
+    at: Time,
+    /// It has passed once, and we had not been running ourselves.
+    is_extended: bool,
+}
+
+/// A deadline that is seen so late has passed while we did not run, or hardly. The other side may
+/// have fared alike (a CPU quota, a stopped machine), so its silence proves nothing yet.
+const OVERSLEPT: Duration = Duration::from_millis(5);
+
 /// Runs `work` on the donor's side, if this is a donor. A panic in it, which is most likely the
-/// application's own, passes through; if the reactor is turned on, the attempt ends.
+/// application's own, passes through; if the reactor is turned on, the attempt ends. A panic in a
+/// notification passes through when all that the machine asked for is done.
 pub(super) fn with<S: Application>(
     app: &mut S,
     cx: &mut Cx<S>,
@@ -69,10 +90,14 @@ pub(super) fn with<S: Application>(
     match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
         Role::Donor(mut side) => {
             let worked = catch_unwind(AssertUnwindSafe(|| work(&mut side, app, cx)));
+            let notified = side.panic.take();
             app.takeover().role = Role::Donor(side);
             if let Err(panic) = worked {
                 // Whoever goes on after it must not be left with peers that are held for ever.
                 cx.defer_handover(|app, cx| with(app, cx, DonorSide::recover));
+                resume_unwind(panic);
+            }
+            if let Some(panic) = notified {
                 resume_unwind(panic);
             }
         }
@@ -103,13 +128,20 @@ impl DonorSide {
             offer,
             deadlines,
             generation,
-            timer: None,
+            deadline: None,
             attempt: None,
             predecessor: None,
+            terms: 0,
+            panic: None,
             last: Report::default(),
             complaints: Complaints::default(),
             failpoint: Failpoint::of(Side::Donor),
         }
+    }
+
+    /// See [`Takeover::may_leave`](super::Takeover::may_leave).
+    pub(super) fn may_leave(&self) -> bool {
+        self.predecessor.is_none() && !self.machine.has_granted()
     }
 
     /// Removes PATH, if it still is ours.
@@ -121,8 +153,13 @@ impl DonorSide {
         }
     }
 
-    /// The operator wants us to stop.
+    /// The operator wants us to stop. The donor before us hears ACTIVE first: to it the end of
+    /// a silent owner is a death, upon which it would serve on.
     pub(super) fn term<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if self.predecessor.is_some() {
+            self.terms += 1;
+            return;
+        }
         let (machine, actions) = std::mem::take(&mut self.machine).term();
         self.machine = machine;
         self.perform_all(app, cx, actions);
@@ -250,6 +287,7 @@ impl DonorSide {
             }
             Action::End => return self.end(cx),
             Action::Revoke => return self.revoke(),
+            Action::Wait => self.wait(app, cx),
             Action::Resume(cause) => self.resume(app, cx, cause),
             Action::Abort(cause) => self.abort(cx, cause),
             Action::Kill => {
@@ -272,9 +310,9 @@ impl DonorSide {
             }
             Action::Stop => {
                 self.withdraw(cx);
-                app.moment(cx, Moment::Stop);
+                self.notify(app, cx, Moment::Stop);
             }
-            Action::Exit => app.moment(cx, Moment::Exit),
+            Action::Exit => self.notify(app, cx, Moment::Exit),
         }
         None
     }
@@ -284,41 +322,67 @@ impl DonorSide {
             Step::Hello => self.deadlines.hello,
             Step::Preload => self.deadlines.preload,
             Step::Freeze => self.deadlines.freeze,
+            Step::End => self.deadlines.end,
             Step::Claim => self.deadlines.claim,
+            Step::Look => LOOK,
             Step::Gone => GONE,
             Step::Drain => self.deadlines.drain,
         };
         let at = Time::now() + after;
         // Moved, if there is one: a new one would be made within the freeze.
-        if self.timer.is_none_or(|timer| !cx.rearm(timer, at)) {
-            self.timer = Some(
-                cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                    with(app, cx, DonorSide::time_is_up);
-                    None
-                }),
-            );
-        }
+        let timer = match self.deadline.take() {
+            Some(armed) if cx.rearm(armed.timer, at) => armed.timer,
+            _ => cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
+                with(app, cx, DonorSide::time_is_up);
+                None
+            }),
+        };
+        self.deadline = Some(Armed {
+            timer,
+            step,
+            at,
+            is_extended: false,
+        });
     }
 
     /// Timers run before I/O, and a process that was stopped may find both: what the taker
-    /// has said, and its death, come first.
+    /// has said, and its death, come first. A deadline that we have overslept is set once more.
     fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        self.timer = None;
+        let passed = self.deadline.take();
         hear_out(|| self.receive(app, cx));
-        if self.timer.is_none() {
-            let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
-            let cause = if is_dead {
-                Cause::Died
-            } else {
-                Cause::Deadline
-            };
-            self.feed(app, cx, Event::Failure(cause));
+        if self.deadline.is_some() {
+            return;
         }
+        let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
+        if is_dead {
+            return self.feed(app, cx, Event::Failure(Cause::Died));
+        }
+        if let Some(passed) = passed
+            && !passed.is_extended
+            && Time::now().since(passed.at) > OVERSLEPT
+        {
+            self.arm(cx, passed.step);
+            self.deadline = self.deadline.map(|again| Armed {
+                is_extended: true,
+                ..again
+            });
+            return;
+        }
+        self.feed(app, cx, Event::Failure(Cause::Deadline));
     }
 
     fn disarm<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(timer) = self.timer.take() {
-            cx.cancel(timer);
+        if let Some(armed) = self.deadline.take() {
+            cx.cancel(armed.timer);
+        }
+    }
+
+    /// Tells the application. A panic of its is kept until what the machine has asked for is
+    /// done: half of a release would hold everything for ever.
+    fn notify<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, moment: Moment) {
+        let told = catch_unwind(AssertUnwindSafe(|| app.moment(cx, moment)));
+        if let Err(panic) = told {
+            self.panic.get_or_insert(panic);
         }
     }
 

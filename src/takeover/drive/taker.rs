@@ -151,6 +151,14 @@ impl TakerSide {
         })
     }
 
+    /// See [`Takeover::may_leave`](super::Takeover::may_leave).
+    pub(super) fn may_leave(&self) -> bool {
+        !matches!(
+            self.machine.state(),
+            State::Validate | State::Claim | State::Active
+        )
+    }
+
     pub(super) fn term<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         let (machine, actions) = self.machine.clone().term();
         self.machine = machine;

@@ -113,7 +113,15 @@ impl DonorSide {
                     None => continue,
                 },
                 Incoming::Empty => return Next::Keep,
-                Incoming::End => (Event::Failure(Cause::Eof), false),
+                Incoming::End => {
+                    // Without a pidfd there is no other sign of its death.
+                    let mute = attempt.taker.pidfd().is_none();
+                    self.feed(app, cx, Event::Failure(Cause::Eof));
+                    if !mute {
+                        return Next::Keep;
+                    }
+                    (Event::Failure(Cause::Died), false)
+                }
                 Incoming::Broken(_, what) => (self.trouble(Cause::Strange, what), true),
                 Incoming::Unreadable(what) => (self.trouble(Cause::Strange, what), false),
             };

@@ -7,13 +7,15 @@ use super::{DonorSide, describe, listen, with};
 use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
-use crate::takeover::donor::{Cause, Event, Outcome};
+use crate::takeover::donor::{Cause, Event, Outcome, State};
 use crate::takeover::drive::batch::Told;
 use crate::takeover::lease::Verdict;
 use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::{Offer, PublishError, Replace};
 
+/// How often the log is told that a new owner is silent.
+const STILL: Duration = Duration::from_secs(60);
 /// When to try again to publish while another process holds the lock on PATH.
 const LOCKED: Duration = Duration::from_millis(20);
 /// The longest time between two attempts to publish.
@@ -96,9 +98,46 @@ impl DonorSide {
         let dead = attempt.taker.is_dead();
         Some(Event::Did(match verdict {
             Ok(Verdict::Won) => Outcome::Won,
-            // A lease that cannot be read has not been read by us: we do not own.
-            Ok(Verdict::Lost) | Err(_) => Outcome::Lost { dead },
+            Ok(Verdict::Lost) => Outcome::Lost { dead },
+            // Whether the taker has read it is not known, and neither is who owns.
+            Err(_) => Outcome::Unread,
         }))
+    }
+
+    /// The taker owns, and we hold copies of all that it has. To log is no harm any more: our
+    /// peers are its.
+    pub(super) fn wait<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let Some(attempt) = self.attempt.as_mut() else {
+            return;
+        };
+        let report = attempt.final_report();
+        self.notify(app, cx, Moment::Held(report));
+        self.say_held();
+        let at = Time::now() + STILL;
+        cx.timer(Class::Handover, "held", at, |app, cx| {
+            let mut is_held = false;
+            with(app, cx, |side, _, _| is_held = side.say_held());
+            is_held.then(|| Time::now() + STILL)
+        });
+    }
+
+    /// Says that we wait for a new owner, and for how long, if that is so.
+    fn say_held(&self) -> bool {
+        let (State::AwaitActive(_), Some(attempt)) = (self.machine.state(), &self.attempt) else {
+            return false;
+        };
+        let since = attempt
+            .report
+            .times
+            .held
+            .map(|held| Time::now().since(held));
+        log::warn!(
+            "held since {:.3} s: the new owner (pid {}) has claimed and has not said that it \
+             serves; we wait until it does or is dead",
+            since.unwrap_or_default().as_secs_f64(),
+            attempt.taker.pid(),
+        );
+        true
     }
 
     pub(super) fn resume<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, cause: Cause) {
@@ -116,7 +155,7 @@ impl DonorSide {
             "" => describe(cause).to_owned(),
             note => format!("{} ({note})", describe(cause)),
         };
-        app.moment(cx, Moment::RolledBack(report));
+        self.notify(app, cx, Moment::RolledBack(report));
         say_audited(app);
     }
 
@@ -150,10 +189,13 @@ impl DonorSide {
         cx: &mut Cx<S>,
         declined: &[ItemId],
     ) {
+        // What the dead owner had is ended before anything is served: it is not known how far
+        // it had come with it.
+        let report = self.last.clone();
+        self.notify(app, cx, Moment::Orphaned(report, sources(declined)));
         self.offer_again(app, cx);
-        cx.resume();
         cx.track(false);
-        app.moment(cx, Moment::Orphaned(self.last.clone(), sources(declined)));
+        cx.resume();
     }
 
     /// Whose socket is at PATH, ours or that of the dead taker, is not known: put a new one
@@ -180,7 +222,7 @@ impl DonorSide {
     ) -> Option<Event> {
         let keep = sources(keep);
         let report = self.attempt.as_mut().map(Attempt::final_report);
-        app.moment(cx, Moment::Released(report.unwrap_or_default()));
+        self.notify(app, cx, Moment::Released(report.unwrap_or_default()));
         say_audited(app);
         if let Err(error) = cx.release(&keep) {
             if !keep.is_empty() {

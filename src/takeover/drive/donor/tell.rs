@@ -27,6 +27,16 @@ const CROWDED: Duration = Duration::from_millis(1);
 /// How long to wait before the donor before us is told again that we own.
 const UNTOLD: Duration = Duration::from_millis(10);
 
+/// The donor that we took over from.
+#[derive(Debug)]
+pub(in crate::takeover::drive) struct Predecessor {
+    pub(in crate::takeover::drive) post: Post,
+    /// What it is to be told.
+    pub(in crate::takeover::drive) active: Vec<u8>,
+    /// The log knows that it cannot be told.
+    pub(in crate::takeover::drive) is_logged: bool,
+}
+
 impl DonorSide {
     pub(super) fn welcome<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Event {
         let generation = self.generation + 1;
@@ -65,7 +75,7 @@ impl DonorSide {
                 generation,
                 items: (sources.len() + numbers.len()) as u64,
                 preload_ms: millis(self.deadlines.preload),
-                freeze_ms: millis(self.deadlines.freeze),
+                freeze_ms: millis(self.deadlines.freeze.max(self.deadlines.end)),
                 claim_ms: millis(self.deadlines.claim),
                 pid: std::process::id(),
                 now_ns: now.as_ns(),
@@ -81,7 +91,7 @@ impl DonorSide {
         attempt.lease = Some(lease);
         match sent {
             Ok(Sent::Done) => {
-                app.moment(cx, Moment::Preload);
+                self.notify(app, cx, Moment::Preload);
                 let sources = sources.into_iter().map(Item::Source);
                 let carried = numbers.into_iter().map(Item::Carried);
                 Event::Changed(
@@ -207,10 +217,8 @@ impl DonorSide {
     /// sleep the caches hold none of it, and to fetch it costs microseconds. We still serve.
     pub(super) fn rehearse<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         black_box(self.changes_of_carried(app, cx));
-        if let Some(timer) = self.timer
-            && let Some(due) = cx.due(timer)
-        {
-            cx.rearm(timer, due);
+        if let Some(armed) = &self.deadline {
+            cx.rearm(armed.timer, armed.at);
         }
         if let (State::Sweep(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
             black_box(ledger.next_batch(BATCH));
@@ -218,31 +226,46 @@ impl DonorSide {
         }
     }
 
-    /// Sends what is left of our last words to the donor that we took over from. If it never
-    /// hears them, the end of our process looks to it like the death of the owner, and it would
-    /// end the peers, which may have been handed over once more by then. So while it has not
-    /// been told, every caller is told BUSY.
+    /// Says ACTIVE to the donor that we took over from, again and again until it has it or is
+    /// dead. It waits for that, held. If it never hears it, the end of our process looks to it
+    /// like the death of the owner, and it would end the peers, which may have been handed over
+    /// once more by then. So while it has not been told, every caller is told BUSY and a TERM waits.
     pub(in crate::takeover::drive) fn tell_predecessor<S: Application>(
         &mut self,
+        app: &mut S,
         cx: &mut Cx<S>,
-        mut post: Post,
+        mut before: Predecessor,
     ) {
-        match post.flush() {
-            Ok(Sent::Done) => return,
-            // It is dead, or has left: the lease has told it.
-            Err(error) if is_hung_up(&error) => return,
-            Ok(Sent::Blocked | Sent::Crowded) | Err(_) => {}
+        // The bytes are kept here: a channel that fails throws away what waits in it.
+        let mut record = before.active.clone();
+        match before.post.send(&mut record, &[]) {
+            Ok(Sent::Done) => return self.told_predecessor(app, cx),
+            // It is dead, or was told to leave: it waits for nothing any more.
+            Err(error) if is_hung_up(&error) => return self.told_predecessor(app, cx),
+            Ok(Sent::Blocked | Sent::Crowded) => {}
+            Err(error) => {
+                if !before.is_logged {
+                    log::warn!("the donor before us cannot be told that we serve: {error}");
+                }
+                before.is_logged = true;
+            }
         }
-        self.predecessor = Some(post);
+        self.predecessor = Some(before);
         let at = Time::now() + UNTOLD;
         cx.timer(Class::Handover, "donor before", at, |app, cx| {
-            with(app, cx, |side, _, cx| {
-                if let Some(post) = side.predecessor.take() {
-                    side.tell_predecessor(cx, post);
+            with(app, cx, |side, app, cx| {
+                if let Some(before) = side.predecessor.take() {
+                    side.tell_predecessor(app, cx, before);
                 }
             });
             None
         });
+    }
+
+    fn told_predecessor<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        for _ in 0..std::mem::take(&mut self.terms) {
+            self.term(app, cx);
+        }
     }
 
     /// A taker that has hung up has often said why. That is still to be read, and the channel's

@@ -1,11 +1,13 @@
 //! The claim and what follows: the first turn, the next donor; or the way out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use super::TakerSide;
 use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, Active, FailCode, Record, RefuseCode, Served};
 use crate::takeover::application::Application;
+use crate::takeover::drive::donor::Predecessor;
 use crate::takeover::drive::intake::{Intake, Problem};
 use crate::takeover::drive::post::Incoming;
 use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
@@ -150,9 +152,11 @@ impl TakerSide {
     }
 }
 
-/// We own, and the peers had their first turn: become the donor of the next takeover. Ours
-/// hears of it last, since it leaves then: by that time PATH and pid file lead to us. Until it
-/// has been told, nobody else is handed anything.
+/// We own, and the peers had their first turn: become the donor of the next takeover.
+///
+/// PATH and what has to be true before the donor leaves come first, then ACTIVE, then all that
+/// can wait. The donor stays held until ACTIVE has come, so nothing here may keep it back: neither
+/// a panic nor a report. Until it has been told, nobody else is handed anything.
 pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
@@ -161,30 +165,47 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     side.finish_report();
     side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());
-    let next = donor::DonorSide::at(side.offer, side.report.generation, side.own);
+    let TakerSide {
+        offer,
+        own,
+        post,
+        intake,
+        told_to_stop,
+        mut report,
+        ..
+    } = *side;
+    let next = donor::DonorSide::at(offer, report.generation, own);
     app.takeover().role = Role::Donor(Box::new(next));
     donor::with(app, cx, donor::DonorSide::publish);
-    let outcome = side.report.times.decided.map(|since| Served {
-        since_ns: since.as_ns(),
-        dead: side.report.dead,
+    let owner = catch_unwind(AssertUnwindSafe(|| app.moment(cx, Moment::Owner)));
+    let active = Record::Active(Active {
+        outcome: report.times.decided.map(|since| Served {
+            since_ns: since.as_ns(),
+            dead: report.dead,
+        }),
     });
     let mut record = Vec::new();
-    let encoded = records::encode(&Record::Active(Active { outcome }), false, &mut record);
+    let encoded = records::encode(&active, false, &mut record);
     debug_assert!(encoded.is_ok());
     // The donor's report counts it, too.
-    side.report.bytes += record.len() as u64;
-    app.moment(cx, Moment::Active(side.report.clone()));
-    if let Err(error) = side.post.post(record, |_| ()) {
-        log::debug!("ACTIVE: {error}");
-    }
+    report.bytes += record.len() as u64;
+    let before = Predecessor {
+        post,
+        active: record,
+        is_logged: false,
+    };
+    donor::with(app, cx, |next, app, cx| {
+        next.tell_predecessor(app, cx, before);
+    });
     if app.takeover().audited().is_some() {
-        let items = side.intake.items();
+        let items = intake.items();
         cx.defer(|app, cx| audit::afterwards(app, cx, items));
     }
-    let told_to_stop = side.told_to_stop;
-    let post = side.post;
-    donor::with(app, cx, |next, _, cx| next.tell_predecessor(cx, post));
+    let told = catch_unwind(AssertUnwindSafe(|| app.moment(cx, Moment::Active(report))));
     if told_to_stop {
         Takeover::term(app, cx);
+    }
+    if let Err(panic) = owner.and(told) {
+        resume_unwind(panic);
     }
 }

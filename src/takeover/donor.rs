@@ -271,7 +271,7 @@ impl Donor {
             }
             State::Grant(ledger) => freeze::grant(ledger, event, &mut actions),
             State::AwaitClaim(ledger) => freeze::await_claim(ledger, event, &mut actions),
-            State::Judge(ledger, cause) => freeze::judge(ledger, cause, event, &mut actions),
+            State::Judge(wait, cause) => freeze::judge(wait, cause, event, &mut actions),
             State::AwaitActive(wait) => freeze::await_active(wait, event, &mut actions),
             State::Rollback { killed } => rollback(killed, event, &mut actions),
             State::Drain => drain(event, &mut actions),
@@ -305,7 +305,7 @@ impl Donor {
             State::Grant(ledger) | State::AwaitClaim(ledger) if !is_first => {
                 self.term = Term::Urgent;
                 actions.push(Action::Revoke);
-                State::Judge(ledger, Cause::Stopping)
+                State::Judge(Wait::after(ledger, Cause::Stopping), Cause::Stopping)
             }
             State::AwaitActive(wait) => {
                 self.term = Term::Passed;

@@ -165,13 +165,35 @@ fn deadline_before_readiness_overlooks_end() {
 }
 
 #[test]
-fn deadline_before_pidfd_overlooks_a_death() {
+fn silence_taken_for_life_leaves_all_to_a_dying_owner() {
     let budget = Budget {
-        deadlines: 1,
+        deadlines: 2,
         taker_kills: 1,
-        ..TRAFFIC
+        taker_stops: 1,
+        ..Budget::NONE
     };
-    assert_caught(Mutant::DeadlineBeforePidfd, budget, Rule::OrphanIsTakenUp);
+    assert_caught(Mutant::SilenceIsLife, budget, Rule::HeldUntilActive);
+}
+
+/// The donor takes the end of an owner that was told to stop for a death, and serves on.
+#[test]
+fn owner_that_leaves_untold_is_survived_by_its_donor() {
+    let budget = Budget {
+        taker_terms: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::LeavesUntold, budget, Rule::Term);
+}
+
+#[test]
+fn second_term_unrevoked_lets_the_service_come_back() {
+    let budget = Budget {
+        donor_terms: 2,
+        taker_stops: 1,
+        conts: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::SecondTermUnrevoked, budget, Rule::Term);
 }
 
 /// The donor died with a word of the taker's unread; the taker's next receive says ECONNRESET,
@@ -240,13 +262,11 @@ fn active_believed_releases_what_was_not_claimed() {
     assert_caught(Mutant::ActiveBelieved, budget, Rule::ReleaseAfterClaim);
 }
 
-/// The first donor takes the end of its heir for a death, and ends peers that a third has.
 #[test]
-fn active_given_up_ends_peers_of_a_third() {
+fn active_given_up_leaves_the_donor_waiting_for_ever() {
     let budget = Budget {
         glitches: 1,
-        chains: 1,
         ..Budget::NONE
     };
-    assert_caught(Mutant::ActiveGivenUp, budget, Rule::TakerHasTheRest);
+    assert_caught(Mutant::ActiveGivenUp, budget, Rule::SomebodyServes);
 }

@@ -49,12 +49,10 @@ pub(crate) struct DonorProcess {
     told_died: bool,
     /// The taker has said ACTIVE: what became of it after that is not the donor's business.
     told_active: bool,
-    /// It knows, or need only look, that the taker owned and is dead.
-    bereft: bool,
     /// SIGTERM waits for the next turn.
     pub(crate) term_pending: bool,
-    /// SIGTERM has been handled.
-    termed: bool,
+    /// SIGTERMs that have been handled.
+    terms: u8,
     /// The SIGTERM waits for the outcome and has not been passed on to a new owner yet.
     owes_term: bool,
     has_left: bool,
@@ -91,9 +89,8 @@ impl DonorProcess {
             told_eof: false,
             told_died: false,
             told_active: false,
-            bereft: false,
             term_pending: false,
-            termed: false,
+            terms: 0,
             owes_term: false,
             has_left: false,
         }
@@ -124,15 +121,21 @@ impl DonorProcess {
     }
 
     pub(crate) fn was_termed(&self) -> bool {
-        self.termed
+        self.terms > 0
     }
 
     pub(crate) fn has_left(&self) -> bool {
         self.has_left
     }
 
+    /// A deadline would lead on. To look once more at a new owner that is silent does not.
     pub(crate) fn is_armed(&self) -> bool {
-        self.armed.is_some()
+        self.armed.is_some() && !self.waits_for_owner()
+    }
+
+    /// The taker owns and has not said that it serves.
+    pub(crate) fn waits_for_owner(&self) -> bool {
+        matches!(self.state(), State::AwaitActive(_))
     }
 
     pub(crate) fn armed(&self) -> Option<Step> {
@@ -146,10 +149,11 @@ impl DonorProcess {
     /// SIGTERM reaches the donor between two of its turns.
     fn term(&mut self) {
         self.term_pending = false;
-        self.termed = true;
+        self.terms += 1;
         let (machine, actions) = std::mem::take(&mut self.machine).term();
+        let actions = self.mutant.term_actions(actions);
         self.machine = machine;
-        self.owes_term = actions.is_empty();
+        self.owes_term = matches!(actions[..], [] | [Action::Revoke]);
         self.actions.extend(actions);
         self.go_on();
     }

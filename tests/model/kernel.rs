@@ -273,6 +273,10 @@ impl Channel {
         self.reset_for_taker && self.taker_end
     }
 
+    pub(crate) fn has_no_taker(&self) -> bool {
+        !self.taker_end
+    }
+
     pub(crate) fn is_at_end_for_donor(&self) -> bool {
         self.donor_end && !self.taker_end && self.up.is_empty()
     }

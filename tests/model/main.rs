@@ -29,7 +29,7 @@
 //!   nor the `ECONNRESET`;
 //! - the taker reads what has arrived before it judges its deadline;
 //! - the donor reads what the taker has said before it hears of its death;
-//! - the donor looks at the taker's pidfd before it judges the deadline of Bereaved;
+//! - a new owner says ACTIVE before it leaves for any reason;
 //! - a taker that leaves closes its copies before the channel;
 //! - a new owner is taken over from only when the donor before has been told ACTIVE.
 //!

@@ -46,8 +46,12 @@ pub(crate) enum Mutant {
     CopiesKeptOnLeave,
     /// The taker judges its deadline before it reads what has arrived.
     DeadlineBeforeReadiness,
-    /// The donor lets its last deadline pass without a look at the pidfd.
-    DeadlineBeforePidfd,
+    /// A new owner that is silent is taken for one that serves.
+    SilenceIsLife,
+    /// A new owner that is told to stop leaves before it has said ACTIVE.
+    LeavesUntold,
+    /// A donor that is told twice to stop leaves the lease as it is.
+    SecondTermUnrevoked,
     /// ECONNRESET is taken for the channel's end.
     ResetIsTheEnd,
     /// A second caller begins an attempt, whatever the donor is at.
@@ -92,6 +96,13 @@ impl Mutant {
             _ => {}
         }
         actions
+    }
+
+    pub(crate) fn term_actions(self, actions: Vec<Action>) -> Vec<Action> {
+        match (self, &actions[..]) {
+            (Mutant::SecondTermUnrevoked, [Action::Revoke]) => vec![Action::Stop],
+            _ => actions,
+        }
     }
 
     pub(crate) fn taker_events(self, state: taker::State, event: Event) -> Vec<Event> {

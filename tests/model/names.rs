@@ -19,7 +19,7 @@ pub(crate) const DONOR_NAMES: [&str; 15] = [
     "Grant",
     "AwaitClaim",
     "Judge",
-    "Bereaved",
+    "AwaitActive",
     "Rollback",
     "Drain",
     "Done",
@@ -47,7 +47,7 @@ pub(crate) fn donor_name(donor: &Life<DonorProcess, ()>) -> &'static str {
             State::Grant(_) => "Grant",
             State::AwaitClaim(_) => "AwaitClaim",
             State::Judge(..) => "Judge",
-            State::Bereaved(_) => "Bereaved",
+            State::AwaitActive(_) => "AwaitActive",
             State::Rollback { .. } => "Rollback",
             State::Drain => "Drain",
             State::Done => "Done",
@@ -74,9 +74,9 @@ pub(crate) fn taker_name(taker: &Life<TakerProcess, Leaving>) -> &'static str {
 }
 
 /// Every [`Action`] that somebody else can see.
-pub(crate) const ACTION_NAMES: [&str; 14] = [
-    "Welcome", "Prepare", "Send", "Hold", "Grant", "End", "Revoke", "Resume", "Abort", "Kill",
-    "HangUp", "Orphan", "Release", "PassTerm",
+pub(crate) const ACTION_NAMES: [&str; 15] = [
+    "Welcome", "Prepare", "Send", "Hold", "Grant", "End", "Revoke", "Wait", "Resume", "Abort",
+    "Kill", "HangUp", "Orphan", "Release", "PassTerm",
 ];
 
 /// How a donor ends itself.
@@ -92,6 +92,7 @@ pub(crate) fn action_name(action: &Action) -> &'static str {
         Action::Grant => "Grant",
         Action::End => "End",
         Action::Revoke => "Revoke",
+        Action::Wait => "Wait",
         Action::Resume(_) => "Resume",
         Action::Abort(_) => "Abort",
         Action::Kill => "Kill",
@@ -136,11 +137,13 @@ pub(crate) fn op_name(op: &Op) -> &'static str {
 }
 
 /// Everything that [`deadline_name`] and [`deadline_of_taker`] can answer.
-pub(crate) const DEADLINE_NAMES: [&str; 9] = [
+pub(crate) const DEADLINE_NAMES: [&str; 11] = [
     "donor's hello deadline",
     "donor's preload deadline",
     "donor's freeze deadline",
+    "donor's end deadline",
     "donor's claim deadline",
+    "donor's next look",
     "donor's gone deadline",
     "donor's drain deadline",
     "taker's hello deadline",
@@ -153,7 +156,9 @@ pub(crate) fn deadline_name(step: donor_machine::Step) -> &'static str {
         donor_machine::Step::Hello => "donor's hello deadline",
         donor_machine::Step::Preload => "donor's preload deadline",
         donor_machine::Step::Freeze => "donor's freeze deadline",
+        donor_machine::Step::End => "donor's end deadline",
         donor_machine::Step::Claim => "donor's claim deadline",
+        donor_machine::Step::Look => "donor's next look",
         donor_machine::Step::Gone => "donor's gone deadline",
         donor_machine::Step::Drain => "donor's drain deadline",
     }

@@ -58,8 +58,9 @@ pub(crate) enum Rule {
     SomebodyServes,
     /// A donor that is lost after its END is claimed from.
     NoAvoidableLoss,
-    /// A donor that knows of the new owner's death takes up what is left.
-    OrphanIsTakenUp,
+    /// A donor lets go only when the new owner has said that it serves, or when it is told twice
+    /// to stop.
+    HeldUntilActive,
     /// Whoever keeps to the protocol is not found fault with.
     NoBlame,
     /// What was said before the channel's end is heard before the end.
@@ -221,10 +222,19 @@ pub(crate) fn check_quiescent(world: &World) -> Result<(), Broken> {
     check_taker_had_reason_to_leave(world)
 }
 
+/// The new owner lives, and is stopped or has lied: it can only be waited for.
+fn owner_is_silent(world: &World) -> bool {
+    let owns = world.kernel.line.lease.winner() == Some(Side::Taker);
+    owns && world.taker.alive().is_some() && (world.taker_stopped || world.kernel.line.lied)
+}
+
 /// Nothing at all will happen any more: every process that runs must be one that serves.
 fn check_end(world: &World) -> Result<(), Broken> {
     let stuck = |who: &str| Err(Rule::SomebodyServes.broken(format!("the {who} is stuck")));
     if let Some(donor) = world.running_donor() {
+        if donor.waits_for_owner() && owner_is_silent(world) {
+            return Ok(());
+        }
         if *donor.state() != State::Idle || !donor.polls() {
             return stuck("donor");
         }
@@ -253,6 +263,12 @@ fn check_taker_had_reason_to_leave(world: &World) -> Result<(), Broken> {
     let line = &world.kernel.line;
     if *why == Leaving::Failed && !line.lied && !line.unusable {
         return Err(Rule::NoBlame.broken("the taker finds fault with an honest donor"));
+    }
+    let claimed = line.lease.winner() == Some(Side::Taker);
+    let serves_on = world.running_donor().is_some_and(DonorProcess::polls);
+    if *why == Leaving::Stopping && claimed && serves_on && !line.lied {
+        let what = "the new owner was told to stop, and the donor serves on";
+        return Err(Rule::Term.broken(what));
     }
     let excused = matches!(why, Leaving::Stopping | Leaving::Failed | Leaving::Refused);
     let revoked = line.lease.winner() == Some(Side::Donor);

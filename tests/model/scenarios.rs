@@ -117,6 +117,23 @@ pub(crate) const TERMS: Scenario = Scenario {
     ..Scenario::quiet("terms")
 };
 
+/// The new owner is silent for longer than every deadline and dies or goes on later; the donor
+/// is told to stop, once or twice, before and after it knows who owns.
+pub(crate) const SILENT: Scenario = Scenario {
+    budget: Budget {
+        bytes: 1,
+        declines: 1,
+        deadlines: 3,
+        glitches: 1,
+        taker_kills: 1,
+        taker_stops: 1,
+        conts: 1,
+        donor_terms: 2,
+        ..Budget::NONE
+    },
+    ..Scenario::quiet("silent")
+};
+
 pub(crate) const ONE_SLOT: Scenario = Scenario {
     slots: 1,
     budget: Budget {
@@ -219,9 +236,9 @@ pub(crate) const BRANCHES: Scenario = Scenario {
     ..Scenario::quiet("chain and drain")
 };
 
-pub(crate) const COUNT: usize = 17;
+pub(crate) const COUNT: usize = 18;
 
 pub(crate) const ALL: [&Scenario; COUNT] = [
-    &QUIET, &FAULTS, &TRAFFIC, &RESETS, &ROUNDS, &NARROW, &TWO, &STOPS, &TERMS, &ONE_SLOT,
+    &QUIET, &FAULTS, &TRAFFIC, &RESETS, &ROUNDS, &NARROW, &TWO, &STOPS, &TERMS, &SILENT, &ONE_SLOT,
     &CALLERS, &LATE, &REFUSALS, &ORPHAN, &LIES, &CHAIN, &BRANCHES,
 ];

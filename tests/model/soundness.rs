@@ -14,7 +14,7 @@ use crate::names::{
 use crate::scenario::Scenario;
 use crate::scenarios::{
     ALL, BRANCHES, CALLERS, CHAIN, COUNT, FAULTS, LATE, LIES, NARROW, ONE_SLOT, ORPHAN, QUIET,
-    REFUSALS, RESETS, ROUNDS, STOPS, TERMS, TRAFFIC, TWO,
+    REFUSALS, RESETS, ROUNDS, SILENT, STOPS, TERMS, TRAFFIC, TWO,
 };
 
 /// Explores the scenario and prints its census, once.
@@ -133,7 +133,7 @@ fn faults_leave_one_owner_and_every_byte() {
         // The taker serves, and the donor does not know yet.
         ("AwaitClaim", "Active"),
         // The owner is dead, and the donor has to take up what is left.
-        ("Bereaved", "(killed)"),
+        ("AwaitActive", "(killed)"),
         // The donor died with END on its way.
         ("(killed)", "Claim"),
         // Each serves what is its own.
@@ -183,6 +183,14 @@ fn stopped_process_does_not_stop_the_other() {
 }
 
 #[test]
+fn silent_owner_is_waited_for_by_no_deadline() {
+    let census = assert_sound(&SILENT);
+    assert!(census.saw_at_donor("donor's next look", "AwaitActive"));
+    assert!(census.saw_at_donor("term donor", "AwaitActive"));
+    assert!(census.of("AwaitActive", "(killed)") > 0);
+}
+
+#[test]
 fn term_is_obeyed_by_whoever_owns() {
     assert_sound(&TERMS);
 }
@@ -224,7 +232,7 @@ fn orphaned_donor_serves_new_connections() {
 fn lies_cost_the_attempt_and_nothing_else() {
     let census = assert_sound(&LIES);
     // It serves, and has hung up without ACTIVE.
-    assert!(census.of("Bereaved", "Active") > 0);
+    assert!(census.of("AwaitActive", "Active") > 0);
 }
 
 #[test]

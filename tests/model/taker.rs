@@ -130,6 +130,7 @@ impl TakerProcess {
         self.term_pending = false;
         if self.state() == State::Active {
             // The service is told to stop as on any other day.
+            self.ops.clear();
             self.leaving = Some(Leaving::Stopping);
             return;
         }

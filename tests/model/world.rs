@@ -166,8 +166,9 @@ impl World {
         let quiescent = steps.is_empty();
         steps.extend(possible(unlucky.into_iter().map(|(step, luck)| {
             let affordable = budget.of(luck).is_none_or(|left| *left > 0);
-            // Time passes when nothing else does.
-            (step, affordable || (quiescent && luck == Luck::Deadline))
+            // Time passes when nothing else does. To look once more leads to the same state.
+            let passes = quiescent && luck == Luck::Deadline && !self.only_looks(step);
+            (step, affordable || passes)
         })));
         self.outside_choices(&mut steps);
         Choices { steps, quiescent }
@@ -197,6 +198,21 @@ impl World {
             }
             let moves = donor.unlucky_moves(&view.kernel).into_iter();
             unlucky.extend(moves.map(|choice| (Step::Past(choice), choice.luck())));
+        }
+    }
+
+    /// Whether a step is a donor's next look at an owner that is silent.
+    fn only_looks(&self, step: Step) -> bool {
+        match step {
+            Step::Donor(_) => self
+                .donor
+                .alive()
+                .is_some_and(DonorProcess::waits_for_owner),
+            Step::Past(_) => {
+                let past = self.past.as_ref().and_then(|past| past.donor.alive());
+                past.is_some_and(DonorProcess::waits_for_owner)
+            }
+            _ => false,
         }
     }
 

@@ -156,11 +156,11 @@ pub(super) fn await_claim(ledger: Ledger, event: Event, actions: &mut Vec<Action
 
 fn ask_lease(ledger: Ledger, cause: Cause, actions: &mut Vec<Action>) -> State {
     actions.push(Action::Revoke);
-    State::Judge(ledger, cause)
+    State::Judge(Wait::after(ledger, cause), cause)
 }
 
 pub(super) fn judge(
-    ledger: Ledger,
+    mut wait: Wait,
     cause: Cause,
     event: Event,
     actions: &mut Vec<Action>,
@@ -169,13 +169,9 @@ pub(super) fn judge(
         Event::Did(Outcome::Won) => give_up(cause, actions),
         // It has said ACTIVE, so it owned PATH and may have been taken over from in its turn
         // while we slept; the peers can be somebody else's by now. They were never ours again.
-        Event::Did(Outcome::Lost { .. }) if cause == Cause::Liar => release(&ledger, actions),
+        Event::Did(Outcome::Lost { .. }) if cause == Cause::Liar => release(&wait.ledger, actions),
         Event::Did(Outcome::Lost { dead }) => {
-            let wait = Wait {
-                ledger,
-                is_closed: cause == Cause::Eof,
-                is_dead: dead || cause == Cause::Died,
-            };
+            wait.is_dead |= dead;
             if !wait.is_over() {
                 actions.push(Action::Wait);
             }
@@ -183,11 +179,18 @@ pub(super) fn judge(
         }
         Event::Did(Outcome::Unread) => {
             actions.push(Action::Arm(Step::Look));
-            State::Judge(ledger, cause)
+            State::Judge(wait, cause)
         }
         // These come only after an unread lease, and it is asked again.
-        Event::Active => ask_lease(ledger, Cause::Liar, actions),
-        Event::Failure(_) => ask_lease(ledger, cause, actions),
+        Event::Active => {
+            actions.push(Action::Revoke);
+            State::Judge(wait, Cause::Liar)
+        }
+        Event::Failure(news) => {
+            wait.hear(news);
+            actions.push(Action::Revoke);
+            State::Judge(wait, cause)
+        }
         Event::Caller
         | Event::Fits { .. }
         | Event::Changed(_)
@@ -201,23 +204,18 @@ pub(super) fn judge(
             | Outcome::Granted
             | Outcome::EndSent
             | Outcome::Emptied,
-        ) => State::Judge(ledger, cause),
+        ) => State::Judge(wait, cause),
     }
 }
 
 pub(super) fn await_active(mut wait: Wait, event: Event, actions: &mut Vec<Action>) -> State {
     match event {
         Event::Active => release(&wait.ledger, actions),
-        Event::Failure(Cause::Eof) => {
-            wait.is_closed = true;
+        // Nobody is waited for without being looked at now and then, and that is all.
+        Event::Failure(news @ (Cause::Eof | Cause::Died | Cause::Deadline)) => {
+            wait.hear(news);
             wait_on(wait, actions)
         }
-        Event::Failure(Cause::Died) => {
-            wait.is_dead = true;
-            wait_on(wait, actions)
-        }
-        // Nobody is waited for longer than this without being looked at, and that is all.
-        Event::Failure(Cause::Deadline) => wait_on(wait, actions),
         Event::Caller
         | Event::Fits { .. }
         | Event::Changed(_)
@@ -255,7 +253,7 @@ pub(super) fn leave(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
 fn orphaned(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
     // What the taker declined it never had: those clients need not share its end.
     let declined = ledger.declined().collect();
-    actions.extend([Action::Disarm, Action::HangUp, Action::Orphan(declined)]);
+    actions.extend([Action::Disarm, Action::Orphan(declined), Action::HangUp]);
     State::Idle
 }
 

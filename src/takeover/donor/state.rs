@@ -3,7 +3,7 @@
 use super::{Cause, Preload};
 use crate::takeover::ledger::Ledger;
 
-/// What is known of a taker that owns and is silent. One that dies slowly, because the kernel
+/// What is known of a taker that may own and is silent. One that dies slowly, because the kernel
 /// writes its core first, closes nothing for as long as that takes; a closed channel is not a
 /// death either (pidfd_open(2)). Only both together are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,6 +17,21 @@ pub struct Wait {
 }
 
 impl Wait {
+    pub(super) fn after(ledger: Ledger, cause: Cause) -> Wait {
+        let mut wait = Wait {
+            ledger,
+            is_closed: false,
+            is_dead: false,
+        };
+        wait.hear(cause);
+        wait
+    }
+
+    pub(super) fn hear(&mut self, cause: Cause) {
+        self.is_closed |= cause == Cause::Eof;
+        self.is_dead |= cause == Cause::Died;
+    }
+
     /// Nobody is left who could say ACTIVE, or serve.
     pub(super) fn is_over(&self) -> bool {
         self.is_closed && self.is_dead
@@ -43,7 +58,7 @@ pub enum State {
     /// Frozen; END is in the kernel.
     AwaitClaim(Ledger),
     /// Frozen; our read of the lease is under way.
-    Judge(Ledger, Cause),
+    Judge(Wait, Cause),
     /// Held; the taker owns and has not said that it serves.
     AwaitActive(Wait),
     /// Serves; waits for the unsuccessful taker to go away.

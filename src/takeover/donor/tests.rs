@@ -49,7 +49,7 @@ fn silent_death_after_the_claim_leaves_an_orphan() {
         let (donor, actions) = donor.step(Event::Failure(Cause::Deadline));
         assert_eq!(actions, [Action::Arm(Step::Look)]);
         let (donor, actions) = donor.step(Event::Failure(second));
-        assert_eq!(actions.last(), Some(&Action::Orphan(vec![DECLINED])));
+        assert!(actions.contains(&Action::Orphan(vec![DECLINED])));
         assert_eq!(donor.state(), &State::Idle);
     }
 }

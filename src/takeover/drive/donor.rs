@@ -38,7 +38,6 @@ use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
-use crate::takeover::report::Report;
 use attempt::Attempt;
 use complaints::Complaints;
 use hear::callers;
@@ -59,8 +58,6 @@ pub(super) struct DonorSide {
     terms: u32,
     /// What a notification of the application panicked with, until all is done.
     panic: Option<Box<dyn Any + Send>>,
-    /// The attempt that ended last.
-    last: Report,
     complaints: Complaints,
     failpoint: Failpoint,
 }
@@ -133,7 +130,6 @@ impl DonorSide {
             predecessor: None,
             terms: 0,
             panic: None,
-            last: Report::default(),
             complaints: Complaints::default(),
             failpoint: Failpoint::of(Side::Donor),
         }

@@ -256,6 +256,7 @@ impl Crowd {
             Action::Resume(cause) => self.outlook = Outlook::RolledBack(cause),
             Action::Arm(_) | Action::Disarm | Action::Abort(_) | Action::HangUp => {}
             Action::Revoke
+            | Action::Wait
             | Action::Kill
             | Action::Orphan(_)
             | Action::Release(_)

@@ -68,10 +68,11 @@ impl DonorProcess {
                 let verdict = self.mutant.verdict(self.machine.state());
                 let won = verdict.unwrap_or_else(|| line.lease.read(Side::Donor));
                 let dead = line.pidfd == Pidfd::Readable;
-                self.bereft |= !won && dead && !self.told_active;
                 let lost = Outcome::Lost { dead };
                 self.report(Event::Did(if won { Outcome::Won } else { lost }));
             }
+            // Says so, to the log and to the application.
+            Action::Wait => {}
             Action::Resume(cause) => self.resume(cause, kernel)?,
             Action::Abort(_) => self.post(Down::Abort, kernel, false),
             Action::Kill if taken => {
@@ -85,8 +86,12 @@ impl DonorProcess {
                 self.owes_term = false;
                 line.signal = Some(Signal::Term);
             }
-            Action::Stop if !self.termed => {
+            Action::Stop if self.terms == 0 => {
                 return Err(Rule::Term.broken("the donor stops unasked"));
+            }
+            Action::Stop if line.lease.is_one() => {
+                let what = "the donor stops, and the lease that it leaves can be claimed";
+                return Err(Rule::Term.broken(what));
             }
             Action::Exit if !taken => {
                 let what = "the donor leaves its peers to nobody";
@@ -153,12 +158,14 @@ impl DonorProcess {
         self.attached = false;
         self.outbox.clear();
         self.blocked = false;
-        self.told_eof = false;
-        self.told_died = false;
-        self.bereft = false;
     }
 
     fn orphan(&mut self, declined: &[ItemId], kernel: &mut Kernel) -> Result<(), Broken> {
+        let line = &kernel.line;
+        if line.pidfd != Pidfd::Readable || !line.channel.has_no_taker() {
+            let what = "the new owner is given up, and is not known to be dead";
+            return Err(Rule::NotOthersPeers.broken(what));
+        }
         if self.told_active {
             let what = "peers are ended that the new owner may have handed over";
             return Err(Rule::NotOthersPeers.broken(what));
@@ -190,9 +197,9 @@ impl DonorProcess {
             let what = "the donor releases peers that it owns";
             return Err(Rule::ReleaseAfterClaim.broken(what));
         }
-        if self.bereft {
-            let what = "the donor leaves though it knows that the new owner is dead";
-            return Err(Rule::OrphanIsTakenUp.broken(what));
+        if !self.told_active && self.terms < 2 {
+            let what = "the donor lets go, and has not heard that the new owner serves";
+            return Err(Rule::HeldUntilActive.broken(what));
         }
         for (item, held) in self.items.iter_mut().enumerate() {
             *held = held

@@ -4,7 +4,7 @@ use socket_takeover::takeover::donor::{Action, Cause, Donor, Event, Outcome, Sta
 use socket_takeover::takeover::ledger::ItemId;
 
 use super::DonorProcess;
-use crate::kernel::{Declining, Down, ITEMS, Kernel, Luck, Pidfd, Side, Up, due, id};
+use crate::kernel::{Declining, Down, ITEMS, Kernel, Luck, Pidfd, Up, due, id};
 use crate::mutants::Mutant;
 use crate::rules::{Broken, Rule};
 use crate::world::possible;
@@ -144,6 +144,7 @@ impl DonorProcess {
                 | Action::Send(_)
                 | Action::Grant
                 | Action::End
+                | Action::Revoke
                 | Action::Kill,
             ) => return vec![Move::Glitch],
             Some(_) => return Vec::new(),
@@ -158,8 +159,7 @@ impl DonorProcess {
         if self.next_to_sweep().as_ref().is_some_and(long) {
             moves.push(Move::Sweep { cut_short: true });
         }
-        let overlooks = self.mutant == Mutant::DeadlineBeforePidfd;
-        if self.armed.is_some() && (overlooks || !self.is_about_to_hear_of_death(kernel)) {
+        if self.armed.is_some() {
             moves.push(Move::Deadline);
         }
         if *self.state() == State::Drain {
@@ -181,19 +181,13 @@ impl DonorProcess {
         due(&self.items).filter(|_| self.polls)
     }
 
-    /// The driver looks at the pidfd before it lets this one deadline pass: a death must not
-    /// be overlooked just because the donor itself was stopped for a while.
-    fn is_about_to_hear_of_death(&self, kernel: &Kernel) -> bool {
-        let bereaved = matches!(self.state(), State::Bereaved(_));
-        bereaved && kernel.line.pidfd != Pidfd::Alive && !self.told_died
-    }
-
     /// Makes one move, and what follows from it unseen.
     pub(crate) fn make(&mut self, choice: Move, kernel: &mut Kernel) -> Result<(), Broken> {
         match choice {
             Move::Perform => self.perform(kernel)?,
             Move::Glitch => match self.actions.pop_front() {
                 Some(Action::Kill) => kernel.line.kill_failed = true,
+                Some(Action::Revoke) => self.report(Event::Did(Outcome::Unread)),
                 _ => self.report(Event::Failure(Cause::Resources)),
             },
             Move::Accept => self.accept(),
@@ -222,14 +216,15 @@ impl DonorProcess {
             }
             Move::Died => {
                 self.told_died = true;
-                let taken = kernel.line.lease.winner() == Some(Side::Taker);
-                self.bereft |= taken && !self.told_active;
                 self.feed(Event::Failure(Cause::Died));
             }
             Move::Deadline => {
                 self.armed = None;
-                self.bereft |= self.is_about_to_hear_of_death(kernel);
-                self.feed(Event::Failure(Cause::Deadline));
+                let silence = self.mutant == Mutant::SilenceIsLife && self.waits_for_owner();
+                self.feed(match silence {
+                    true => Event::Active,
+                    false => Event::Failure(Cause::Deadline),
+                });
             }
             Move::Writable if self.outbox.is_empty() => {
                 self.blocked = false;
@@ -256,6 +251,8 @@ impl DonorProcess {
     fn accept(&mut self) {
         self.attached = true;
         self.told_active = false;
+        self.told_eof = false;
+        self.told_died = false;
         if self.mutant == Mutant::BusyNotChecked {
             self.machine = Donor::paced(self.pace);
         }

@@ -8,6 +8,7 @@ use crate::kernel::{
 };
 use crate::mutants::Mutant;
 use crate::rules::Broken;
+use crate::world::possible;
 
 /// What the taker's process may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,7 +84,9 @@ impl TakerProcess {
     /// Everything that happens by itself sooner or later, but for deadlines.
     pub(crate) fn moves(&self, kernel: &Kernel) -> Vec<Move> {
         if !self.is_free() {
-            return vec![Move::Perform];
+            let untold = self.ops.front() == Some(&Op::SayActive);
+            let leaves = self.mutant == Mutant::LeavesUntold && untold && self.term_pending;
+            return possible([(Move::Perform, true), (Move::Term, leaves)]).collect();
         }
         let mut moves = Vec::new();
         if self.term_pending {

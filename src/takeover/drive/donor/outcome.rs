@@ -170,8 +170,7 @@ impl DonorSide {
     }
 
     pub(super) fn hang_up<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(mut attempt) = self.attempt.take() {
-            self.last = attempt.final_report();
+        if let Some(attempt) = self.attempt.take() {
             if attempt.report.times.welcome.is_none() {
                 self.dismiss(cx, &attempt);
             }
@@ -191,7 +190,8 @@ impl DonorSide {
     ) {
         // What the dead owner had is ended before anything is served: it is not known how far
         // it had come with it.
-        let report = self.last.clone();
+        let report = self.attempt.as_mut().map(Attempt::final_report);
+        let report = report.unwrap_or_default();
         self.notify(app, cx, Moment::Orphaned(report, sources(declined)));
         self.offer_again(app, cx);
         cx.track(false);

@@ -65,6 +65,8 @@ pub struct Options {
     pub deadlines: Deadlines,
     /// Compare each connection's state with its socket when it is handed over.
     pub check_positions: bool,
+    /// Take over from a donor in another network namespace too.
+    pub any_network: bool,
 }
 
 /// Where listener and peers come from.
@@ -145,7 +147,15 @@ pub fn parse(args: &[OsString]) -> Result<Command, Usage> {
         },
         deadlines: value::deadlines("--deadline", &given.opt_strs("deadline"))?,
         check_positions: given.opt_present("check-positions"),
+        any_network: given.opt_present("any-netns"),
     };
+    if options.any_network && !matches!(options.role, Role::TakeOver { .. }) {
+        return refuse(
+            "--any-netns without -T",
+            "only a taker can be in another network namespace than its donor",
+            "remove it",
+        );
+    }
     if options.check_positions && matches!(options.role, Role::Serve { path: None, .. }) {
         return refuse(
             "--check-positions without -t",

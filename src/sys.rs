@@ -231,6 +231,22 @@ pub fn socket_cookie(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(cookie))
 }
 
+/// The kernel's own number for the network namespace that a socket was made in, never used for
+/// another one until the next boot (`net/core/sock.c`, `SO_NETNS_COOKIE`).
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 5.14; else as [`socket_cookie`].
+pub fn network_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = [0; 8];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_NETNS_COOKIE,
+        &mut cookie,
+    )?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
 /// The state of a TCP socket as its own number in `linux/tcp_states.h`: 1 established,
 /// 7 closed, 10 listening …
 ///

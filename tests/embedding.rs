@@ -344,6 +344,8 @@ impl Application for App {
         let said = match moment {
             Moment::Open => "open",
             Moment::Preload => "preload",
+            Moment::Held(_) => "held",
+            Moment::Owner => "owner",
             Moment::RolledBack(_) => {
                 if self.terms_when_rolled_back {
                     Takeover::term(self, cx);

@@ -91,6 +91,7 @@ fn hello() -> Vec<u8> {
         now_ns: Duration::from(now).as_nanos() as u64,
         pid: std::process::id(),
         newest_state: None,
+        network: None,
     };
     encode(&Record::Hello(hello), false, &mut record).unwrap();
     record
@@ -186,57 +187,6 @@ fn taker_with_another_pid_file_moves_there() {
     assert!(!old.exists());
     let last = stage.replace(&mut taker, &[]);
     assert_eq!(pid_in(&new), Some(last.pid()));
-}
-
-#[test]
-fn told_to_stop_twice_while_the_lease_is_granted_leaves_the_pid_file_to_whoever_claims() {
-    let stage = Stage::new();
-    let file = stage.file("pid");
-    let more = ["-P", utf8(&file), "--deadline", "claim=60000"];
-    let mut donor = stage.serve(&more);
-    let mut client = Client::connect(donor.address());
-    let taker = take_over_with(&stage, "sendmsg:signal=SIGSTOP:when=3", &[]);
-    // END is out when the donor no longer looks at its peers.
-    wait_until_held(&donor, &client);
-    donor.signal(Signal::SIGTERM);
-    donor.wait_line("stopping");
-    donor.signal(Signal::SIGTERM);
-    assert_eq!(donor.wait_exit(), 0);
-    taker.go_on();
-    taker.wait_line("Serving on ");
-    client.1 += 1;
-    client.0.read_exact(&mut [0; 4]).expect("an answer");
-    assert_eq!(pid_in(&file), Some(taker.pid()));
-}
-
-/// The donor has held when a message lies unread in its socket while it sleeps.
-fn wait_until_held(donor: &Server, client: &Client) {
-    donor.wait_line("Current fd_array");
-    let stack = format!("/proc/{}/wchan", donor.pid());
-    let end = Instant::now() + BOUND;
-    let mut sent = false;
-    let mut quiet = 0;
-    while quiet < 20 {
-        assert!(Instant::now() < end, "it does not hold");
-        let asleep = fs::read_to_string(&stack).is_ok_and(|at| at.contains("poll"));
-        if asleep && !sent {
-            // Nothing but a hold keeps it from an answer.
-            client
-                .0
-                .set_read_timeout(Some(Duration::from_millis(300)))
-                .unwrap();
-            (&client.0)
-                .write_all(&(client.1 + 1).to_be_bytes())
-                .unwrap();
-            sent = client.0.peek(&mut [0; 4]).is_err();
-            if !sent {
-                (&client.0).read_exact(&mut [0; 4]).unwrap();
-            }
-            client.0.set_read_timeout(Some(BOUND)).unwrap();
-        }
-        quiet += u32::from(sent);
-        thread::yield_now();
-    }
 }
 
 #[test]

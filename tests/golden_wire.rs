@@ -162,7 +162,8 @@ fn echo(peer: &mut TcpStream, client: &mut Client) {
 #[test]
 fn first_taker_of_version_1_takes_over() {
     let stage = Stage::new();
-    let mut donor = stage.serve(&[]);
+    // WELCOME says how long the file's donor waited.
+    let mut donor = stage.serve(&["--deadline", "claim=1000"]);
     let mut client = Client::connect(donor.address());
     client.talk();
     let path = TakeoverPath::new(stage.path()).unwrap();

@@ -381,6 +381,7 @@ fn state_is_newest_again_after_an_older_taker_has_failed() {
         now_ns: Time::now().as_ns(),
         pid: std::process::id(),
         newest_state: Some(1),
+        network: None,
     });
     encode(&hello, false, &mut record).unwrap();
     assert_eq!(channel.send(&record, &[]).unwrap(), Sent::Done);

@@ -27,6 +27,7 @@ fn hello() -> Vec<u8> {
         now_ns: 0,
         pid: 1,
         newest_state: Some(NEWEST - 1),
+        network: None,
     }))
 }
 

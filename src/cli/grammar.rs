@@ -18,6 +18,7 @@ pub(super) fn grammar() -> Options {
         .optopt("T", "takeover", "take over from the process that offers it at PATH, and offer the next one there", "PATH")
         .optmulti("", "deadline", "limit a step of a takeover: hello=2000, preload=30000, freeze=1000, end=100, claim=50, drain=600000 (the defaults); repeatable", "STEP=MS")
         .optflag("", "check-positions", "compare each connection's state with its socket, on this side of a takeover: one that would lose or double a byte is given up")
+        .optflag("", "any-netns", "-T: take over even if the donor is in another network namespace")
         .optflag("d", "daemon", "run in the background; return once it serves")
         .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
         .optopt("", "report", "append a line of JSON to FILE for each takeover, done or failed", "FILE")
@@ -76,7 +77,8 @@ Examples:
     socket-takeover -d -P /run/echo.pid -a :: -p 1234 -t /run/echo.sock
     socket-takeover -d -P /run/echo.pid -T /run/echo.sock
   Rather give up a takeover than let a client wait for more than 30 ms:
-    socket-takeover -a :: -p 1234 -t /run/echo.sock --deadline end=20 --deadline claim=10
+    socket-takeover -a :: -p 1234 -t /run/echo.sock \\
+      --deadline end=20 --deadline claim=10
   Replace a running server of the original C program, as root; a client that
   stays within a message for 3 s is ended, all others are kept:
     socket-takeover -T /tmp/.takeover --deadline freeze=3000

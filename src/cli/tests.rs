@@ -47,15 +47,15 @@ fn cold_start_with_defaults() {
 #[test]
 fn cold_start_with_everything_in_each_spelling() {
     let short = "-a ::1 -p 0 -b 7 -i 30 -t /run/x -d -P /run/p -S local3 -l -vv \
-                 --deadline hello=1 --deadline preload=2 --deadline freeze=3 \
+                 --deadline hello=1 --deadline preload=2 --deadline freeze=3 --deadline end=5 \
                  --deadline claim=4 --deadline drain=3600000";
     let long = "--listen-address=::1 --listen-port=0 --listen-backlog=7 --idle-timeout=30 \
                 --takeover-path=/run/x --daemon --pid-file=/run/p --log-facility=3 \
                 --log-console --verbose --verbose --deadline=drain=3600000 \
-                --deadline=claim=4 --deadline=freeze=3 --deadline=preload=2 --deadline=hello=1";
+                --deadline=claim=4 --deadline=freeze=3 --deadline=end=5 --deadline=preload=2 --deadline=hello=1";
     let apart = "--listen-address ::1 --listen-port 0 --listen-backlog 7 --idle-timeout 30 \
                  --takeover-path /run/x -dl -P/run/p -Slocal3 -v -v -v --deadline hello=1 \
-                 --deadline preload=2 --deadline freeze=3 --deadline claim=4 \
+                 --deadline preload=2 --deadline freeze=3 --deadline end=5 --deadline claim=4 \
                  --deadline drain=3600000";
     for line in [short, long, apart] {
         let options = options(line);
@@ -74,6 +74,7 @@ fn cold_start_with_everything_in_each_spelling() {
                 hello: Duration::from_millis(1),
                 preload: Duration::from_millis(2),
                 freeze: Duration::from_millis(3),
+                end: Duration::from_millis(5),
                 claim: Duration::from_millis(4),
                 drain: Duration::from_secs(3600),
             }
@@ -160,7 +161,8 @@ fn help_lists_every_option_and_step() {
         "hello=2000",
         "preload=30000",
         "freeze=1000",
-        "claim=1000",
+        "end=100",
+        "claim=50",
         "drain=600000",
     ] {
         assert!(help.contains(word), "{word} in\n{help}");

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
+use socket_takeover::proto::records::RefuseCode;
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
@@ -66,6 +67,7 @@ fn remedy(error: &Error) -> &'static str {
         Error::NotTakenOver { ending, .. } => match ending {
             Ending::DonorDied => "; start the service without -T",
             Ending::Unanswered => "; try again",
+            Ending::Refused(RefuseCode::Network) => ", or say --any-netns",
             Ending::Refused(_) | Ending::Incompatible | Ending::DonorServes | Ending::Stopped => "",
         },
         _ => "",
@@ -82,7 +84,8 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
     };
     let start = start
         .deadlines(options.deadlines)
-        .check_positions(options.check_positions);
+        .check_positions(options.check_positions)
+        .any_network(options.any_network);
     let mut reactor = start.reactor()?;
     let cx = reactor.cx();
     // Before PATH is made, which we are to remove again, and before the donor hears of us: it

@@ -341,13 +341,15 @@ impl Donor {
 
     /// The items are ours: the attempt, if there is one, ends, and so does the service.
     fn stop(mut self) -> (Donor, Vec<Action>) {
-        let actions = match self.state {
-            State::Idle => vec![Action::Stop],
-            // It has heard ABORT already.
-            State::Rollback { .. } => vec![Action::HangUp, Action::Stop],
-            _ => vec![Action::Abort(Cause::Stopping), Action::HangUp, Action::Stop],
-        };
-        self.state = State::Done;
+        let mut actions = Vec::new();
+        let before = std::mem::replace(&mut self.state, State::Done);
+        if !matches!(before, State::Idle | State::Rollback { .. }) {
+            actions.push(Action::Abort(Cause::Stopping));
+        }
+        if before != State::Idle {
+            actions.push(Action::HangUp);
+        }
+        actions.push(Action::Stop);
         (self, actions)
     }
 

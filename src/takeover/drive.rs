@@ -40,6 +40,7 @@ use super::channel::Channel;
 use super::identity::Identity;
 use super::rendezvous::Offer;
 use crate::event::{Cx, Next};
+use crate::sys;
 
 /// How long each step of a takeover may take. The taker's own are derived from what the
 /// donor tells it, twice as long and a second more, so that the donor decides first.
@@ -99,6 +100,8 @@ pub struct Takeover {
     left: Option<(Ending, String)>,
     /// What the taker that called last says it reads.
     newest_state: Option<u16>,
+    /// A taker is not refused by a donor in another network namespace.
+    any_network: bool,
     /// States are compared with their sockets; what came of it in the takeover under way.
     audit: Option<audit::Tally>,
 }
@@ -127,6 +130,12 @@ impl Takeover {
         generation: u64,
         deadlines: Deadlines,
     ) -> io::Result<()> {
+        if std::process::id() == donor::INIT {
+            log::warn!(
+                "as process 1 of this pid namespace we refuse every takeover, since our end would \
+                 kill the successor; start the service below an init"
+            );
+        }
         let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
         Ok(())
@@ -136,6 +145,12 @@ impl Takeover {
     /// [`Start::check_positions`](super::Start::check_positions) says.
     pub fn check_positions(&mut self, on: bool) {
         self.audit = on.then(audit::Tally::default);
+    }
+
+    /// Whether we, as a taker, take over from a donor in another network namespace too, as
+    /// [`Start::any_network`](super::Start::any_network) says.
+    pub fn any_network(&mut self, on: bool) {
+        self.any_network = on;
     }
 
     /// As [`Takeover::offer`], in place of whoever was at PATH until now: `offer` is bound and
@@ -170,7 +185,9 @@ impl Takeover {
         offer: Offer,
         deadlines: Deadlines,
     ) -> io::Result<()> {
-        let side = taker::TakerSide::new(cx, channel, donor, offer, deadlines)?;
+        let asks = !app.takeover().any_network;
+        let network = asks.then(|| sys::network_cookie(&channel).ok()).flatten();
+        let side = taker::TakerSide::new(cx, channel, donor, offer, deadlines, network)?;
         app.takeover().role = Role::Taker(Box::new(side));
         taker::begin(app, cx);
         Ok(())

@@ -35,6 +35,7 @@ pub struct Start {
     deadlines: Deadlines,
     config: Config,
     check_positions: bool,
+    any_network: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -121,6 +122,7 @@ impl Start {
             deadlines: Deadlines::default(),
             config: Config::default(),
             check_positions: false,
+            any_network: false,
         }
     }
 
@@ -137,6 +139,17 @@ impl Start {
     pub fn check_positions(self, check_positions: bool) -> Start {
         Start {
             check_positions,
+            ..self
+        }
+    }
+
+    /// The same, taking over from a donor in another network namespace too. Sockets that are handed
+    /// over stay in their namespace; those that a successor makes later are in its own. So it is
+    /// refused by default (since Linux 5.14, which tells).
+    #[must_use]
+    pub fn any_network(self, any_network: bool) -> Start {
+        Start {
+            any_network,
             ..self
         }
     }
@@ -217,6 +230,7 @@ impl Start {
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
         failpoint::check()?;
         app.takeover().check_positions(self.check_positions);
+        app.takeover().any_network(self.any_network);
         match &self.role {
             Role::Alone => {}
             Role::Donor(path) => {

@@ -20,11 +20,13 @@ use super::{BOUND, Log, wait_readable};
 
 /// Options of a service that a busy machine cannot make give up a takeover: one that hangs
 /// runs into [`BOUND`].
-pub const PATIENT: [&str; 6] = [
+pub const PATIENT: [&str; 8] = [
     "--deadline",
     "hello=60000",
     "--deadline",
     "freeze=60000",
+    "--deadline",
+    "end=60000",
     "--deadline",
     "claim=60000",
 ];

@@ -67,6 +67,10 @@ codes! {
         7 Identity "not allowed for this user"
         /// The application does not want to be taken over now.
         8 Application "refused by the application"
+        /// The donor's end would be the end of others, the taker among them.
+        9 Init "the donor is an init process"
+        /// The two are in different network namespaces (network_namespaces(7)).
+        10 Network "different network namespaces"
     }
 }
 

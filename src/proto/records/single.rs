@@ -30,10 +30,15 @@ pub struct Hello {
     /// older one. An extension: who does not know it skips it, who says nothing reads whatever
     /// it reads.
     pub newest_state: Option<u16>,
+    /// The kernel's number for its network namespace (SO_NETNS_COOKIE), if it wants to be
+    /// refused by a donor that is in another one. An extension, as the one before.
+    pub network: Option<u64>,
 }
 
 /// Extension of a HELLO: the newest state version, u16.
 const NEWEST_STATE: u16 = 1;
+/// Extension of a HELLO: the network namespace, u64.
+const NETWORK: u16 = 2;
 
 impl Hello {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -45,17 +50,22 @@ impl Hello {
             now_ns: reader.u64()?,
             pid: reader.u32()?,
             newest_state: None,
+            network: None,
         })
     }
 
     /// Takes an extension, if it is known.
     pub(super) fn extend(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
-        if kind != NEWEST_STATE {
-            return Ok(false);
-        }
-        match (self.newest_state, <[u8; 2]>::try_from(value)) {
-            (None, Ok(version)) => self.newest_state = Some(u16::from_le_bytes(version)),
-            _ => return Err(DecodeError::Value("newest state version")),
+        match kind {
+            NEWEST_STATE => match (self.newest_state, <[u8; 2]>::try_from(value)) {
+                (None, Ok(version)) => self.newest_state = Some(u16::from_le_bytes(version)),
+                _ => return Err(DecodeError::Value("newest state version")),
+            },
+            NETWORK => match (self.network, <[u8; 8]>::try_from(value)) {
+                (None, Ok(cookie)) => self.network = Some(u64::from_le_bytes(cookie)),
+                _ => return Err(DecodeError::Value("network namespace")),
+            },
+            _ => return Ok(false),
         }
         Ok(true)
     }
@@ -69,6 +79,9 @@ impl Hello {
         out.put_u32(self.pid);
         if let Some(version) = self.newest_state {
             put_extension(NEWEST_STATE, &version.to_le_bytes(), out);
+        }
+        if let Some(cookie) = self.network {
+            put_extension(NETWORK, &cookie.to_le_bytes(), out);
         }
     }
 }

@@ -121,6 +121,7 @@ const HELLO: Record<'static> = Record::Hello(Hello {
     now_ns: 5,
     pid: 6,
     newest_state: None,
+    network: None,
 });
 const FAIL: Record<'static> = Record::Fail(Fail {
     code: FailCode::Invalid,

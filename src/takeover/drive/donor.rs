@@ -40,6 +40,7 @@ use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use attempt::Attempt;
 use complaints::Complaints;
+pub(super) use hear::INIT;
 use hear::callers;
 pub(super) use tell::Predecessor;
 

@@ -100,8 +100,12 @@ pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
 }
 
 /// Sends HELLO and listens to what comes back.
-fn call<S: Application>(cx: &mut Cx<S>, post: &mut Post) -> io::Result<Handle<OwnedFd>> {
-    hello(post, S::NEWEST_STATE)?;
+fn call<S: Application>(
+    cx: &mut Cx<S>,
+    post: &mut Post,
+    network: Option<u64>,
+) -> io::Result<Handle<OwnedFd>> {
+    hello(post, S::NEWEST_STATE, network)?;
     let spec = Spec::handover("takeover channel");
     cx.add(spec, post.watch()?, channel_event)
         .map_err(|refused| refused.error)
@@ -115,10 +119,11 @@ impl TakerSide {
         donor: Identity,
         offer: Offer,
         deadlines: Deadlines,
+        network: Option<u64>,
     ) -> io::Result<TakerSide> {
         let mut post = Post::new(channel);
         let offer = listen(cx, offer)?;
-        let called = call(cx, &mut post);
+        let called = call(cx, &mut post, network);
         let watch = called.inspect_err(|_| drop(cx.take(offer)))?;
         let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         let report = Report {

@@ -154,6 +154,7 @@ impl FakeTaker {
             now_ns: Time::now().as_ns(),
             pid: process::id(),
             newest_state: None,
+            network: None,
         }
     }
 

@@ -121,6 +121,7 @@ impl Cell {
             Scene::TakerSleeps => Some("taker.receive.before:stop"),
             Scene::TakerSleepsLate => Some("taker.claim.before:stop"),
             Scene::OwnerPanics => Some("taker.active.after:panic"),
+            Scene::OwnerSleeps => Some("taker.active.before:stop"),
             Scene::DonorSleeps => Some("donor.hold-peers.after:stop"),
         }
     }
@@ -131,7 +132,7 @@ impl Cell {
         let stops = self.action == Action::Stop;
         let short: &[(&str, u32)] = match (self.row.scene, self.row.side, self.row.state) {
             (Scene::TakerSleeps, ..) => &[("preload", 600)],
-            (Scene::TakerSleepsLate, ..) => &[("claim", 500)],
+            (Scene::TakerSleepsLate | Scene::OwnerSleeps, ..) => &[("claim", 500)],
             _ if !stops => &[],
             (_, Side::Donor, "accept-channel" | "preload" | "hold-peers") => &[
                 ("hello", 500),
@@ -139,13 +140,13 @@ impl Cell {
                 ("freeze", 500),
                 ("claim", 500),
             ],
-            (_, Side::Donor, _) => &[("freeze", 500), ("claim", 500)],
+            (_, Side::Donor, _) => &[("freeze", 500), ("end", 500), ("claim", 500)],
             (_, Side::Taker, "hello" | "receive") => &[("preload", 600)],
             (_, Side::Taker, "settle") => &[("freeze", 600), ("claim", 500)],
             (_, Side::Taker, _) => &[("claim", 500)],
         };
         let mut options = Vec::new();
-        for step in ["hello", "preload", "freeze", "claim"] {
+        for step in ["hello", "preload", "freeze", "end", "claim"] {
             let short = short.iter().find(|(name, _)| *name == step);
             let millis = short.map_or(LONG, |(_, millis)| *millis);
             options.extend(["--deadline".to_owned(), format!("{step}={millis}")]);

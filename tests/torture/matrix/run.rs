@@ -151,11 +151,17 @@ impl<'a> Run<'a> {
                         self.donor.wait_line("takeover failed, we serve on");
                         self.peers.echoes(4);
                     }
+                    // It holds what the sleeper owns, and waits for it.
+                    End::Exit(0) => drop(self.donor.wait_line("held since")),
                     end => ended(&mut self.donor, "donor", end)?,
                 }
                 taker.go_on();
             }
             (Action::Kill | Action::Panic | Action::Exit | Action::Term, side) => {
+                // The donor waits for a sleeping owner, whatever comes.
+                if self.cell.row.scene == Scene::OwnerSleeps {
+                    self.wake_helper(taker);
+                }
                 match side {
                     Side::Donor if expected.donor != End::Serves => {
                         ended(&mut self.donor, "donor", expected.donor)?;
@@ -165,7 +171,9 @@ impl<'a> Run<'a> {
                     }
                     Side::Donor | Side::Taker => {}
                 }
-                self.wake_helper(taker);
+                if self.cell.row.scene != Scene::OwnerSleeps {
+                    self.wake_helper(taker);
+                }
             }
         }
         Ok(())
@@ -173,7 +181,7 @@ impl<'a> Run<'a> {
 
     fn wake_helper(&self, taker: &Server) {
         match self.cell.row.scene {
-            Scene::TakerSleeps | Scene::TakerSleepsLate => {
+            Scene::TakerSleeps | Scene::TakerSleepsLate | Scene::OwnerSleeps => {
                 taker.wait_stopped();
                 taker.go_on();
             }

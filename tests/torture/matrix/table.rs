@@ -37,6 +37,9 @@ pub(super) enum Scene {
     TakerSleepsLate,
     /// The taker panics when it owns and has not said so.
     OwnerPanics,
+    /// The taker sleeps when it owns and has not said so, past the donor's deadline; it wakes
+    /// afterwards.
+    OwnerSleeps,
     /// The donor sleeps behind PREPARE, and the taker is told to stop; the donor wakes
     /// afterwards.
     DonorSleeps,
@@ -252,7 +255,9 @@ pub(super) const ROWS: &[Row] = &[
         },
         owning(Exit(1)),
     ),
-    both(Side::Donor, "bereaved", Scene::OwnerPanics, {
+    // It is waited for, whatever it takes.
+    both(Side::Donor, "await-active", Scene::OwnerSleeps, GRANTED),
+    both(Side::Donor, "await-active", Scene::OwnerPanics, {
         let panicked = Exit(101);
         Faults {
             dies: outcome(Nobody, Fault, panicked, Lost),

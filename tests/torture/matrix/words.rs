@@ -46,6 +46,7 @@ fn line(out: &mut String, row: &Row, when: &str, faults: &Faults) {
         Scene::TakerSleeps => ", its taker sleeps",
         Scene::TakerSleepsLate => ", its taker sleeps before the claim",
         Scene::OwnerPanics => ", its taker panicked as owner",
+        Scene::OwnerSleeps => ", its taker sleeps as owner",
         Scene::DonorSleeps => ", told to stop",
     };
     let when = if when.is_empty() { "either" } else { when };

@@ -227,6 +227,32 @@ fn hello_says_what_state_it_reads_behind_the_bytes_that_never_change() {
 }
 
 #[test]
+fn hello_says_which_network_it_is_in_behind_the_bytes_that_never_change() {
+    let Record::Hello(hello) = HELLO else {
+        unreachable!("it is one");
+    };
+    let network = Some(0x0102_0304_0506_0708);
+    let record = encoded(&Record::Hello(Hello { network, ..hello }));
+    assert_bytes(
+        &record,
+        "534b544f 0100 81 00 3c000000 00000000
+         0100 0200 0300000000000000 0400000000000000 0500000000000000 06000000
+         0200 0800 0807060504030201",
+    );
+    assert_eq!(record[HEADER..][..32], encoded(&HELLO)[HEADER..]);
+    let Record::Hello(read) = decode(&record, 0).unwrap().1 else {
+        panic!("not HELLO");
+    };
+    assert_eq!(read.network, network);
+    let mut twice = record;
+    twice.extend([2, 0, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        decode(&with_true_length(twice), 0).unwrap_err(),
+        DecodeError::Value("network namespace")
+    );
+}
+
+#[test]
 fn codes_keep_what_they_do_not_know() {
     for code in 0..=u16::MAX {
         assert_eq!(RefuseCode::from_code(code).code(), code);

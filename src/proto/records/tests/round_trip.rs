@@ -73,7 +73,9 @@ proptest! {
             preload_ms, freeze_ms, claim_ms, pid, now_ns: e, application: reason,
         };
         let refuse = Refuse { code: RefuseCode::from_code(code), min, max, reason };
-        let hello = Hello { min, max, features: a, free_slots: b, now_ns: c, pid, newest_state };
+        let network = item;
+        let hello =
+            Hello { min, max, features: a, free_slots: b, now_ns: c, pid, newest_state, network };
         let rounds = newest_state.map(u32::from);
         let end = End { items: a, closed: b, new: c, changed: d, held_ns: a ^ e, digest: e, rounds };
         let outcome = item.map(|dead| Served { since_ns: a, dead });

@@ -16,6 +16,7 @@ use crate::event::{AcceptFailure, Cx, Event as Ready, Handle, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
 use crate::proto::wire::{DecodeError, Versions};
+use crate::sys;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
 use crate::takeover::donor::{Cause, Event, State};
@@ -30,6 +31,13 @@ use crate::takeover::report::{Report, Times};
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// When to try again to accept a caller for whom there was no descriptor or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// The process whose end is the end of its pid namespace (pid_namespaces(7)).
+pub(in crate::takeover::drive) const INIT: u32 = 1;
+const INIT_REASON: &str = "the donor is process 1 of its pid namespace, whose end would kill its \
+     successor; start it below an init (docker run --init, tini, dumb-init)";
+const NETWORK_REASON: &str = "the taker is in another network namespace, where what it connects or \
+     binds later would be; start it in the donor's (nsenter --net)";
 
 impl DonorSide {
     pub(super) fn call<S: Application>(
@@ -263,7 +271,12 @@ impl DonorSide {
             },
         );
         let common = ours.common(offered);
-        let refusal = if common.is_none() {
+        let network = cx
+            .get(self.offer)
+            .and_then(|offer| sys::network_cookie(offer).ok());
+        let refusal = if std::process::id() == INIT {
+            Some((RefuseCode::Init, INIT_REASON.to_owned()))
+        } else if common.is_none() {
             Some((
                 RefuseCode::Version,
                 format!("the donor speaks versions {ours}, the taker {offered}"),
@@ -273,6 +286,10 @@ impl DonorSide {
                 RefuseCode::Clock,
                 "its monotonic clock is not ours: another time namespace?".to_owned(),
             ))
+        } else if let (Some(here), Some(there)) = (network, hello.network)
+            && here != there
+        {
+            Some((RefuseCode::Network, NETWORK_REASON.to_owned()))
         } else if hello.free_slots < items {
             Some((
                 RefuseCode::Slots,

@@ -17,7 +17,11 @@ use crate::takeover::taker::Event;
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;
 
-pub(super) fn hello(post: &mut Post, newest_state: Option<u16>) -> io::Result<()> {
+pub(super) fn hello(
+    post: &mut Post,
+    newest_state: Option<u16>,
+    network: Option<u64>,
+) -> io::Result<()> {
     let free = limits::free_slots()?.saturating_sub(OWN);
     let mut record = Vec::new();
     let Versions { min, max } = Versions::OURS;
@@ -29,6 +33,7 @@ pub(super) fn hello(post: &mut Post, newest_state: Option<u16>) -> io::Result<()
         now_ns: Time::now().as_ns(),
         pid: std::process::id(),
         newest_state,
+        network,
     });
     records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
     match post.post(record, |_| ()) {

@@ -18,6 +18,7 @@
 //! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
 //! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
 
+mod lock;
 mod offer;
 mod path;
 
@@ -35,6 +36,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use super::channel::Channel;
 use super::identity::{self, Identity, IdentityError};
 
+pub use lock::Holder;
 pub use offer::{Offer, PublishError, Replace};
 pub use path::{MAX_PATH, PathError, TakeoverPath};
 

@@ -276,7 +276,7 @@ fn offer_at(path: &TakeoverPath) -> Result<Offer, Error> {
     offer.publish(Replace::Stale).map_err(|error| match error {
         PublishError::Taken(by) => taken(path, by),
         PublishError::Os(why) => cannot_offer(path, why),
-        PublishError::Locked => cannot_offer(path, io::Error::other(error)),
+        PublishError::Locked { .. } => cannot_offer(path, io::Error::other(error)),
     })?;
     Ok(offer)
 }

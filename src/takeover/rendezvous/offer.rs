@@ -10,7 +10,8 @@
 //!
 //! All that can fail for good is done by [`Offer::bind`], under a short temporary name in the
 //! same directory. Publishing is a rename(2): callers meet the old socket or the new one,
-//! never a gap. It can be tried again.
+//! never a gap. It can be tried again. Who must not fail then calls [`Offer::reserve`] before:
+//! it finds everything that could be in the way, and keeps the lock.
 //!
 //! Invariants:
 //! - the file's mode is 0600 from its first moment, whatever the umask;
@@ -22,7 +23,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirEntry, File};
+use std::fs::{self, DirEntry};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -30,16 +31,14 @@ use std::process;
 use std::time::Duration;
 
 use nix::errno::Errno;
-#[allow(deprecated)]
-use nix::fcntl::flock;
-use nix::fcntl::{AtFlags, FlockArg, OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, renameat};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid, unlinkat};
 
+use super::lock::{Holder, Lock};
 use super::{Channel, Probe, Sight, TakeoverPath, glance, look};
 use crate::sys;
-use crate::takeover::identity::is_trusted;
 
 /// A socket that takers connect to.
 #[derive(Debug)]
@@ -51,6 +50,8 @@ pub struct Offer {
     name: OsString,
     inode: Inode,
     published: bool,
+    /// From [`Offer::reserve`] until it is published.
+    reserved: Option<Lock>,
 }
 
 /// What publishing may put our socket in the place of, beside nothing at all.
@@ -68,8 +69,13 @@ pub enum Replace {
 pub enum PublishError {
     /// PATH is taken, by what.
     Taken(Probe),
-    /// Another process is publishing at the same PATH just now; retry in a moment.
-    Locked,
+    /// The lock on PATH.lock is taken: another process publishes at the same PATH just now, which
+    /// takes microseconds, or is about to take over, or uses the file for something of its own.
+    Locked {
+        /// Who took it. None if that cannot be seen from here: it is in another PID namespace, or
+        /// has ended there and left the lock to a process that it started.
+        holder: Option<Holder>,
+    },
     /// The system's own reason.
     Os(io::Error),
 }
@@ -99,6 +105,7 @@ impl Offer {
             name,
             inode,
             published: false,
+            reserved: None,
         };
         // Before listen: connections inherit the option, and it is to cover the first one.
         sys::refuse_passed_fds(&offer)?;
@@ -106,7 +113,28 @@ impl Offer {
         Ok(offer)
     }
 
-    /// Gives the socket its name PATH. Once done, calling again changes nothing.
+    /// Takes the lock on PATH.lock and keeps it until this offer is published or dropped, and
+    /// looks for all that could be in the way of [`Offer::publish`] with [`Replace::Live`]: what is
+    /// left for that is a rename(2). For a taker, before anybody is held. Once done, calling again
+    /// changes nothing.
+    ///
+    /// Meanwhile nobody else can publish at PATH; the donor's offer stays there and answers.
+    ///
+    /// # Errors
+    /// What is in the way; nothing is locked then, and it can be tried again.
+    pub fn reserve(&mut self) -> Result<(), PublishError> {
+        if self.published || self.reserved.is_some() {
+            return Ok(());
+        }
+        let lock = self.lock()?;
+        self.check_folder()?;
+        self.check_name(Replace::Live)?;
+        self.reserved = Some(lock);
+        Ok(())
+    }
+
+    /// Gives the socket its name PATH. Once done, calling again changes nothing. A lock of
+    /// [`Offer::reserve`] is used, and free again whether this succeeds or not.
     ///
     /// # Errors
     /// Why not; the socket goes on listening under its temporary name.
@@ -114,24 +142,16 @@ impl Offer {
         if self.published {
             return Ok(());
         }
-        let _lock = self.lock()?;
-        let (directory, name) = (&self.directory, &self.path.name);
-        let obstacle = match replace {
-            Replace::Stale => match Probe::from(look(directory, name)?) {
-                Probe::Free | Probe::Stale => None,
-                taken => Some(taken),
-            },
-            // Who listens there has just been taken over, and need not be called once more.
-            Replace::Live => glance(directory, name)?,
+        let _lock = match self.reserved.take() {
+            Some(lock) => lock,
+            None => self.lock()?,
         };
-        if let Some(taken) = obstacle {
-            return Err(PublishError::Taken(taken));
-        }
+        self.check_name(replace)?;
         renameat(
-            directory,
+            &self.directory,
             self.name.as_os_str(),
-            directory,
-            name.as_os_str(),
+            &self.directory,
+            self.path.name.as_os_str(),
         )?;
         self.name.clone_from(&self.path.name);
         self.published = true;
@@ -170,35 +190,61 @@ impl Offer {
         match self.lock() {
             Ok(_lock) => Ok(self.unlink()?),
             // Whoever publishes now puts another socket in place of ours.
-            Err(PublishError::Locked) => Ok(()),
+            Err(PublishError::Locked { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The lock that all who publish at PATH take; dropped, it is free.
-    ///
-    /// It is only tried for: a process stopped by a signal could hold it for ever. Its file
-    /// stays, as unlinking would let two processes lock two files of the same name.
-    fn lock(&self) -> Result<File, PublishError> {
-        let mut name = self.path.name.clone();
-        name.push(".lock");
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = openat(&self.directory, name.as_os_str(), flags, mode)?;
-        let owner = fstat(&file)?.st_uid;
-        if !is_trusted(owner) {
-            // In a folder of everybody anybody may have made it, to lock it for ever.
-            let what = format!("{} belongs to uid {owner}", name.display());
+    fn lock(&self) -> Result<Lock, PublishError> {
+        Lock::take(&self.directory, &self.path.name)
+    }
+
+    /// Whether a rename within the folder can work: it is still the one that PATH leads to, our
+    /// temporary name is in it, and we may write there (which says EROFS, too).
+    fn check_folder(&self) -> Result<(), PublishError> {
+        let named = fstat(self.path.open_directory()?)?;
+        let held = fstat(&self.directory)?;
+        if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) {
+            let what = "its folder was moved away, or removed and made anew";
             return Err(PublishError::Os(io::Error::other(what)));
         }
-        // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
-        // dropped, and panics if that fails: here that would be an owner with all its peers.
-        #[allow(deprecated)]
-        match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
-            Ok(()) => Ok(File::from(file)),
-            Err(Errno::EAGAIN) => Err(PublishError::Locked),
-            Err(error) => Err(error.into()),
+        if inode_of(&self.directory, &self.name)? != Some(self.inode) {
+            let what = format!("{} was removed", self.name.display());
+            return Err(PublishError::Os(io::Error::other(what)));
         }
+        let writable = AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(&self.directory, ".", writable, AtFlags::AT_EACCESS)?;
+        // In a folder with the sticky bit only a file's owner, the folder's and root may replace
+        // it (unlink(2), EPERM).
+        let user = geteuid();
+        let is_sticky = held.st_mode & libc::S_ISVTX != 0;
+        if is_sticky && !user.is_root() && held.st_uid != user.as_raw() {
+            let there = fstatat(
+                &self.directory,
+                self.path.name.as_os_str(),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            );
+            if let Ok(there) = there
+                && there.st_uid != user.as_raw()
+            {
+                return Err(Errno::EPERM.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is at PATH may be replaced.
+    fn check_name(&self, replace: Replace) -> Result<(), PublishError> {
+        let (directory, name) = (&self.directory, &self.path.name);
+        let obstacle = match replace {
+            Replace::Stale => match Probe::from(look(directory, name)?) {
+                Probe::Free | Probe::Stale => None,
+                taken => Some(taken),
+            },
+            // Who listens there has just been taken over, and need not be called once more.
+            Replace::Live => glance(directory, name)?,
+        };
+        obstacle.map_or(Ok(()), |taken| Err(PublishError::Taken(taken)))
     }
 
     fn unlink(&self) -> nix::Result<()> {
@@ -235,7 +281,7 @@ impl Drop for Offer {
 }
 
 /// A file, whatever its name: device and number.
-type Inode = (u64, u64);
+pub(super) type Inode = (u64, u64);
 
 /// Callers that may wait while one takeover is under way. They are told BUSY in turn.
 const BACKLOG: i32 = 16;
@@ -282,7 +328,7 @@ fn is_settled(entry: &DirEntry) -> bool {
     made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > SETTLED))
 }
 
-fn inode_of(directory: &OwnedFd, name: &OsString) -> nix::Result<Option<Inode>> {
+pub(super) fn inode_of(directory: &OwnedFd, name: &OsString) -> nix::Result<Option<Inode>> {
     match fstatat(directory, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some((found.st_dev, found.st_ino))),
         Err(Errno::ENOENT) => Ok(None),
@@ -300,7 +346,13 @@ impl fmt::Display for PublishError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishError::Taken(by) => by.fmt(out),
-            PublishError::Locked => out.write_str("is being published by another process"),
+            PublishError::Locked {
+                holder: Some(holder),
+            } => write!(out, "PATH.lock is locked by {holder}"),
+            PublishError::Locked { holder: None } => out.write_str(
+                "PATH.lock is locked by a process that cannot be seen from here (another PID \
+                 namespace); try again when it is done, or find it with fuser(1) on the host",
+            ),
             PublishError::Os(error) => write!(out, "cannot be published: {error}"),
         }
     }
@@ -310,7 +362,7 @@ impl Error for PublishError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             PublishError::Os(error) => Some(error),
-            PublishError::Taken(_) | PublishError::Locked => None,
+            PublishError::Taken(_) | PublishError::Locked { .. } => None,
         }
     }
 }

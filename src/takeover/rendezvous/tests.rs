@@ -1,3 +1,5 @@
+mod lock;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
@@ -46,6 +48,12 @@ impl Place {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
+        names
+    }
+
+    fn temporary_names(&self) -> Vec<String> {
+        let mut names = self.names();
+        names.retain(|name| name.starts_with(".takeover."));
         names
     }
 }
@@ -308,7 +316,7 @@ fn publishing_under_another_processs_lock_can_be_tried_again() {
     let held = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
     assert!(matches!(
         offer.publish(Replace::Stale),
-        Err(PublishError::Locked)
+        Err(PublishError::Locked { .. })
     ));
     drop(held);
     offer.publish(Replace::Stale).unwrap();
@@ -329,7 +337,7 @@ fn racing_plain_starts_over_a_stale_socket_have_one_winner() {
                 begin.wait(); // A winner lives until all have tried.
                 match published {
                     Ok(()) => 1,
-                    Err(PublishError::Locked | PublishError::Taken(Probe::Alive)) => 0,
+                    Err(PublishError::Locked { .. } | PublishError::Taken(Probe::Alive)) => 0,
                     Err(other) => panic!("{other}"),
                 }
             };

@@ -76,7 +76,7 @@ impl DonorSide {
         let next = match offer.publish(Replace::Live) {
             Ok(()) if pause > LOCKED => return log::info!("takeovers are possible again"),
             Ok(()) => return,
-            Err(PublishError::Locked) => pause,
+            Err(PublishError::Locked { .. }) => pause,
             Err(error) => {
                 if pause == LOCKED {
                     log::error!("no further takeover is possible for now: {error}");

@@ -1,0 +1,200 @@
+//! The lock that all who put a name at PATH take, and who has it.
+//!
+//! It is flock(2) on the file PATH.lock, which stays: unlinking it would let two processes lock
+//! two files of one name. A cleaner of old files may remove it all the same, so a lock counts
+//! only if its file still has the name once it is locked.
+//!
+//! It is only ever tried for: a process that a signal has stopped could hold it for ever. Who
+//! holds it is what an operator has to know then. The kernel tells it in `/proc/locks` (proc(5)):
+//! the process that *took* the lock. A flock belongs to the open file, so it outlives that process
+//! if one that it started has inherited the descriptor.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process;
+
+use nix::errno::Errno;
+#[allow(deprecated)]
+use nix::fcntl::flock;
+use nix::fcntl::{FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
+
+use super::offer::{Inode, PublishError, inode_of};
+use crate::takeover::identity::is_trusted;
+
+/// The lock on PATH.lock; dropped, it is free.
+#[derive(Debug)]
+pub(super) struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+
+/// The process that took the lock on PATH.lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// The name of its program (proc_pid_comm(5)). None if it has ended, or has closed the file:
+    /// then a process that it started has inherited the descriptor, and the lock with it.
+    pub command: Option<String>,
+}
+
+/// How often a lock file may lose its name under us before we give up.
+const ROUNDS: usize = 8;
+
+impl Lock {
+    /// Takes the lock on `name`.lock, or says who has it.
+    pub(super) fn take(directory: &OwnedFd, name: &OsStr) -> Result<Lock, PublishError> {
+        let mut file_name = name.to_owned();
+        file_name.push(".lock");
+        for _ in 0..ROUNDS {
+            let file = open(directory, &file_name).map_err(|error| named(&file_name, error))?;
+            let found = fstat(&file)?;
+            if !is_trusted(found.st_uid) {
+                // In a folder of everybody anybody may have made it, to lock it for ever.
+                let what = format!("{} belongs to uid {}", file_name.display(), found.st_uid);
+                return Err(PublishError::Os(io::Error::other(what)));
+            }
+            let inode = (found.st_dev, found.st_ino);
+            // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
+            // dropped, and panics if that fails: here that would be an owner with all its peers.
+            #[allow(deprecated)]
+            match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
+                Ok(()) if inode_of(directory, &file_name)? == Some(inode) => {
+                    return Ok(Lock(File::from(file)));
+                }
+                Ok(()) => {}
+                Err(Errno::EAGAIN) => {
+                    let holder = Holder::of(inode);
+                    return Err(PublishError::Locked { holder });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(named(&file_name, Errno::ESTALE))
+    }
+}
+
+fn open(directory: &OwnedFd, name: &OsString) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(directory, name.as_os_str(), flags, MODE)
+}
+
+const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+
+fn named(file: &OsStr, error: Errno) -> PublishError {
+    let error = io::Error::from(error);
+    let what = format!("{}: {error}", file.display());
+    PublishError::Os(io::Error::new(error.kind(), what))
+}
+
+impl Holder {
+    /// Who took the lock on this file; None if the kernel does not show it here.
+    fn of(inode: Inode) -> Option<Holder> {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let pid = taken_by(&locks, inode)?;
+        let has_it = has_open(pid, inode).unwrap_or(true);
+        let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let command = command.filter(|_| has_it);
+        Some(Holder {
+            pid,
+            command: command.map(|name| name.trim_end().to_owned()),
+        })
+    }
+}
+
+/// The process id in the line of `/proc/locks` that is about this file:
+/// `1: FLOCK  ADVISORY  WRITE 3548 00:19:1132 0 EOF`. A line with `->` is of one who waits.
+fn taken_by(locks: &str, (device, number): Inode) -> Option<u32> {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let exact = format!("{major:02x}:{minor:02x}:{number}");
+    let of_number = format!(":{number}");
+    let lines: Vec<(&str, u32)> = locks
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [_, "FLOCK", _, _, pid, file, ..] = words[..] else {
+                return None;
+            };
+            Some((file, pid.parse().ok().filter(|pid| *pid > 0)?))
+        })
+        .collect();
+    let pid_of = |(_, pid): &(&str, u32)| *pid;
+    let found = lines.iter().find(|(file, _)| *file == exact).map(pid_of);
+    // stat(2) and this table name different devices on a file system with subvolumes (btrfs).
+    found.or_else(|| {
+        let mut alike = lines.iter().filter(|(file, _)| file.ends_with(&of_number));
+        alike.next().map(pid_of).filter(|_| alike.next().is_none())
+    })
+}
+
+/// Whether a process has this file open; None if we may not look, or if it is gone.
+fn has_open(pid: u32, inode: Inode) -> Option<bool> {
+    let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    Some(open.any(|entry| {
+        let found = entry.and_then(|entry| fs::metadata(entry.path()));
+        found.is_ok_and(|found| (found.dev(), found.ino()) == inode)
+    }))
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.command {
+            _ if self.pid == process::id() => out.write_str(
+                "this process itself, which was started with a descriptor of it; start it \
+                 without a lock on that file",
+            ),
+            Some(command) => write!(
+                out,
+                "pid {} ({command}); try again when it is done, or end it",
+                self.pid
+            ),
+            None => write!(
+                out,
+                "a descriptor of pid {}, which has ended and left it to a process that it \
+                 started; fuser(1) names that one: end it",
+                self.pid
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCKS: &str = "\
+1: POSIX  ADVISORY  WRITE 11 08:02:131 0 EOF
+2: FLOCK  ADVISORY  WRITE 12 00:19:131 0 EOF
+3: FLOCK  ADVISORY  WRITE 13 08:02:131 0 EOF
+3: -> FLOCK  ADVISORY  WRITE 14 08:02:131 0 EOF
+4: FLOCK  ADVISORY  WRITE 15 00:2c:7131 0 EOF
+5: FLOCK  ADVISORY  WRITE 0 00:2c:99 0 EOF
+6: LEASE  ACTIVE    READ  16 08:02:132 0 EOF
+";
+
+    fn file(major: u32, minor: u32, number: u64) -> Inode {
+        (libc::makedev(major, minor), number)
+    }
+
+    #[test]
+    fn holder_is_read_off_the_kernels_table_by_device_and_number() {
+        assert_eq!(taken_by(LOCKS, file(8, 2, 131)), Some(13));
+        assert_eq!(taken_by(LOCKS, file(0, 0x19, 131)), Some(12));
+        assert_eq!(taken_by(LOCKS, file(8, 2, 132)), None, "a lease");
+        assert_eq!(taken_by(LOCKS, file(0, 0x2c, 99)), None, "not to be seen");
+        assert_eq!(taken_by("", file(8, 2, 131)), None);
+    }
+
+    #[test]
+    fn file_of_another_device_number_is_found_if_it_is_the_only_one() {
+        assert_eq!(
+            taken_by(LOCKS, file(0, 0x50, 7131)),
+            Some(15),
+            "a subvolume"
+        );
+        assert_eq!(taken_by(LOCKS, file(0, 0x50, 131)), None, "one of two");
+    }
+}

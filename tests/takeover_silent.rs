@@ -68,6 +68,28 @@ fn owner_that_dumps_its_core_leaves_its_donor_serving() {
     let _ = peers.farewell();
 }
 
+/// An operator who serialises upgrades with flock(1) on the very lock that publishing needs.
+#[test]
+fn lock_on_path_held_by_somebody_is_refused_before_anybody_is_held() {
+    let stage = Stage::new();
+    let mut donor = stage.serve(&[]);
+    let peers = Peers::connect(donor.address(), seed(), &KINDS);
+    peers.echoes(4);
+    let file = std::fs::File::open(stage.file("takeover.lock")).unwrap();
+    file.lock().unwrap();
+    let mut taker = stage.take_over(&[]);
+    assert_eq!(taker.wait_exit(), 75);
+    let reason = donor.wait_line("takeover failed, we serve on");
+    let holder = format!("is locked by pid {} ", std::process::id());
+    assert!(reason.contains(&holder), "{reason}");
+    assert!(!reason.contains("freeze_ms"), "nobody was held: {reason}");
+    drop(file);
+    let next = stage.replace(&mut donor, &[]);
+    peers.echoes(4);
+    peers.finish().assert_flawless();
+    drop(next);
+}
+
 #[test]
 fn term_to_a_held_donor_stops_the_owner_when_it_wakes() {
     let stage = Stage::new();
@@ -117,9 +139,32 @@ fn second_term_before_the_claim_revokes_and_the_service_stays_stopped() {
     assert_eq!(donor.wait_exit(), 0);
     // The peers heard of the end, though the sleeper has copies of their sockets.
     let _ = peers.farewell();
-    assert!(!pid_file.exists() && !stage.path().exists());
+    assert!(!pid_file.exists());
     taker.go_on();
     assert_ne!(taker.wait_exit(), 0, "it owns nothing");
     let fresh = stage.serve(&[]);
     Client::connect(fresh.address()).talk();
+}
+
+/// Its donor has stopped behind PREPARE: a taker that has not asked does not know who serves.
+#[test]
+fn stopped_donor_is_not_said_to_serve_on() {
+    let stage = Stage::new();
+    let path = stage.path();
+    let mut args = vec!["-G", "-a", "127.0.0.1", "-p", "0", "-t"];
+    args.push(path.to_str().unwrap());
+    args.extend(["--deadline", "freeze=100", "--deadline", "end=100"]);
+    let donor = Server::start_failing("donor.hold-peers.after:stop", &args);
+    donor.wait_line("Starting Takeover channel on");
+    let mut taker = stage.take_over(&[]);
+    donor.wait_stopped();
+    assert_eq!(taker.wait_exit(), 75);
+    let line = taker.wait_line("not taken over");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    assert!(
+        line.contains("it is stopped") && line.contains("is not known"),
+        "{line}"
+    );
+    donor.go_on();
+    Client::connect(donor.address()).talk();
 }

@@ -68,7 +68,11 @@ fn remedy(error: &Error) -> &'static str {
             Ending::DonorDied => "; start the service without -T",
             Ending::Unanswered => "; try again",
             Ending::Refused(RefuseCode::Network) => ", or say --any-netns",
-            Ending::Refused(_) | Ending::Incompatible | Ending::DonorServes | Ending::Stopped => "",
+            Ending::Refused(_)
+            | Ending::Incompatible
+            | Ending::DonorServes
+            | Ending::DonorSilent
+            | Ending::Stopped => "",
         },
         _ => "",
     }

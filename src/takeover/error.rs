@@ -77,9 +77,11 @@ impl Ending {
             Ending::Refused(RefuseCode::Version | RefuseCode::Features) | Ending::Incompatible => {
                 VERSION
             }
-            Ending::Refused(_) | Ending::DonorServes | Ending::Unanswered | Ending::Stopped => {
-                RETRY
-            }
+            Ending::Refused(_)
+            | Ending::DonorServes
+            | Ending::DonorSilent
+            | Ending::Unanswered
+            | Ending::Stopped => RETRY,
             Ending::DonorDied => FAILURE,
         }
     }
@@ -206,11 +208,12 @@ impl fmt::Display for Error {
             Error::NotTakenOver { ending, why } => {
                 let now = match ending {
                     Ending::DonorDied => "the donor has died or was stopped",
+                    Ending::DonorSilent => "whether it serves is not known; a retry is safe",
+                    Ending::Stopped => "nothing was taken from the donor",
                     Ending::Unanswered => "another taker was faster, or the donor has died",
-                    Ending::Refused(_)
-                    | Ending::Incompatible
-                    | Ending::DonorServes
-                    | Ending::Stopped => "the donor serves on",
+                    Ending::Refused(_) | Ending::Incompatible | Ending::DonorServes => {
+                        "the donor serves on"
+                    }
                 };
                 write!(f, "not taken over: {why}; {now}")
             }

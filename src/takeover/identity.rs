@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -29,6 +29,21 @@ pub struct Identity {
     pid: u32,
     uid: u32,
     pidfd: Option<OwnedFd>,
+}
+
+/// What a process that does not answer is at, as far as it can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It runs, or waits for something.
+    Alive,
+    /// It was stopped by a signal, or a debugger has stopped it.
+    Stopped,
+    /// It has crashed and the kernel writes its core: it never runs again.
+    Dumping,
+    /// It is dead.
+    Dead,
+    /// This kernel does not tell, or it is in a pid namespace that we cannot see.
+    Unknown,
 }
 
 /// Why there is no [`Identity`].
@@ -105,6 +120,29 @@ impl Identity {
                 .is_some_and(|pidfd| ready_within(pidfd, PollFlags::POLLIN, longest))
     }
 
+    /// What it is at. A process that writes its core has not closed anything yet, so neither its
+    /// channel nor its pidfd tells of its end (core(5)).
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let status = self.pid_now().and_then(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"));
+            status.ok()
+        });
+        // Asked last: as long as it is not dead its number is its own.
+        if self.is_dead() {
+            return Condition::Dead;
+        }
+        status.as_deref().map_or(Condition::Unknown, condition_in)
+    }
+
+    /// Its number in our pid namespace, by the pidfd (proc_pid_fdinfo(5)): none if it has none.
+    fn pid_now(&self) -> Option<u32> {
+        let info = format!("/proc/self/fdinfo/{}", self.pidfd()?.as_raw_fd());
+        let info = fs::read_to_string(info).ok()?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        pid.trim().parse().ok().filter(|pid| *pid > 0)
+    }
+
     /// Kills the process (SIGKILL).
     ///
     /// # Errors
@@ -153,6 +191,21 @@ impl Error for IdentityError {
             IdentityError::Untrusted { .. } => None,
             IdentityError::Os(error) => Some(error),
         }
+    }
+}
+
+/// As proc_pid_status(5) has it.
+fn condition_in(status: &str) -> Condition {
+    let value = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or_default().trim()
+    };
+    match value("State:").chars().next() {
+        _ if value("CoreDumping:") == "1" => Condition::Dumping,
+        Some('Z' | 'X') => Condition::Dead,
+        Some('T' | 't') => Condition::Stopped,
+        Some(_) => Condition::Alive,
+        None => Condition::Unknown,
     }
 }
 

@@ -1,6 +1,26 @@
 use std::process;
 
 use super::*;
+
+#[test]
+fn status_of_a_process_tells_a_crash_from_a_stop() {
+    let status = |state: &str, core: &str| {
+        format!("Name:\tx y\nUmask:\t0022\nState:\t{state}\nCoreDumping:\t{core}\n")
+    };
+    for (state, core, expected) in [
+        ("S (sleeping)", "0", Condition::Alive),
+        ("R (running)", "0", Condition::Alive),
+        ("D (disk sleep)", "0", Condition::Alive),
+        ("T (stopped)", "0", Condition::Stopped),
+        ("t (tracing stop)", "0", Condition::Stopped),
+        ("Z (zombie)", "0", Condition::Dead),
+        ("R (running)", "1", Condition::Dumping),
+    ] {
+        assert_eq!(condition_in(&status(state, core)), expected, "{state}");
+    }
+    assert_eq!(condition_in("garbage"), Condition::Unknown);
+}
+
 use crate::takeover::channel::Channel;
 
 #[test]

@@ -11,6 +11,7 @@ use crate::takeover::drive::donor::Predecessor;
 use crate::takeover::drive::intake::{Intake, Problem};
 use crate::takeover::drive::post::Incoming;
 use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
+use crate::takeover::identity::Condition;
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
 use crate::takeover::taker::{Event, Leaving};
@@ -26,11 +27,14 @@ const DEATH: Duration = Duration::from_secs(2);
 pub enum Ending {
     /// The donor refused.
     Refused(RefuseCode),
-    /// The donor serves on: it ended the attempt, was too slow for us or took back the
-    /// grant; or we could not use what it sent.
+    /// The donor serves on: it ended the attempt or took back the grant; or we could not use
+    /// what it sent.
     DonorServes,
     /// The donor speaks what we do not understand and serves on.
     Incompatible,
+    /// The donor has not answered in time and is not dead: whether it serves is not known. Nothing
+    /// was taken, so a retry is safe.
+    DonorSilent,
     /// The donor died or stopped before it had handed over. Nobody serves.
     DonorDied,
     /// The donor left before it had answered: it has handed over to somebody else, or died.
@@ -87,11 +91,10 @@ impl TakerSide {
                 Ending::DonorDied
             }
             Leaving::Failed if self.has_problem(FailCode::Features) => Ending::Incompatible,
-            Leaving::Aborted
-            | Leaving::Eof
-            | Leaving::Deadline
-            | Leaving::Failed
-            | Leaving::Revoked => Ending::DonorServes,
+            Leaving::Aborted | Leaving::Eof | Leaving::Failed | Leaving::Revoked => {
+                Ending::DonorServes
+            }
+            Leaving::Deadline => self.silence(),
             Leaving::Stopping => Ending::Stopped,
         };
         if self.report.failure.is_empty() {
@@ -110,6 +113,20 @@ impl TakerSide {
         app.takeover().left = Some((ending, self.report.failure.clone()));
         app.moment(cx, Moment::Left(self.report.clone(), ending));
         cx.remove(self.watch.id());
+    }
+
+    /// What the donor's silence means, and says so in the report.
+    fn silence(&mut self) -> Ending {
+        let (ending, what) = match self.donor.condition() {
+            Condition::Dead => (Ending::DonorDied, "it is dead"),
+            Condition::Dumping => (Ending::DonorDied, "it has crashed and its core is written"),
+            Condition::Stopped => (Ending::DonorSilent, "it is stopped, SIGCONT lets it go on"),
+            Condition::Alive => (Ending::DonorSilent, "it is alive"),
+            Condition::Unknown => (Ending::DonorSilent, "what it is at cannot be seen"),
+        };
+        let pid = self.donor.pid();
+        self.report.failure = format!("the donor (pid {pid}) did not answer in time: {what}");
+        ending
     }
 
     fn has_problem(&self, code: FailCode) -> bool {

@@ -73,6 +73,9 @@ impl TakerSide {
         if let Err(what) = app.arrived(cx) {
             return Some(self.unusable(Problem::new(FailCode::Invalid, what)));
         }
+        if let Err(problem) = self.reserve_path(cx) {
+            return Some(self.unusable(problem));
+        }
         if let Err(error) = cx.settle() {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));
@@ -85,6 +88,18 @@ impl TakerSide {
         self.rehearse();
         self.awake_until = Time::now() + self.awake;
         failed
+    }
+
+    /// After the claim nothing may fail: what could keep our socket from PATH is found now.
+    fn reserve_path<S: Application>(&self, cx: &mut Cx<S>) -> Result<(), Problem> {
+        let Some(offer) = cx.get_mut(self.offer) else {
+            return Ok(());
+        };
+        let path = offer.path().clone();
+        offer.reserve().map_err(|error| {
+            let what = format!("takeover path {path}: {error}");
+            Problem::new(FailCode::Resources, what)
+        })
     }
 
     /// Does what comes behind END, as far as that has no effect: see the donor's, which serves

@@ -42,6 +42,8 @@ struct App {
     terms_when_rolled_back: bool,
     /// Panics in so many calls of `save` from now on.
     panics_in: Option<u32>,
+    /// Panics when it is told this.
+    panics_at: Option<&'static str>,
     moments: Vec<&'static str>,
     /// As a donor: the first of these names the second as its link.
     named: Option<(Item, Item)>,
@@ -214,6 +216,41 @@ fn donor_that_panics_in_save_and_goes_on_serves_on() {
     });
 }
 
+/// An application that catches it and goes on must not be left with half of an outcome: a donor
+/// held for ever, a taker that never says that it serves.
+#[test]
+fn panic_in_a_notification_comes_after_the_outcome() {
+    for (donors, takers) in [
+        (Some("preload"), None),
+        (Some("released"), None),
+        (Some("exit"), None),
+        (None, Some("owner")),
+        (None, Some("active")),
+    ] {
+        let (_folder, path) = stage();
+        let mut donor = serving(&path, 3);
+        donor.app.panics_at = donors;
+        let mut taker = calling(&path, Taste::All);
+        taker.app.panics_at = takers;
+        let end = Instant::now() + BOUND;
+        let mut panics = 0;
+        while !donor.app.moments.contains(&"exit") || !taker.app.moments.contains(&"active") {
+            assert!(Instant::now() < end, "{donors:?} {:?}", donor.app.moments);
+            panics += u32::from(catch_unwind(AssertUnwindSafe(|| donor.turn())).is_err());
+            panics += u32::from(catch_unwind(AssertUnwindSafe(|| taker.turn())).is_err());
+        }
+        assert_eq!(panics, 1, "{donors:?} {takers:?}");
+        assert_eq!(donor.reactor.cx().items_len(), 0, "{donors:?} {takers:?}");
+        assert!(!taker.reactor.cx().is_held());
+        // Nobody holds the new owner back.
+        taker.app.panics_at = None;
+        let mut next = calling(&path, Taste::All);
+        turn_until(&mut taker, &mut next, |taker, next| {
+            taker.moments.contains(&"exit") && next.moments.contains(&"active")
+        });
+    }
+}
+
 #[test]
 fn declined_kind_is_not_sent_again_even_if_it_was_noted_before() {
     let (_folder, path) = stage();
@@ -367,5 +404,8 @@ impl Application for App {
             }
         };
         self.moments.push(said);
+        if self.panics_at == Some(said) {
+            panic!("the application cannot be told");
+        }
     }
 }

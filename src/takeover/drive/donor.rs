@@ -96,6 +96,7 @@ pub(super) fn with<S: Application>(
                 resume_unwind(panic);
             }
             if let Some(panic) = notified {
+                cx.defer_handover(|app, cx| with(app, cx, DonorSide::watch_again));
                 resume_unwind(panic);
             }
         }
@@ -206,16 +207,20 @@ impl DonorSide {
             // have claimed: this only takes the grant back.
             let _ = lease.revoke();
         }
-        // The source whose callback it was has ended. Without a new one only the deadline tells
-        // that the taker has gone.
+        self.watch_again(app, cx);
+        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
+        self.step(app, cx, trouble);
+    }
+
+    /// A panic ends the source whose callback it came through. Without a new one only deadlines
+    /// would tell what the taker does.
+    fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
         if let Some(attempt) = self.attempt.as_mut()
             && !cx.contains(attempt.watch.id())
             && let Ok(watch) = hear::watch(&attempt.post, cx)
         {
             attempt.watch = watch;
         }
-        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
-        self.step(app, cx, trouble);
     }
 
     /// Whether the taker is told what changes.

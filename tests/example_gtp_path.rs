@@ -3,6 +3,10 @@
 mod example_support;
 mod support;
 
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use example_support::{Datagrams, Example, addresses};
 use nix::sys::signal::Signal;
 use support::Server;
@@ -94,4 +98,60 @@ fn start_that_cannot_be_says_so_by_its_exit_code() {
     let example = Example::new("gtp_path");
     assert_eq!(example.take_over().wait_exit(), 69);
     assert_eq!(example.cold_start(&[""; 0]).wait_exit(), 2);
+}
+
+/// A successor that hangs within the freeze costs datagrams, and no more than arrive until the
+/// deadlines `end` and `claim` have passed.
+#[test]
+fn hung_taker_costs_no_more_datagrams_than_arrive_in_its_deadlines() {
+    /// Datagrams in each millisecond.
+    const RATE: u64 = 5;
+    const ROLLED_BACK: &str = "serving on, not taken over";
+    let said = |server: &Server| {
+        let lines = server.log().lines();
+        lines.iter().any(|line| line.contains(ROLLED_BACK))
+    };
+    let example = Example::new("gtp_path");
+    let file = example.stage.file("recovery");
+    let args = [file.to_str().unwrap(), "127.0.0.1:0", "127.0.0.1:0"];
+    let server = example.serve(&args);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(addresses(&server)[0]).unwrap();
+    socket.set_nonblocking(true).unwrap();
+
+    let taker = example.take_over_failing("taker.validate.before:stop");
+    let begun = Instant::now();
+    let (mut sent, mut answered) = (0u64, 0u64);
+    let mut since_rollback = 0;
+    // Past the rollback there are a hundred more, to see that it serves.
+    while since_rollback < 100 {
+        assert!(begun.elapsed() < support::BOUND, "no rollback");
+        let due = begun.elapsed().as_millis() as u64 * RATE;
+        while sent < due {
+            let [.., high, low] = sent.to_be_bytes();
+            socket
+                .send(&[0x32, 1, 0, 4, 0, 0, 0, 0, high, low, 0, 0])
+                .unwrap();
+            sent += 1;
+            since_rollback += u64::from(said(&server));
+        }
+        while socket.recv(&mut [0; 64]).is_ok() {
+            answered += 1;
+        }
+        thread::yield_now();
+    }
+    let last = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < last && answered < sent {
+        answered += u64::from(socket.recv(&mut [0; 64]).is_ok());
+    }
+    let line = server.wait_line(ROLLED_BACK);
+    let freeze = line.split("freeze_ms=").nth(1).unwrap();
+    let freeze: f64 = freeze.split(' ').next().unwrap().parse().unwrap();
+    let lost = sent - answered;
+    println!("{lost} of {sent} lost in a freeze of {freeze} ms");
+    assert!(
+        lost <= (freeze * RATE as f64) as u64 + 1,
+        "{lost} lost, {line}"
+    );
+    drop(taker);
 }

@@ -23,9 +23,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::core::ledger::ItemId;
 use super::drive::Takeover;
 use super::kinds;
-use super::ledger::ItemId;
 use super::moment::Moment;
 use super::positions::Positions;
 use super::validate;

@@ -57,7 +57,8 @@ mod point {
     use nix::sys::signal::{Signal, raise};
 
     use super::Side;
-    use crate::takeover::{Error, donor, taker};
+    use crate::takeover::Error;
+    use crate::takeover::core::{donor, taker};
 
     const VARIABLE: &str = "TAKEOVER_FAILPOINT";
     /// Exit code of `exit`, which nothing else has.

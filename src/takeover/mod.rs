@@ -362,14 +362,13 @@
 
 mod application;
 pub mod channel;
-pub mod donor;
+pub mod core;
 mod drive;
 mod error;
 mod failpoint;
 pub mod identity;
 pub mod kinds;
 pub mod lease;
-pub mod ledger;
 pub mod limits;
 mod moment;
 pub mod original;
@@ -379,7 +378,6 @@ pub mod rendezvous;
 mod report;
 pub mod scm;
 mod start;
-pub mod taker;
 pub mod validate;
 
 pub use crate::proto::records::{DeclineCode, ItemKind};

@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::donor::FEW;
+use super::core::preload::FEW;
 use crate::event::Time;
 
 /// One takeover, or one attempt, as one side saw it.

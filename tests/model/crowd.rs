@@ -6,7 +6,8 @@
 
 mod walk;
 
-use socket_takeover::takeover::donor::{BATCH, Cause, FEW, ROUNDS};
+use socket_takeover::takeover::core::donor::Cause;
+use socket_takeover::takeover::core::preload::{BATCH, FEW, ROUNDS};
 
 use walk::{Crowd, Habits, Outlook};
 
@@ -108,6 +109,6 @@ fn crowd_beyond_the_slots_stays() {
             ..habits(1)
         };
         let crowd = Crowd::new(seed, short).walk();
-        assert_eq!(crowd.outlook, Outlook::RolledBack(Cause::Slots));
+        assert_eq!(crowd.outlook, Outlook::RolledBack(Cause::FdLimit));
     }
 }

@@ -8,8 +8,9 @@ pub(crate) use moves::Move;
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::donor::{Action, Donor, Event, Pace, State, Step};
-use socket_takeover::takeover::ledger::Presence;
+use socket_takeover::takeover::core::donor::{Action, Donor, Event, State, Step};
+use socket_takeover::takeover::core::ledger::Presence;
+use socket_takeover::takeover::core::preload::Limits;
 
 use crate::kernel::{Connection, Down, Holding, Holdings, ITEMS, Kernel, Saved, id};
 use crate::mutants::Mutant;
@@ -19,7 +20,7 @@ use crate::scenario::Scenario;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DonorProcess {
     mutant: Mutant,
-    pace: Pace,
+    limits: Limits,
     machine: Donor,
     actions: VecDeque<Action>,
     outcomes: VecDeque<Event>,
@@ -70,8 +71,8 @@ impl DonorProcess {
     pub(crate) fn owning(items: Holdings, scenario: &Scenario) -> DonorProcess {
         DonorProcess {
             mutant: scenario.mutant,
-            pace: scenario.pace,
-            machine: Donor::paced(scenario.pace),
+            limits: scenario.limits,
+            machine: Donor::limited(scenario.limits),
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),
             items,

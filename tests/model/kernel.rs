@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::ledger::ItemId;
+use socket_takeover::takeover::core::ledger::ItemId;
 
 use crate::rules::{Broken, Rule};
 

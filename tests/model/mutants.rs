@@ -1,8 +1,8 @@
 //! Wrong protocols and wrong drivers: each wraps the real machines and lies to them, or
 //! about them, in one way. The exploration must find where each one hurts.
 
-use socket_takeover::takeover::donor::{Action, Cause, Donor, State};
-use socket_takeover::takeover::taker::{self, Event};
+use socket_takeover::takeover::core::donor::{Action, Cause, Donor, State};
+use socket_takeover::takeover::core::taker::{self, Event};
 
 use crate::kernel::Saved;
 use crate::taker::Op;
@@ -73,14 +73,14 @@ pub(crate) enum Mutant {
 impl Mutant {
     /// What the driver tells the donor of its read of the lease, if it makes that up.
     pub(crate) fn verdict(self, state: &State) -> Option<bool> {
-        let State::Judge(_, cause) = state else {
+        let State::ReadLease(_, cause) = state else {
             return None;
         };
         match (self, cause) {
             (Mutant::ResumeWithoutRevoke, _)
             | (Mutant::DonorTakesEofForDeath, Cause::Eof)
             | (Mutant::CommitByMessage, Cause::Deadline) => Some(true),
-            (Mutant::CommitByMessage | Mutant::ActiveBelieved, Cause::Liar) => Some(false),
+            (Mutant::CommitByMessage | Mutant::ActiveBelieved, Cause::FalseActive) => Some(false),
             _ => None,
         }
     }

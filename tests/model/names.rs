@@ -1,7 +1,7 @@
 //! Names of states and steps without what they carry, for the census.
 
-use socket_takeover::takeover::donor::{self as donor_machine, Action, State};
-use socket_takeover::takeover::taker::{self, Leaving};
+use socket_takeover::takeover::core::donor::{self as donor_machine, Action, State};
+use socket_takeover::takeover::core::taker::{self, Leaving};
 
 use crate::donor::{self, DonorProcess};
 use crate::kernel::{Declining, Side};
@@ -14,11 +14,11 @@ pub(crate) const DONOR_NAMES: [&str; 15] = [
     "AcceptChannel",
     "Preload",
     "HoldPeers",
-    "Sweep",
+    "LastTurn",
     "SendFdArray",
     "Grant",
     "AwaitClaim",
-    "Judge",
+    "ReadLease",
     "AwaitActive",
     "Rollback",
     "Drain",
@@ -42,11 +42,11 @@ pub(crate) fn donor_name(donor: &Life<DonorProcess, ()>) -> &'static str {
             State::AcceptChannel => "AcceptChannel",
             State::Preload(_) => "Preload",
             State::HoldPeers(_) => "HoldPeers",
-            State::Sweep(_) => "Sweep",
+            State::LastTurn(_) => "LastTurn",
             State::SendFdArray(_) => "SendFdArray",
             State::Grant(_) => "Grant",
             State::AwaitClaim(_) => "AwaitClaim",
-            State::Judge(..) => "Judge",
+            State::ReadLease(..) => "ReadLease",
             State::AwaitActive(_) => "AwaitActive",
             State::Rollback { .. } => "Rollback",
             State::Drain => "Drain",

@@ -1,6 +1,6 @@
 //! What may happen in one exploration, and how often.
 
-use socket_takeover::takeover::donor::Pace;
+use socket_takeover::takeover::core::preload::Limits;
 
 use crate::kernel::Luck;
 use crate::mutants::Mutant;
@@ -15,7 +15,7 @@ pub(crate) struct Scenario {
     pub(crate) capacity: usize,
     /// Descriptor slots that the taker has for items.
     pub(crate) slots: usize,
-    pub(crate) pace: Pace,
+    pub(crate) limits: Limits,
     pub(crate) budget: Budget,
     pub(crate) mutant: Mutant,
 }
@@ -98,7 +98,7 @@ impl Budget {
 
 /// So small that few items take several batches and more than one round, and meet a full
 /// window.
-pub(crate) const SMALL: Pace = Pace {
+pub(crate) const SMALL: Limits = Limits {
     batch: 1,
     window: 2,
     rounds: 3,
@@ -106,11 +106,11 @@ pub(crate) const SMALL: Pace = Pace {
 };
 
 /// What the product has: here the first round is the last.
-pub(crate) const USUAL: Pace = Pace {
-    batch: socket_takeover::takeover::donor::BATCH,
-    window: socket_takeover::takeover::donor::WINDOW,
-    rounds: socket_takeover::takeover::donor::ROUNDS,
-    few: socket_takeover::takeover::donor::FEW,
+pub(crate) const USUAL: Limits = Limits {
+    batch: socket_takeover::takeover::core::preload::BATCH,
+    window: socket_takeover::takeover::core::preload::WINDOW,
+    rounds: socket_takeover::takeover::core::preload::ROUNDS,
+    few: socket_takeover::takeover::core::preload::FEW,
 };
 
 impl Scenario {
@@ -121,7 +121,7 @@ impl Scenario {
             connections: 1,
             capacity: 2,
             slots: 4,
-            pace: USUAL,
+            limits: USUAL,
             budget: Budget::NONE,
             mutant: Mutant::None,
         }

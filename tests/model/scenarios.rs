@@ -48,7 +48,7 @@ pub(crate) const RESETS: Scenario = Scenario {
 /// Several batches, a full window and more than one round.
 pub(crate) const ROUNDS: Scenario = Scenario {
     connections: 2,
-    pace: SMALL,
+    limits: SMALL,
     budget: Budget {
         bytes: 2,
         closes: 1,
@@ -62,7 +62,7 @@ pub(crate) const ROUNDS: Scenario = Scenario {
 /// The same with new connections, and a channel for one record.
 pub(crate) const NARROW: Scenario = Scenario {
     capacity: 1,
-    pace: SMALL,
+    limits: SMALL,
     budget: Budget {
         bytes: 2,
         opens: 1,

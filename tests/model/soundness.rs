@@ -42,11 +42,11 @@ const SERVING: [&str; 6] = [
     "AcceptChannel",
     "Preload",
     "HoldPeers",
-    "Sweep",
+    "LastTurn",
     "Rollback",
 ];
 
-const FROZEN: [&str; 4] = ["SendFdArray", "Grant", "AwaitClaim", "Judge"];
+const FROZEN: [&str; 4] = ["SendFdArray", "Grant", "AwaitClaim", "ReadLease"];
 
 #[test]
 fn everything_that_can_happen_does_somewhere() {
@@ -129,7 +129,7 @@ fn faults_leave_one_owner_and_every_byte() {
         ("Rollback", "Claim"),
         ("Rollback", "Validate"),
         // Both are about to read the lease.
-        ("Judge", "Claim"),
+        ("ReadLease", "Claim"),
         // The taker serves, and the donor does not know yet.
         ("AwaitClaim", "Active"),
         // The owner is dead, and the donor has to take up what is left.

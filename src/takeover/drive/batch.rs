@@ -17,8 +17,8 @@ use crate::proto::records::{
 };
 use crate::proto::wire::MAX_STATE;
 use crate::takeover::application::{Application, Item};
+use crate::takeover::core::ledger::{Batch, ItemId};
 use crate::takeover::kinds;
-use crate::takeover::ledger::{Batch, ItemId};
 
 /// What the taker was told of a carried item last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -33,9 +33,9 @@ use std::time::Duration;
 use super::{Deadlines, GONE, LOOK, Role, hear_out};
 use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
 use crate::takeover::application::{Application, Item};
-use crate::takeover::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
+use crate::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
+use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::failpoint::{Failpoint, Side};
-use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use attempt::Attempt;
@@ -227,7 +227,7 @@ impl DonorSide {
     fn is_telling(&self) -> bool {
         matches!(
             self.machine.state(),
-            State::Preload(_) | State::HoldPeers(_) | State::Sweep(_)
+            State::Preload(_) | State::HoldPeers(_) | State::LastTurn(_)
         )
     }
 
@@ -252,15 +252,12 @@ impl DonorSide {
     /// Whether the taker would decline it. It must not be asked in the final array, when its
     /// answer would come too late.
     fn is_unwanted<S: Application>(&self, app: &mut S, cx: &mut Cx<S>, item: Item) -> bool {
-        let Some(attempt) = self.attempt.as_ref().filter(|one| !one.declined.is_empty()) else {
+        let Some(ledger) = self.machine.ledger().filter(|one| one.has_declines()) else {
             return false;
         };
         app.describe(cx, item).is_ok_and(|about| {
-            let is_linked = |link: &Item| attempt.declined.contains(&ItemId::from(*link));
-            attempt
-                .unwanted
-                .contains(&(about.kind, about.state_version))
-                || about.links.iter().any(is_linked)
+            let links: Vec<_> = about.links.iter().copied().map(ItemId::from).collect();
+            ledger.would_decline(about.kind, about.state_version, &links)
         })
     }
 
@@ -402,9 +399,9 @@ fn describe(cause: Cause) -> &'static str {
         Cause::Eof => "the taker closed the channel",
         Cause::Died => "the taker died",
         Cause::Deadline => "the taker did not answer in time",
-        Cause::Strange => "the channel or the protocol broke",
-        Cause::Slots => "the taker has too few descriptor slots",
-        Cause::Liar => "the taker said ACTIVE and had not claimed",
+        Cause::Protocol => "the channel or the protocol broke",
+        Cause::FdLimit => "the taker has too few descriptor slots",
+        Cause::FalseActive => "the taker said ACTIVE and had not claimed",
         Cause::Resources => "the donor could not go on",
         Cause::Stopping => "the donor stops",
     }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use socket_takeover::takeover::donor::{
-    Action, BATCH, Cause, Donor, Event, Outcome, State, WINDOW,
-};
-use socket_takeover::takeover::ledger::{Batch, ItemId, Presence};
+use socket_takeover::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State};
+use socket_takeover::takeover::core::ledger::{Batch, ItemId, Presence};
+use socket_takeover::takeover::core::preload::{BATCH, WINDOW};
 
 /// Records that the channel takes before it blocks: fewer than the window, so that both
 /// limits are met.
@@ -66,7 +65,7 @@ pub(super) struct Crowd {
     /// Batches in the channel, with the versions that went with them.
     queue: VecDeque<(Batch, BTreeMap<ItemId, u32>)>,
     acks: VecDeque<Vec<ItemId>>,
-    unacknowledged: u32,
+    unacknowledged: usize,
     acknowledged: u32,
     blocked: bool,
     prepared: bool,
@@ -207,7 +206,14 @@ impl Crowd {
         if let Some(declined) = self.acks.pop_front() {
             self.unacknowledged -= 1;
             self.acknowledged += 1;
-            self.feed(Event::Ack { declined });
+            if !declined.is_empty() {
+                let kinds = Vec::new();
+                self.feed(Event::Declined {
+                    items: declined,
+                    kinds,
+                });
+            }
+            self.feed(Event::Ack { number: 0 });
         } else if self.prepared && !self.frozen {
             self.feed(Event::Drained);
         }
@@ -241,7 +247,7 @@ impl Crowd {
             }
             Action::Send(batch) => {
                 self.send(&batch);
-                return Some(Event::Did(Outcome::Sent(batch)));
+                return Some(Event::Did(Outcome::Sent { batch, number: 0 }));
             }
             Action::Prepare => self.prepared = true,
             Action::Hold => {

@@ -1,7 +1,7 @@
 //! What the donor's driver does for each action.
 
-use socket_takeover::takeover::donor::{Action, Cause, Event, Outcome};
-use socket_takeover::takeover::ledger::{Batch, ItemId, Presence};
+use socket_takeover::takeover::core::donor::{Action, Cause, Event, Outcome};
+use socket_takeover::takeover::core::ledger::{Batch, ItemId, Presence};
 
 use super::DonorProcess;
 use crate::kernel::{Connection, Down, Holding, ITEMS, Kernel, Pidfd, Side, Signal, id, slot};
@@ -45,7 +45,7 @@ impl DonorProcess {
                     new.iter().for_each(|id| self.offered[slot(*id)] = true);
                 }
                 kernel.line.channel.tell(record);
-                self.report(Event::Did(Outcome::Sent(batch)));
+                self.report(Event::Did(Outcome::Sent { batch, number: 0 }));
             }
             Action::End if line.end_sent => {
                 return Err(Rule::OneEnd.broken("END is said twice"));
@@ -142,7 +142,7 @@ impl DonorProcess {
     }
 
     fn resume(&mut self, cause: Cause, kernel: &Kernel) -> Result<(), Broken> {
-        if cause == Cause::Strange && !kernel.line.lied {
+        if cause == Cause::Protocol && !kernel.line.lied {
             let what = "an honest taker is called strange";
             return Err(Rule::NoBlame.broken(what));
         }

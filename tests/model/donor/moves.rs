@@ -1,7 +1,6 @@
 //! What the donor's process may do next, and doing it.
 
-use socket_takeover::takeover::donor::{Action, Cause, Donor, Event, Outcome, State};
-use socket_takeover::takeover::ledger::ItemId;
+use socket_takeover::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State};
 
 use super::DonorProcess;
 use crate::kernel::{Declining, Down, ITEMS, Kernel, Luck, Pidfd, Up, due, id};
@@ -199,7 +198,7 @@ impl DonorProcess {
             }
             Move::Refuse => {
                 kernel.line.channel.up.pop_front();
-                self.refuse(Cause::Strange, kernel);
+                self.refuse(Cause::Protocol, kernel);
             }
             Move::Receive => {
                 let said = kernel.line.channel.up.pop_front();
@@ -254,7 +253,7 @@ impl DonorProcess {
         self.told_eof = false;
         self.told_died = false;
         if self.mutant == Mutant::BusyNotChecked {
-            self.machine = Donor::paced(self.pace);
+            self.machine = Donor::limited(self.limits);
         }
         self.feed(Event::Caller);
     }
@@ -278,14 +277,15 @@ impl DonorProcess {
         let event = match said {
             Up::Hello { slots } if *self.state() == State::AcceptChannel => {
                 if self.items.iter().flatten().count() > slots {
-                    return self.refuse(Cause::Slots, kernel);
+                    return self.refuse(Cause::FdLimit, kernel);
                 }
                 Event::Fits { slots }
             }
-            Up::Hello { .. } => Event::Failure(Cause::Strange),
-            Up::Ack { declined, how } => Event::Ack {
-                declined: self.hear_of_declined(declined, how, kernel),
-            },
+            Up::Hello { .. } => Event::Failure(Cause::Protocol),
+            Up::Ack { declined, how } => {
+                self.hear_of_declined(declined, how, kernel);
+                Event::Ack { number: 0 }
+            }
             Up::Drained => Event::Drained,
             Up::Active => {
                 self.told_active = true;
@@ -320,7 +320,13 @@ impl DonorProcess {
         declined: Vec<usize>,
         how: Option<Declining>,
         kernel: &mut Kernel,
-    ) -> Vec<ItemId> {
+    ) {
+        if declined.is_empty() || *self.state() == State::Idle {
+            return;
+        }
+        let items = declined.iter().copied().map(id).collect();
+        let kinds = Vec::new();
+        self.step(Event::Declined { items, kinds });
         for item in &declined {
             self.declined[*item] = true;
         }
@@ -333,7 +339,6 @@ impl DonorProcess {
                     .for_each(|item| self.note_held(item, kernel));
             }
         }
-        declined.into_iter().map(id).collect()
     }
 
     fn next_to_sweep(&self) -> Option<usize> {

@@ -14,7 +14,7 @@
 //! "Dies" stands for SIGKILL, a panic and an exit alike. "Sleeps" is SIGSTOP until the other
 //! side has decided without it, then SIGCONT. "TERM" is SIGTERM to itself.
 
-use socket_takeover::takeover::{donor, taker};
+use socket_takeover::takeover::core::{donor, taker};
 
 /// A process of the takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,16 +238,16 @@ pub(super) const ROWS: &[Row] = &[
         preloading(Exit(1)),
     ),
     both(Side::Donor, "hold-peers", Scene::Plain, HOLDING),
-    both(Side::Donor, "sweep", Scene::Plain, HOLDING),
+    both(Side::Donor, "last-turn", Scene::Plain, HOLDING),
     both(Side::Donor, "send-fd-array", Scene::Plain, HOLDING),
     // END goes out between the two moments: granted without it, nobody may claim.
     row(Side::Donor, "grant", Scene::Plain, HOLDING, GRANTED),
     both(Side::Donor, "await-claim", Scene::Plain, GRANTED),
-    both(Side::Donor, "judge", Scene::Plain, HANDED_OVER),
+    both(Side::Donor, "read-lease", Scene::Plain, HANDED_OVER),
     // The revoke is read between the two moments.
     row(
         Side::Donor,
-        "judge",
+        "read-lease",
         Scene::TakerSleepsLate,
         Faults {
             term: outcome(Nobody, Exit(0), Exit(1), Ended),

@@ -1,19 +1,19 @@
 //! One caller, from its connect to the outcome.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::event::{Handle, Time};
 use crate::proto::digest::Digest;
-use crate::proto::records::{self, End, ItemKind, Record, Served};
+use crate::proto::records::{self, End, Record, Served};
 use crate::proto::wire::EncodeError;
 use crate::takeover::channel::Sent;
+use crate::takeover::core::ledger::Batch;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
-use crate::takeover::ledger::{Batch, ItemId};
 use crate::takeover::report::{Report, Tally};
 
 /// One caller, from its connect to the outcome.
@@ -26,16 +26,8 @@ pub(super) struct Attempt {
     pub(super) lease: Option<Lease>,
     /// What the taker says that it knows.
     pub(super) features: u64,
-    /// Numbers of the batches that are not acknowledged.
-    pub(super) unacknowledged: VecDeque<u32>,
-    /// What the taker has declined: nothing alike is sent again.
-    pub(super) unwanted: HashSet<(ItemKind, u16)>,
-    /// The items that it has declined: what is linked to one stays with it.
-    pub(super) declined: HashSet<ItemId>,
     /// What it was told last of each item that is carried.
     pub(super) told: HashMap<u32, Told>,
-    /// From the hold on.
-    pub(super) final_array: bool,
     pub(super) digest: Digest,
     /// What it said of how it went.
     pub(super) served: Option<Served>,

@@ -4,7 +4,7 @@
 //! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
 //! is paced by `complaints.rs`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::proto::wire::{DecodeError, Versions};
 use crate::sys;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
-use crate::takeover::donor::{Cause, Event, State};
+use crate::takeover::core::donor::{Cause, Event, State};
+use crate::takeover::core::ledger::ItemId;
 use crate::takeover::drive::hear_out;
 use crate::takeover::drive::post::{Incoming, Post};
 use crate::takeover::identity::{Identity, IdentityError};
-use crate::takeover::ledger::ItemId;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
 
@@ -93,11 +93,7 @@ impl DonorSide {
             taker,
             death,
             lease: None,
-            unacknowledged: VecDeque::new(),
-            unwanted: HashSet::new(),
-            declined: HashSet::new(),
             told: HashMap::new(),
-            final_array: false,
             served: None,
             digest: Digest::default(),
             report,
@@ -130,8 +126,8 @@ impl DonorSide {
                     }
                     (Event::Failure(Cause::Died), false)
                 }
-                Incoming::Broken(_, what) => (self.trouble(Cause::Strange, what), true),
-                Incoming::Unreadable(what) => (self.trouble(Cause::Strange, what), false),
+                Incoming::Broken(_, what) => (self.trouble(Cause::Protocol, what), true),
+                Incoming::Unreadable(what) => (self.trouble(Cause::Protocol, what), false),
             };
             self.feed(app, cx, event);
             if !more {
@@ -157,7 +153,7 @@ impl DonorSide {
             {
                 self.refuse(RefuseCode::Features, error.to_string())
             }
-            Err(error) => Some(self.trouble(Cause::Strange, error.to_string())),
+            Err(error) => Some(self.trouble(Cause::Protocol, error.to_string())),
         };
         if let Some(attempt) = &mut self.attempt {
             attempt.post.fds.clear();
@@ -172,11 +168,13 @@ impl DonorSide {
         cx: &mut Cx<S>,
         record: &Record<'_>,
     ) -> Option<Event> {
+        let kind = record.kind();
+        if !self.machine.expects(kind) {
+            return Some(self.trouble(Cause::Protocol, format!("{kind:?} is not for now")));
+        }
         Some(match record {
-            Record::Hello(hello) if matches!(self.machine.state(), State::AcceptChannel) => {
-                return self.judge_hello(app, cx, hello);
-            }
-            Record::Ack(ack) => return Some(self.judge_ack(app, cx, ack)),
+            Record::Hello(hello) => return self.judge_hello(app, cx, hello),
+            Record::Ack(ack) => self.judge_ack(app, cx, ack),
             Record::Drained => Event::Drained,
             Record::Active(active) => {
                 if let Some(attempt) = &mut self.attempt {
@@ -187,55 +185,52 @@ impl DonorSide {
             Record::Fail(fail) => {
                 self.trouble(Cause::Failed, format!("{}: {}", fail.code, fail.reason))
             }
-            Record::Hello(_)
-            | Record::Welcome(_)
+            // What a donor says itself is never expected.
+            Record::Welcome(_)
             | Record::Refuse(_)
             | Record::Items(_)
             | Record::State(_)
             | Record::Closed(_)
             | Record::Prepare
             | Record::End(_)
-            | Record::Abort(_) => self.trouble(
-                Cause::Strange,
-                format!("{:?} is not for now", record.kind()),
-            ),
+            | Record::Abort(_) => return None,
         })
     }
 
     /// What the taker has taken, and what it has not.
     fn judge_ack<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, ack: &Ack<'_>) -> Event {
-        let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
-        };
-        if attempt.unacknowledged.pop_front() != Some(ack.sequence) {
-            let what = format!("ACK of {} was not its turn", ack.sequence);
-            return self.trouble(Cause::Strange, what);
-        }
-        let mut declined = Vec::with_capacity(ack.declined.len());
-        let mut is_news = false;
+        let number = ack.sequence;
+        let mut items = Vec::with_capacity(ack.declined.len());
+        let mut kinds = Vec::new();
         for decline in ack.declined.iter() {
             let id = ItemId(decline.id);
-            attempt.declined.insert(id);
-            declined.push(id);
+            items.push(id);
             // One that has been closed meanwhile is nobody's any more.
             let Ok(about) = app.describe(cx, Item::from(id)) else {
                 continue;
             };
             if about.kind == ItemKind::Listener {
                 let what = "a listener cannot be declined: nobody would accept".to_owned();
-                return self.trouble(Cause::Strange, what);
+                return self.trouble(Cause::Protocol, what);
             }
+            let kind = (about.kind, about.state_version);
             let is_kind_matter =
                 matches!(decline.code, DeclineCode::Kind | DeclineCode::StateVersion);
-            if is_kind_matter && attempt.unwanted.insert((about.kind, about.state_version)) {
+            let ledger = self.machine.ledger();
+            let is_known = ledger.is_some_and(|one| one.knows_refused(kind.0, kind.1));
+            if is_kind_matter && !is_known && !kinds.contains(&kind) {
                 log::info!("the taker declines {}: {}", about.name, decline.code);
-                is_news = true;
+                kinds.push(kind);
             }
         }
-        if is_news {
-            self.withhold_unwanted(app, cx);
+        if !items.is_empty() {
+            let is_news = !kinds.is_empty();
+            self.step(app, cx, Event::Declined { items, kinds });
+            if is_news {
+                self.withhold_unwanted(app, cx);
+            }
         }
-        Event::Ack { declined }
+        Event::Ack { number }
     }
 
     /// Those that are still to be sent were noted when they were wanted, as far as was known:
@@ -321,8 +316,8 @@ impl DonorSide {
         let _ = attempt.post_record(&refusal(code, &reason));
         attempt.note = format!("refused: {reason}");
         let cause = match code {
-            RefuseCode::Slots => Cause::Slots,
-            _ => Cause::Strange,
+            RefuseCode::Slots => Cause::FdLimit,
+            _ => Cause::Protocol,
         };
         Some(Event::Failure(cause))
     }

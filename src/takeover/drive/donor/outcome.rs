@@ -7,10 +7,10 @@ use super::{DonorSide, describe, listen, with};
 use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
-use crate::takeover::donor::{Cause, Event, Outcome, State};
+use crate::takeover::core::donor::{Cause, Event, Outcome, State};
+use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::drive::batch::Told;
 use crate::takeover::lease::Verdict;
-use crate::takeover::ledger::{ItemId, Presence};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::{Offer, PublishError, Replace};
 
@@ -26,7 +26,6 @@ impl DonorSide {
     pub(super) fn held<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         if let Some(attempt) = &mut self.attempt {
             attempt.report.times.held = Some(Time::now());
-            attempt.final_array = true;
         }
         let carried = self.changes_of_carried(app, cx);
         if !carried.is_empty() {

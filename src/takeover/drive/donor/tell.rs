@@ -14,11 +14,12 @@ use crate::proto::records::{self, Record, Welcome};
 use crate::proto::wire::FEATURES;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Sent;
-use crate::takeover::donor::{BATCH, Cause, Event, Outcome, State};
+use crate::takeover::core::donor::{Cause, Event, Outcome, State};
+use crate::takeover::core::ledger::{Batch, Presence};
+use crate::takeover::core::preload::BATCH;
 use crate::takeover::drive::batch::Records;
 use crate::takeover::drive::post::Post;
 use crate::takeover::lease::Lease;
-use crate::takeover::ledger::{Batch, Presence};
 use crate::takeover::moment::Moment;
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
@@ -41,10 +42,10 @@ impl DonorSide {
     pub(super) fn welcome<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Event {
         let generation = self.generation + 1;
         let Some(attempt) = self.attempt.as_mut() else {
-            return Event::Failure(Cause::Strange);
+            return Event::Failure(Cause::Protocol);
         };
         let Some(version) = attempt.post.agreed() else {
-            return Event::Failure(Cause::Strange);
+            return Event::Failure(Cause::Protocol);
         };
         if let Some(unsaid) = self.complaints.taker() {
             log::info!(
@@ -110,7 +111,7 @@ impl DonorSide {
             }
             // It has nothing of ours, and has said nothing that is worth a hearing.
             Err(error) if is_hung_up(&error) => Event::Failure(Cause::Eof),
-            Err(error) => self.trouble(Cause::Strange, format!("WELCOME: {error}")),
+            Err(error) => self.trouble(Cause::Protocol, format!("WELCOME: {error}")),
         }
     }
 
@@ -137,15 +138,17 @@ impl DonorSide {
         cx: &mut Cx<S>,
         batch: Batch,
     ) -> Option<Event> {
+        let is_final = self.machine.is_final();
         let attempt = self.attempt.as_mut()?;
-        let last = !attempt.final_array;
+        let last = !is_final;
         let mut written = match Records::of(&batch, last, app, cx) {
             Ok(written) => written,
             Err(reason) => return Some(self.trouble(Cause::Resources, reason)),
         };
         let mut rest = std::mem::take(&mut written.records).into_iter();
         let Some(mut first) = rest.next() else {
-            return Some(Event::Did(Outcome::Sent(batch)));
+            let number = attempt.post.last_number();
+            return Some(Event::Did(Outcome::Sent { batch, number }));
         };
         let sent = match written.fds(app, cx) {
             Some(fds) => attempt.post.send(&mut first, &fds),
@@ -164,12 +167,12 @@ impl DonorSide {
         }
         attempt.told.extend(written.carried);
         let mut full = Sent::Done;
-        if attempt.final_array {
+        if is_final {
             attempt.digest.update(&first);
             attempt.count(&batch);
         }
         for record in rest {
-            let digest = attempt.final_array.then_some(&mut attempt.digest);
+            let digest = is_final.then_some(&mut attempt.digest);
             let posted = attempt.post.post(record, |bytes| {
                 if let Some(digest) = digest {
                     digest.update(bytes);
@@ -180,19 +183,15 @@ impl DonorSide {
                 Err(error) => return self.not_sent("batch", &error),
             }
         }
-        if last {
-            attempt.unacknowledged.push_back(attempt.post.last_number());
-        }
+        let number = attempt.post.last_number();
         if full != Sent::Done {
             self.wait_for_room(cx, full);
         }
-        Some(Event::Did(Outcome::Sent(batch)))
+        Some(Event::Did(Outcome::Sent { batch, number }))
     }
 
     pub(super) fn end<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
-        let State::Grant(ledger) = self.machine.state() else {
-            return Some(Event::Failure(Cause::Strange));
-        };
+        let ledger = self.machine.ledger()?;
         let attempt = self.attempt.as_mut()?;
         attempt.report.items = ledger.copies() as u64;
         attempt.report.declined = ledger.declined().len() as u64;
@@ -220,7 +219,7 @@ impl DonorSide {
         if let Some(armed) = &self.deadline {
             cx.rearm(armed.timer, armed.at);
         }
-        if let (State::Sweep(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
+        if let (State::LastTurn(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
             black_box(ledger.next_batch(BATCH));
             let _ = black_box(attempt.end_record());
         }
@@ -272,7 +271,7 @@ impl DonorSide {
     /// end behind it, which is what is judged.
     fn not_sent(&mut self, what: &str, error: &io::Error) -> Option<Event> {
         let broken = !is_hung_up(error);
-        broken.then(|| self.trouble(Cause::Strange, unsent(what, error)))
+        broken.then(|| self.trouble(Cause::Protocol, unsent(what, error)))
     }
 
     /// Has the machine called when the channel has room.

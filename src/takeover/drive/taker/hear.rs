@@ -10,12 +10,12 @@ use crate::event::{Cx, Event as Ready, Next, Time};
 use crate::proto::records::{self, FailCode, Record, Welcome};
 use crate::proto::wire::{DecodeError, FEATURES, Header, Versions};
 use crate::takeover::application::Application;
+use crate::takeover::core::taker::{Event, State};
 use crate::takeover::drive::Deadlines;
 use crate::takeover::drive::intake::Problem;
 use crate::takeover::drive::post::Incoming;
 use crate::takeover::lease::Lease;
 use crate::takeover::limits;
-use crate::takeover::taker::{Event, State};
 
 /// Records taken in one turn: some batches, and in the freeze nearly always all there are.
 const RECORDS: usize = 64;
@@ -123,9 +123,13 @@ impl TakerSide {
         record: Record<'_>,
         fds: Vec<OwnedFd>,
     ) -> Result<Option<Event>, Problem> {
-        let state = self.machine.state();
+        let kind = record.kind();
+        if !self.machine.expects(kind) {
+            let what = format!("{kind:?} is not for now");
+            return Err(Problem::new(FailCode::Malformed, what));
+        }
         Ok(Some(match record {
-            Record::Welcome(welcome) if state == State::Hello => {
+            Record::Welcome(welcome) => {
                 self.welcome::<S>(header, &welcome, fds)?;
                 Event::Welcome
             }
@@ -134,15 +138,13 @@ impl TakerSide {
                 self.report.failure = format!("refused: {} ({})", refuse.code, refuse.reason);
                 Event::Refused
             }
-            Record::Items(_) | Record::State(_) | Record::Closed(_)
-                if matches!(state, State::Receive | State::Settle) =>
-            {
-                let last_words = state == State::Settle;
-                if last_words {
+            Record::Items(_) | Record::State(_) | Record::Closed(_) => {
+                let is_final = self.machine.state() == State::Settle;
+                if is_final {
                     self.intake.digest.update(bytes);
                 }
-                self.intake.take(app, cx, &record, fds, last_words)?;
-                match (header.is_last(), last_words) {
+                self.intake.take(app, cx, &record, fds, is_final)?;
+                match (header.is_last(), is_final) {
                     (true, _) => Event::Batch {
                         sequence: header.sequence,
                         declined: self.intake.batch_complete()?,
@@ -163,18 +165,12 @@ impl TakerSide {
                 Event::End
             }
             Record::Abort(abort) => self.aborted(abort.reason),
-            Record::Welcome(_)
-            | Record::Items(_)
-            | Record::State(_)
-            | Record::Closed(_)
-            | Record::Hello(_)
+            // What a taker says itself is never expected.
+            Record::Hello(_)
             | Record::Ack(_)
             | Record::Drained
             | Record::Fail(_)
-            | Record::Active(_) => {
-                let what = format!("{:?} is not for now", record.kind());
-                return Err(Problem::new(FailCode::Malformed, what));
-            }
+            | Record::Active(_) => return Ok(None),
         }))
     }
 

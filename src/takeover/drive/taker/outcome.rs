@@ -7,6 +7,7 @@ use super::TakerSide;
 use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, Active, FailCode, Record, RefuseCode, Served};
 use crate::takeover::application::Application;
+use crate::takeover::core::taker::{Event, Leaving};
 use crate::takeover::drive::donor::Predecessor;
 use crate::takeover::drive::intake::{Intake, Problem};
 use crate::takeover::drive::post::Incoming;
@@ -14,7 +15,6 @@ use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
 use crate::takeover::identity::Condition;
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
-use crate::takeover::taker::{Event, Leaving};
 
 /// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
 /// ours, and then kills us.

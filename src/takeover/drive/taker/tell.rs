@@ -9,10 +9,10 @@ use crate::proto::records::{self, AckBuilder, End, Fail, FailCode, Fit, Hello, R
 use crate::proto::wire::{FEATURES, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Sent;
+use crate::takeover::core::taker::Event;
 use crate::takeover::drive::intake::Problem;
 use crate::takeover::drive::post::Post;
 use crate::takeover::limits;
-use crate::takeover::taker::Event;
 
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;

@@ -18,10 +18,13 @@
 //! - `closed` only names ids that the taker has a copy of;
 //! - a declined item is never sent again, and neither is one that the application says the
 //!   taker does not want ([`Presence::Unwanted`]);
-//! - never more copies are out than the taker has descriptor slots.
+//! - never more copies are out than the taker has descriptor slots;
+//! - batches are acknowledged in the order in which they were sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
+
+use crate::proto::records::ItemKind;
 
 /// Identity of an item for the whole takeover: the donor's slot and generation, never a
 /// descriptor number (those differ between the two processes and are reused).
@@ -108,6 +111,10 @@ pub struct Ledger {
     /// The taker has a copy, and the donor has none any more.
     closed: BTreeSet<ItemId>,
     declined: BTreeSet<ItemId>,
+    /// Kinds, with the version of their state, that the taker does not know.
+    refused: Vec<(ItemKind, u16)>,
+    /// The numbers of the batches that the taker has not acknowledged.
+    unacknowledged: VecDeque<u32>,
 }
 
 impl Ledger {
@@ -121,7 +128,52 @@ impl Ledger {
             changed: BTreeSet::new(),
             closed: BTreeSet::new(),
             declined: BTreeSet::new(),
+            refused: Vec::new(),
+            unacknowledged: VecDeque::new(),
         }
+    }
+
+    /// The batch that ends with this record waits for its ACK.
+    pub fn await_ack(&mut self, number: u32) {
+        self.unacknowledged.push_back(number);
+    }
+
+    /// An ACK has come; whether it is that of the oldest batch.
+    #[must_use]
+    pub fn acknowledge(&mut self, number: u32) -> bool {
+        self.unacknowledged.pop_front() == Some(number)
+    }
+
+    /// How many batches are not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// Whether all that was sent is acknowledged.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.unacknowledged.is_empty()
+    }
+
+    /// Whether the taker has declined anything, so that it matters what an item is.
+    #[must_use]
+    pub fn has_declines(&self) -> bool {
+        !self.declined.is_empty() || !self.refused.is_empty()
+    }
+
+    /// Whether the taker has said already that it does not know this kind in this version.
+    #[must_use]
+    pub fn knows_refused(&self, kind: ItemKind, version: u16) -> bool {
+        self.refused.contains(&(kind, version))
+    }
+
+    /// Whether the taker would decline an item of this kind and version with these links. To ask it
+    /// in the final array would be too late.
+    #[must_use]
+    pub fn would_decline(&self, kind: ItemKind, version: u16, links: &[ItemId]) -> bool {
+        self.refused.contains(&(kind, version))
+            || links.iter().any(|link| self.declined.contains(link))
     }
 
     /// Notes what has become of several items, in the order given.
@@ -239,9 +291,15 @@ impl Ledger {
         }
     }
 
-    /// The taker has refused to take these; it has closed its copies.
-    pub fn decline(&mut self, ids: &[ItemId]) {
-        for id in ids {
+    /// The taker has refused to take these, and does not know these kinds in these versions. It has
+    /// closed its copies.
+    pub fn decline(&mut self, items: &[ItemId], kinds: &[(ItemKind, u16)]) {
+        for kind in kinds {
+            if !self.refused.contains(kind) {
+                self.refused.push(*kind);
+            }
+        }
+        for id in items {
             // One that the donor has closed meanwhile is in `closed`; naming it to the
             // taker once more is harmless.
             if self.copies.remove(id) {

@@ -1,6 +1,7 @@
 //! What only shows after the claim, where the exploration has one process too few.
 
 use super::*;
+use crate::takeover::core::ledger::{Batch, ItemId, Presence};
 
 const ITEM: ItemId = ItemId(1);
 const DECLINED: ItemId = ItemId(2);
@@ -21,8 +22,12 @@ fn awaiting_claim_with(declined: Vec<ItemId>) -> Donor {
         Event::Caller,
         Event::Fits { slots: 9 },
         Event::Changed(items),
-        Event::Did(Outcome::Sent(batch)),
-        Event::Ack { declined },
+        Event::Did(Outcome::Sent { batch, number: 7 }),
+        Event::Declined {
+            items: declined,
+            kinds: vec![],
+        },
+        Event::Ack { number: 7 },
         Event::Drained,
         Event::Did(Outcome::Held),
         Event::Did(Outcome::Granted),
@@ -68,9 +73,9 @@ fn claimed_and_silent_is_waited_for_whatever_else_it_says() {
     let mut donor = held_by_silence(Cause::Deadline);
     for event in [
         Event::Failure(Cause::Failed),
-        Event::Failure(Cause::Strange),
+        Event::Failure(Cause::Protocol),
         Event::Drained,
-        Event::Ack { declined: vec![] },
+        Event::Ack { number: 0 },
         Event::Failure(Cause::Deadline),
         Event::Failure(Cause::Died),
         Event::Failure(Cause::Deadline),

@@ -9,15 +9,15 @@
 //! at [`ROUNDS`]; the preload's deadline ends them too. Then the taker is told to PREPARE,
 //! and what is left goes in the freeze.
 
-use super::{Action, Cause, Event, Outcome, State, Step, give_up};
-use crate::takeover::ledger::{Ahead, Due, Ledger};
+use super::donor::{Action, Cause, Event, Outcome, State, Step, give_up};
+use super::ledger::{Ahead, Due, Ledger};
 
 /// Items in one batch. Passing 64 at a time costs as little per fd as 250 do, and keeps the
 /// turn of a serving donor short.
 pub const BATCH: usize = 64;
 /// Batches that may be unacknowledged, so that an unprivileged donor stays far below its
 /// limit of fds in flight (unix(7), `ETOOMANYREFS`) even at the usual soft limit of 1024.
-pub const WINDOW: u32 = 4;
+pub const WINDOW: usize = 4;
 /// Rounds of a preload. A donor busier than the channel is fast would go on for ever.
 pub const ROUNDS: u32 = 8;
 /// So few owed items that one more round would not make the freeze shorter.
@@ -26,20 +26,20 @@ pub const FEW: usize = BATCH;
 /// The bounds of a preload: [`BATCH`], [`WINDOW`], [`ROUNDS`] and [`FEW`], but in an
 /// exploration, whose few items must meet each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pace {
+pub struct Limits {
     /// See [`BATCH`].
     pub batch: usize,
     /// See [`WINDOW`].
-    pub window: u32,
+    pub window: usize,
     /// See [`ROUNDS`].
     pub rounds: u32,
     /// See [`FEW`].
     pub few: usize,
 }
 
-impl Default for Pace {
+impl Default for Limits {
     fn default() -> Self {
-        Pace {
+        Limits {
             batch: BATCH,
             window: WINDOW,
             rounds: ROUNDS,
@@ -51,7 +51,7 @@ impl Default for Pace {
 /// Progress of a preload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Preload {
-    pace: Pace,
+    limits: Limits,
     ledger: Ledger,
     /// The items that there were at the start have been reported.
     begun: bool,
@@ -63,7 +63,6 @@ pub struct Preload {
     ahead: Ahead,
     /// Items owed when the round began.
     size: usize,
-    unacknowledged: u32,
     /// The first batch has been acknowledged, so the taker does take.
     flowing: bool,
     /// A batch did not fit; wait for room.
@@ -73,16 +72,15 @@ pub struct Preload {
 }
 
 impl Preload {
-    pub(super) fn new(slots: usize, pace: Pace) -> Preload {
+    pub(super) fn new(slots: usize, limits: Limits) -> Preload {
         Preload {
-            pace,
+            limits,
             ledger: Ledger::new(slots),
             begun: false,
             rounds: 0,
             leading: false,
             ahead: Ahead::EVERYTHING,
             size: 0,
-            unacknowledged: 0,
             flowing: false,
             blocked: false,
             sending: false,
@@ -95,7 +93,16 @@ impl Preload {
         self.rounds
     }
 
-    pub(super) fn step(mut self, event: Event, actions: &mut Vec<Action>) -> State {
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether it may end here: the taker has everything once and owes no answer.
+    pub(super) fn may_end(&self) -> bool {
+        self.rounds > 0 && self.ledger.is_acknowledged()
+    }
+
+    pub(super) fn advance(mut self, event: Event, actions: &mut Vec<Action>) -> State {
         match event {
             Event::Changed(items) => {
                 self.ledger.note_all(items);
@@ -104,52 +111,33 @@ impl Preload {
                 }
                 self.begun = true;
                 self.begin_round();
-                self.go_on(actions)
             }
-            Event::Did(Outcome::Sent(batch)) => {
-                self.ledger.sent(&batch);
+            Event::Did(Outcome::Sent { batch, number }) => {
                 self.sending = false;
-                self.unacknowledged += 1;
+                self.ledger.sent(&batch);
+                self.ledger.await_ack(number);
                 self.ahead.pass(&batch);
-                self.go_on(actions)
             }
             Event::Did(Outcome::Blocked) => {
                 self.sending = false;
                 self.blocked = true;
-                State::Preload(self)
+                return State::Preload(self);
             }
-            Event::Writable => {
-                self.blocked = false;
-                self.go_on(actions)
+            Event::Writable => self.blocked = false,
+            Event::Declined { items, kinds } => {
+                self.ledger.decline(&items, &kinds);
+                return State::Preload(self);
             }
-            Event::Ack { declined } => {
-                let Some(unacknowledged) = self.unacknowledged.checked_sub(1) else {
-                    return give_up(Cause::Strange, actions);
-                };
-                self.unacknowledged = unacknowledged;
+            Event::Ack { number } => {
+                if !self.ledger.acknowledge(number) {
+                    return give_up(Cause::Protocol, actions);
+                }
                 self.flowing = true;
-                self.ledger.decline(&declined);
-                self.go_on(actions)
             }
-            // Time is up. A taker that has everything once and owes no answer can go on with
-            // what is left in the freeze; a silent one cannot.
-            Event::Failure(Cause::Deadline) if self.rounds > 0 && self.unacknowledged == 0 => {
-                self.prepare(actions)
-            }
-            Event::Failure(cause) => give_up(cause, actions),
-            Event::Drained | Event::Active => give_up(Cause::Strange, actions),
-            Event::Caller
-            | Event::Fits { .. }
-            | Event::Did(
-                Outcome::Held
-                | Outcome::Granted
-                | Outcome::EndSent
-                | Outcome::Won
-                | Outcome::Lost { .. }
-                | Outcome::Unread
-                | Outcome::Emptied,
-            ) => State::Preload(self),
+            // An echo of what is over.
+            _ => return State::Preload(self),
         }
+        self.go_on(actions)
     }
 
     fn begin_round(&mut self) {
@@ -160,12 +148,15 @@ impl Preload {
 
     /// What the round sends next.
     fn next_of_round(&mut self) -> Due {
-        let closed = self.ledger.next_closed(self.pace.batch);
+        let closed = self.ledger.next_closed(self.limits.batch);
         if let (true, Some(batch)) = (self.leading, &closed) {
             return Due::Batch(batch.clone());
         }
         self.leading = false;
-        match (self.ledger.next_items(&self.ahead, self.pace.batch), closed) {
+        match (
+            self.ledger.next_items(&self.ahead, self.limits.batch),
+            closed,
+        ) {
             // The closed ones may be those that take the slots up.
             (Due::NoSlots, Some(batch)) => Due::Batch(batch),
             (due, _) => due,
@@ -179,32 +170,33 @@ impl Preload {
         }
         let mut due = self.next_of_round();
         if due == Due::Nothing {
-            if self.unacknowledged > 0 {
+            if !self.ledger.is_acknowledged() {
                 return State::Preload(self);
             }
             self.rounds += 1;
             let owed = self.ledger.owed();
             // More than three quarters left: changes come as fast as they are sent.
             let hopeless = self.rounds > 1 && owed > self.size / 4 * 3;
-            if owed <= self.pace.few || hopeless || self.rounds >= self.pace.rounds {
-                return self.prepare(actions);
+            if owed <= self.limits.few || hopeless || self.rounds >= self.limits.rounds {
+                return self.end(actions);
             }
             self.begin_round();
             due = self.next_of_round();
         }
-        let window = if self.flowing { self.pace.window } else { 1 };
+        let window = if self.flowing { self.limits.window } else { 1 };
         match due {
-            Due::Batch(batch) if self.unacknowledged < window => {
+            Due::Batch(batch) if self.ledger.unacknowledged() < window => {
                 self.sending = true;
                 actions.push(Action::Send(batch));
                 State::Preload(self)
             }
             Due::Batch(_) | Due::Nothing => State::Preload(self),
-            Due::NoSlots => give_up(Cause::Slots, actions),
+            Due::NoSlots => give_up(Cause::FdLimit, actions),
         }
     }
 
-    fn prepare(self, actions: &mut Vec<Action>) -> State {
+    /// What is left goes in the freeze.
+    pub(super) fn end(self, actions: &mut Vec<Action>) -> State {
         actions.extend([Action::Arm(Step::Freeze), Action::Prepare]);
         State::HoldPeers(self.ledger)
     }

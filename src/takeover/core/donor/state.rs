@@ -1,7 +1,8 @@
 //! The states of a donor, and their names.
 
-use super::{Cause, Preload};
-use crate::takeover::ledger::Ledger;
+use super::Cause;
+use crate::takeover::core::ledger::Ledger;
+use crate::takeover::core::preload::Preload;
 
 /// What is known of a taker that may own and is silent. One that dies slowly, because the kernel
 /// writes its core first, closes nothing for as long as that takes; a closed channel is not a
@@ -50,7 +51,7 @@ pub enum State {
     /// Serves; PREPARE is out.
     HoldPeers(Ledger),
     /// Serves its last turn.
-    Sweep(Ledger),
+    LastTurn(Ledger),
     /// Frozen; sends the final array, then grants.
     SendFdArray(Ledger),
     /// Frozen; the lease is granted, END is not in the kernel yet.
@@ -58,7 +59,7 @@ pub enum State {
     /// Frozen; END is in the kernel.
     AwaitClaim(Ledger),
     /// Frozen; our read of the lease is under way.
-    Judge(Wait, Cause),
+    ReadLease(Wait, Cause),
     /// Held; the taker owns and has not said that it serves.
     AwaitActive(Wait),
     /// Serves; waits for the unsuccessful taker to go away.
@@ -79,16 +80,34 @@ impl State {
         "accept-channel",
         "preload",
         "hold-peers",
-        "sweep",
+        "last-turn",
         "send-fd-array",
         "grant",
         "await-claim",
-        "judge",
+        "read-lease",
         "await-active",
         "rollback",
         "drain",
         "done",
     ];
+
+    /// What the taker knows of each item.
+    pub(super) fn ledger(&self) -> Option<&Ledger> {
+        match self {
+            State::Preload(preload) => Some(preload.ledger()),
+            State::HoldPeers(ledger)
+            | State::LastTurn(ledger)
+            | State::SendFdArray(ledger)
+            | State::Grant(ledger)
+            | State::AwaitClaim(ledger) => Some(ledger),
+            State::ReadLease(wait, _) | State::AwaitActive(wait) => Some(&wait.ledger),
+            State::Idle
+            | State::AcceptChannel
+            | State::Rollback { .. }
+            | State::Drain
+            | State::Done => None,
+        }
+    }
 
     /// Its name, as in `docs/takeover.md` in the repository.
     #[must_use]
@@ -98,11 +117,11 @@ impl State {
             State::AcceptChannel => "accept-channel",
             State::Preload(_) => "preload",
             State::HoldPeers(_) => "hold-peers",
-            State::Sweep(_) => "sweep",
+            State::LastTurn(_) => "last-turn",
             State::SendFdArray(_) => "send-fd-array",
             State::Grant(_) => "grant",
             State::AwaitClaim(_) => "await-claim",
-            State::Judge(..) => "judge",
+            State::ReadLease(..) => "read-lease",
             State::AwaitActive(_) => "await-active",
             State::Rollback { .. } => "rollback",
             State::Drain => "drain",

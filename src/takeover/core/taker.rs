@@ -9,9 +9,10 @@
 //!             Gone: every copy closed, then the channel; the donor serves on
 //! ```
 //!
-//! [`Taker::step`] is total and has no wildcard arm. It touches no socket, clock or
-//! descriptor: the driver performs the actions in order and reports their outcomes as
-//! events, after the whole list was performed.
+//! Two tables decide all that can go wrong: [`State::expects`], the messages that may come now, and
+//! [`State::may_leave`], where a failure ends the attempt. What goes right is [`State::advance`].
+//! [`Taker::step`] is total and touches no socket, clock or descriptor: the session performs the
+//! actions in order and reports their outcomes as events, after the whole list was performed.
 //!
 //! Invariants (explored exhaustively by `tests/model`):
 //! - no I/O on any item before [`Event::Won`]; nothing that can fail after it;
@@ -20,6 +21,7 @@
 //!   END nothing makes a taker own, least of all the donor's death.
 
 use super::ledger::ItemId;
+use crate::proto::records::Kind;
 
 /// Which deadline to arm. The taker's are longer than the donor's, so that the donor, who
 /// owns, is the first to decide.
@@ -88,7 +90,27 @@ pub enum Event {
     Lost,
 }
 
-/// What the driver is to do, in this order.
+impl Event {
+    /// The kind of the donor's message that this event is, if it is one.
+    fn message(&self) -> Option<Kind> {
+        match self {
+            Event::Welcome => Some(Kind::Welcome),
+            Event::Refused => Some(Kind::Refuse),
+            Event::Batch { .. } | Event::FinalPart => Some(Kind::Items),
+            Event::Prepare => Some(Kind::Prepare),
+            Event::End => Some(Kind::End),
+            Event::Abort => Some(Kind::Abort),
+            Event::Unusable
+            | Event::Eof
+            | Event::Deadline
+            | Event::Valid
+            | Event::Won
+            | Event::Lost => None,
+        }
+    }
+}
+
+/// What the session is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Arm this deadline in place of the one before.
@@ -136,6 +158,71 @@ pub enum State {
 }
 
 impl State {
+    /// Which messages may come now. ABORT may come at any time.
+    fn expects(self, message: Kind) -> bool {
+        let expected: &[Kind] = match self {
+            State::Hello => &[Kind::Welcome, Kind::Refuse],
+            State::Receive => &[Kind::Items, Kind::State, Kind::Closed, Kind::Prepare],
+            State::Settle => &[Kind::Items, Kind::State, Kind::Closed, Kind::End],
+            // From END on nothing that the donor says counts: the lease decides.
+            State::Validate | State::Claim | State::Active | State::Gone => &[],
+        };
+        message == Kind::Abort || expected.contains(&message)
+    }
+
+    /// Whether everything that fails ends the attempt: not any more once END is here.
+    fn may_leave(self) -> bool {
+        match self {
+            State::Hello | State::Receive | State::Settle => true,
+            State::Validate | State::Claim | State::Active | State::Gone => false,
+        }
+    }
+
+    /// The arrows of the diagram, the way out last.
+    fn advance(self, event: Event, actions: &mut Vec<Action>) -> State {
+        match (self, event) {
+            (State::Hello, Event::Welcome) => {
+                actions.push(Action::Arm(Step::Preload));
+                State::Receive
+            }
+            (State::Hello, Event::Refused) => leave(Leaving::Refused, actions),
+            (State::Receive, Event::Batch { sequence, declined }) => {
+                actions.push(Action::Ack { sequence, declined });
+                State::Receive
+            }
+            (State::Receive, Event::Prepare) => {
+                actions.extend([Action::Arm(Step::Freeze), Action::Settle]);
+                State::Settle
+            }
+            (State::Settle, Event::FinalPart) => State::Settle,
+            (State::Settle, Event::End) => {
+                actions.push(Action::Validate);
+                State::Validate
+            }
+            (State::Validate, Event::Valid) => {
+                actions.push(Action::Claim);
+                State::Claim
+            }
+            (State::Claim, Event::Won) => {
+                actions.push(Action::Activate);
+                State::Active
+            }
+            (State::Claim, Event::Lost) => leave(Leaving::Revoked, actions),
+            // What was received is not what END speaks of.
+            (State::Validate, Event::Unusable) => fail(actions),
+            // The final array asks for no ACK, and the preload for one with each batch.
+            (State::Receive, Event::FinalPart) | (State::Settle, Event::Batch { .. }) => {
+                fail(actions)
+            }
+            (state, Event::Unusable) if state.may_leave() => fail(actions),
+            (state, Event::Abort) if state.may_leave() => leave(Leaving::Aborted, actions),
+            (state, Event::Eof) if state.may_leave() => leave(Leaving::Eof, actions),
+            (state, Event::Deadline) if state.may_leave() => leave(Leaving::Deadline, actions),
+            // An echo of what is over.
+            (state, _) => state,
+        }
+    }
+
     /// The names of all states.
     pub const NAMES: [&str; 7] = [
         "hello", "receive", "settle", "validate", "claim", "active", "gone",
@@ -178,19 +265,22 @@ impl Taker {
         self.state
     }
 
+    /// Whether this message may come now. One that may not is [`Event::Unusable`], and nothing in
+    /// it counts.
+    #[must_use]
+    pub fn expects(&self, message: Kind) -> bool {
+        self.state.expects(message)
+    }
+
     /// The answer to one event. Perform the actions in order, then report their outcomes.
     #[must_use]
     pub fn step(self, event: Event) -> (Taker, Vec<Action>) {
         let mut actions = Vec::new();
-        let state = match self.state {
-            State::Hello => hello(event, &mut actions),
-            State::Receive => receive(event, &mut actions),
-            State::Settle => settle(event, &mut actions),
-            State::Validate => validate(event, &mut actions),
-            State::Claim => claim(event, &mut actions),
-            State::Active => State::Active,
-            State::Gone => State::Gone,
+        let event = match event.message() {
+            Some(message) if !self.expects(message) && self.state.may_leave() => Event::Unusable,
+            _ => event,
         };
+        let state = self.state.advance(event, &mut actions);
         (Taker { state }, actions)
     }
 
@@ -217,103 +307,4 @@ fn leave(why: Leaving, actions: &mut Vec<Action>) -> State {
 fn fail(actions: &mut Vec<Action>) -> State {
     actions.push(Action::Fail);
     leave(Leaving::Failed, actions)
-}
-
-fn hello(event: Event, actions: &mut Vec<Action>) -> State {
-    match event {
-        Event::Welcome => {
-            actions.push(Action::Arm(Step::Preload));
-            State::Receive
-        }
-        Event::Refused => leave(Leaving::Refused, actions),
-        Event::Abort => leave(Leaving::Aborted, actions),
-        Event::Eof => leave(Leaving::Eof, actions),
-        Event::Deadline => leave(Leaving::Deadline, actions),
-        Event::Batch { .. } | Event::FinalPart | Event::Prepare | Event::End | Event::Unusable => {
-            fail(actions)
-        }
-        Event::Valid | Event::Won | Event::Lost => State::Hello,
-    }
-}
-
-fn receive(event: Event, actions: &mut Vec<Action>) -> State {
-    match event {
-        Event::Batch { sequence, declined } => {
-            actions.push(Action::Ack { sequence, declined });
-            State::Receive
-        }
-        Event::Prepare => {
-            actions.extend([Action::Arm(Step::Freeze), Action::Settle]);
-            State::Settle
-        }
-        Event::Abort => leave(Leaving::Aborted, actions),
-        Event::Eof => leave(Leaving::Eof, actions),
-        Event::Deadline => leave(Leaving::Deadline, actions),
-        Event::Welcome | Event::Refused | Event::FinalPart | Event::End | Event::Unusable => {
-            fail(actions)
-        }
-        Event::Valid | Event::Won | Event::Lost => State::Receive,
-    }
-}
-
-fn settle(event: Event, actions: &mut Vec<Action>) -> State {
-    match event {
-        Event::FinalPart => State::Settle,
-        Event::End => {
-            actions.push(Action::Validate);
-            State::Validate
-        }
-        Event::Abort => leave(Leaving::Aborted, actions),
-        Event::Eof => leave(Leaving::Eof, actions),
-        Event::Deadline => leave(Leaving::Deadline, actions),
-        Event::Welcome
-        | Event::Refused
-        | Event::Batch { .. }
-        | Event::Prepare
-        | Event::Unusable => fail(actions),
-        Event::Valid | Event::Won | Event::Lost => State::Settle,
-    }
-}
-
-fn validate(event: Event, actions: &mut Vec<Action>) -> State {
-    match event {
-        Event::Valid => {
-            actions.push(Action::Claim);
-            State::Claim
-        }
-        Event::Unusable => fail(actions),
-        // Whatever the donor says or does after its END, the lease decides.
-        Event::Welcome
-        | Event::Refused
-        | Event::Batch { .. }
-        | Event::FinalPart
-        | Event::Prepare
-        | Event::End
-        | Event::Abort
-        | Event::Eof
-        | Event::Deadline
-        | Event::Won
-        | Event::Lost => State::Validate,
-    }
-}
-
-fn claim(event: Event, actions: &mut Vec<Action>) -> State {
-    match event {
-        Event::Won => {
-            actions.push(Action::Activate);
-            State::Active
-        }
-        Event::Lost => leave(Leaving::Revoked, actions),
-        Event::Welcome
-        | Event::Refused
-        | Event::Batch { .. }
-        | Event::FinalPart
-        | Event::Prepare
-        | Event::End
-        | Event::Abort
-        | Event::Unusable
-        | Event::Eof
-        | Event::Deadline
-        | Event::Valid => State::Claim,
-    }
 }

@@ -85,7 +85,7 @@ fn closed_item_leads_and_only_if_sent_before() {
 #[test]
 fn declined_item_stays_and_is_not_sent_again() {
     let mut ledger = ledger_with_copies(&[A, B]);
-    ledger.decline(&[A]);
+    ledger.decline(&[A], &[]);
     ledger.note(A, Presence::Held);
     assert_eq!((ledger.owed(), ledger.copies()), (0, 1));
     assert_eq!(ledger.declined().collect::<Vec<_>>(), [A]);
@@ -106,7 +106,7 @@ fn unwanted_item_is_never_sent() {
 fn declined_after_close_is_closed_once() {
     let mut ledger = ledger_with_copies(&[A]);
     ledger.note(A, Presence::Gone);
-    ledger.decline(&[A]);
+    ledger.decline(&[A], &[]);
     assert_eq!(ledger.declined().count(), 0);
     assert_eq!(batch(&ledger), Batch::Closed(vec![A]));
 }

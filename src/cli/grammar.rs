@@ -77,8 +77,7 @@ Examples:
     socket-takeover -d -P /run/echo.pid -a :: -p 1234 -t /run/echo.sock
     socket-takeover -d -P /run/echo.pid -T /run/echo.sock
   Rather give up a takeover than let a client wait for more than 30 ms:
-    socket-takeover -a :: -p 1234 -t /run/echo.sock \\
-      --deadline end=20 --deadline claim=10
+    socket-takeover -a :: -p 7 -t /run/x --deadline end=20 --deadline claim=9
   Replace a running server of the original C program, as root; a client that
   stays within a message for 3 s is ended, all others are kept:
     socket-takeover -T /tmp/.takeover --deadline freeze=3000

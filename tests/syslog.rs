@@ -2,13 +2,13 @@
 //! a syslog socket that belongs to the test.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::geteuid;
+use socket_takeover::sys::{pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,10 +81,6 @@ impl Dev {
     }
 }
 
-fn exists(process: i32) -> bool {
-    Path::new(&format!("/proc/{process}")).exists()
-}
-
 #[test]
 fn foreground_service_logs_under_its_facility_and_pid() {
     let Some(dev) = Dev::new() else { return };
@@ -102,13 +98,14 @@ fn daemon_logs_under_the_pid_that_it_has_after_the_forks() {
     parent.wait().unwrap();
     assert_eq!(facility, 19);
     assert_ne!(pid, parent.id().cast_signed());
-    if exists(pid) {
+    // A pidfd first: what is found behind it then is what is ended.
+    if let Ok(daemon) = pidfd_open(pid.unsigned_abs()) {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         assert!(
             name.is_empty() || name.starts_with("socket-takeover"),
             "{name}"
         );
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let _ = pidfd_send_signal(daemon.as_fd(), libc::SIGKILL);
     }
 }
 

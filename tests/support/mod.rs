@@ -51,6 +51,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -88,6 +89,16 @@ pub fn need(program: &str) {
 pub fn raise_nofile() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("RLIMIT_NOFILE exists");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("soft may be raised to hard");
+}
+
+/// Whether stdout has a reader. The harness of a test collects what `println!` says, so that it
+/// cannot be written in another way; where there is no harness it panics without a reader.
+pub fn is_heard() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let left = PollFlags::POLLERR | PollFlags::POLLHUP;
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && !fds[0].revents().is_some_and(|seen| seen.intersects(left))
 }
 
 /// Waits until `fd` is readable; false if `bound` has passed first.

@@ -1,20 +1,19 @@
 //! The binary: parse, run, print, exit code.
 
 use std::ffi::OsString;
-use std::io::{Write, stderr};
 use std::path::Path;
 use std::process::ExitCode;
 
 use takeover_client::cli::{self, Request};
 use takeover_client::report::Summary;
 use takeover_client::{Failure, join, plot, report, run};
+use takeover_say::tell;
 
 fn main() -> ExitCode {
     // Collected, because the parser may outlive what std lends.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     execute(arguments).unwrap_or_else(|failure| {
-        // Without a stderr the exit code has to do.
-        let _ = writeln!(stderr(), "takeover-client: {failure}");
+        tell!("takeover-client: {failure}");
         ExitCode::from(failure.exit_code())
     })
 }
@@ -47,11 +46,7 @@ fn judge(summary: &Summary, json: bool) -> Result<ExitCode, Failure> {
     } else {
         report::print(&summary.text())?;
     }
-    Ok(if summary.is_clean() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(summary.exit_code()))
 }
 
 fn leave(flag: &str, path: &Path, text: String) -> Result<(), Failure> {

@@ -26,6 +26,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::Failure;
 use crate::alarms::{Alarms, Clock};
+use crate::cause::Cause;
 use crate::cli::Options;
 use crate::conn::Conn;
 use crate::console::Console;
@@ -89,9 +90,9 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(options: &'a Options) -> Result<Self, Failure> {
         let seed = options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
-        let poll = Poll::new().map_err(failed("epoll"))?;
-        let mut alarms = Alarms::new(poll.registry(), TIMER).map_err(failed("timerfd"))?;
-        let signals = take_signals(&poll).map_err(failed("signalfd"))?;
+        let poll = Poll::new().map_err(unable("epoll"))?;
+        let mut alarms = Alarms::new(poll.registry(), TIMER).map_err(unable("timerfd"))?;
+        let signals = take_signals(&poll).map_err(unable("signalfd"))?;
         let mut console = Console::new(options.quiet, options.verbose);
         console.tell(format_args!("seed: {seed}"));
         if console.shows_progress() {
@@ -128,12 +129,12 @@ impl<'a> Run<'a> {
             .roster
             .alarms
             .set(self.now())
-            .map_err(failed("timerfd"))?;
+            .map_err(unable("timerfd"))?;
         let wait = (due || self.roster.has_unfinished()).then_some(Duration::ZERO);
         match self.roster.poll.poll(events, wait) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(failed("epoll")(error)),
+            Err(error) => return Err(unable("epoll")(error)),
         }
         let unfinished = self.roster.take_unfinished();
         for event in events.iter() {
@@ -352,6 +353,11 @@ fn announce(connections: usize, file: Option<&Path>) -> Result<(), Failure> {
     std::fs::write(&unready, &line)
         .and_then(|()| std::fs::rename(&unready, path))
         .map_err(|error| Failure::Failed(format!("--ready-file {}: {error}", path.display())))
+}
+
+/// A call that only this machine answers.
+fn unable(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Unable(format!("{what}: {}", Cause::own(error)))
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {

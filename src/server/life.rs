@@ -131,7 +131,10 @@ fn on_signals(
 ) -> io::Result<Next> {
     while let Some(signal) = signals.read()? {
         match signal.signo {
-            libc::SIGHUP => server.logging.reopen(),
+            libc::SIGHUP => {
+                server.logging.reopen();
+                server.restore_pid_file();
+            }
             number if server.stopping => {
                 log::warn!("signal {number} again: leaving at once");
                 if cx.is_held() {
@@ -178,11 +181,9 @@ impl Server {
 
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
-        if let (Some(file), Some((outcome, report))) = (&mut self.report, moment.outcome()) {
-            file.add(outcome, report);
-        }
+        self.report(cx, &moment);
         match moment {
-            Moment::Open => self.is_ready(),
+            Moment::Open => self.is_ready(cx),
             Moment::Preload => {
                 if let Some(unsaid) = self.begun.may_say(Time::now()) {
                     let shown = fd_array(cx);
@@ -243,11 +244,7 @@ impl Server {
                 self.peer_ended(&peer, cx, "lost with its owner");
             }
         }
-        if let Some(pid_file) = &self.pid_file
-            && let Err(error) = pid_file.write()
-        {
-            log::warn!("pid file: {error}");
-        }
+        self.renew_pid_file();
     }
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
@@ -267,20 +264,7 @@ impl Server {
         log::info!("taken over from pid {}: {report}", report.other);
         for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
-        self.is_ready();
-    }
-
-    /// The donor's pid file becomes ours, unless we were given one: then the donor's, which
-    /// would go on naming a process that is gone, is removed.
-    fn move_into_pid_file(&mut self) {
-        let moved = match (&self.pid_file, self.donors_pid_file.take()) {
-            (None, Some(donors)) => self.pid_file.insert(donors).write(),
-            (Some(_), Some(donors)) => donors.remove(),
-            (_, None) => Ok(()),
-        };
-        if let Err(error) = moved {
-            log::warn!("pid file: {error}");
-        }
+        self.is_ready(cx);
     }
 
     /// Everything that has arrived is answered in one last turn, then the peers are ended.
@@ -298,26 +282,6 @@ impl Server {
             }
             cx.stop();
         });
-    }
-
-    /// The start is over and went well.
-    fn is_ready(&mut self) {
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(0);
-        }
-    }
-
-    /// What is left to do on the way out; returns the exit code.
-    fn farewell(&mut self) -> u8 {
-        if let Some(pid_file) = self.pid_file.take()
-            && let Err(error) = pid_file.remove()
-        {
-            log::warn!("pid file: {error}");
-        }
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(self.exit);
-        }
-        self.exit
     }
 }
 

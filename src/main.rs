@@ -2,7 +2,7 @@
 //!
 //! `main` maps [`run`]'s result and nothing else. Where we write to cannot hurt us: the three
 //! signals that a write(2) may raise are ignored, SIGPIPE by std before `main`, the others by
-//! [`ignore_what_writes_raise`]. What is wrong is then an error of one write. No program is
+//! [`ignore_signals_of_writes`]. What is wrong is then an error of one write. No program is
 //! executed from here, so nobody inherits that.
 
 // Nothing in a binary can be reached from outside; `pub` says what a room offers the others.
@@ -33,7 +33,7 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    ignore_what_writes_raise();
+    ignore_signals_of_writes();
     ExitCode::from(run(&env::args_os().skip(1).collect::<Vec<_>>()))
 }
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 /// process, and fails with EFBIG where that is ignored. To a terminal that we are in the
 /// background of it may raise SIGTTOU, which stops a process with all its peers, and just takes
 /// place where that is ignored (termios(3), TOSTOP).
-fn ignore_what_writes_raise() {
+fn ignore_signals_of_writes() {
     for signal in [Signal::SIGXFSZ, Signal::SIGTTOU] {
         // It fails for SIGKILL and SIGSTOP alone (signal(2)).
         let _ = ignore_signal(signal);

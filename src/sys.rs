@@ -208,7 +208,9 @@ fn open_fds() -> Vec<i32> {
     match fs::read_dir("/proc/self/fd") {
         Ok(entries) => {
             let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-            names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+            names
+                .filter_map(|name| name.to_str()?.parse().ok())
+                .collect()
         }
         // No /proc, or no descriptor to read it by: then every number that one can have.
         Err(_) => {
@@ -249,7 +251,8 @@ pub fn own_table(number: i32) -> io::Result<OwnedFd> {
     let unshare = libc::CLOSE_RANGE_UNSHARE.cast_signed();
     // SAFETY: the call takes integers. What it closes it closes in a copy of the table that
     // belongs to this thread, and the others go on with theirs.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, unshare) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, unshare) };
     let mine = if done == 0 {
         if let Some(below) = kept.checked_sub(1) {
             // SAFETY: as above, but for the unsharing, which has been done.

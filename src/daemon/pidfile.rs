@@ -26,6 +26,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[allow(deprecated)]
@@ -45,8 +46,9 @@ const CONTENT_BYTES: u64 = 11;
 /// stops at that very moment each time.
 const OPEN_TRIES: u32 = 10;
 
-/// How long the loop waits for the disk. In memory a write takes microseconds.
-const LONGEST: Duration = Duration::from_millis(20);
+/// How long the loop waits for a disk, once in a takeover: in the normal case the file names the
+/// new owner before the old one leaves, on a busy machine too.
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// A locked pid file. Dropping it closes the file and keeps the name: say [`remove`] or
 /// [`forget`].
@@ -56,6 +58,8 @@ const LONGEST: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct PidFile {
     file: Arc<File>,
+    /// A thread is at it.
+    in_hand: Arc<AtomicBool>,
     path: PathBuf,
 }
 
@@ -154,14 +158,21 @@ impl PidFile {
         // A daemon leaves its working directory, and a successor may have another one.
         let path = &std::path::absolute(path).map_err(failed)?;
         for _ in 0..OPEN_TRIES {
-            let file = OpenOptions::new()
+            let mut options = OpenOptions::new();
+            options
                 .read(true)
                 .write(true)
-                .create(true)
                 .truncate(false)
                 .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-                .open(path);
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+            // With O_CREAT an open waits for a frozen file system even if there is nothing to
+            // make, and a taker only looks at the donor's file.
+            let file = match options.open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    options.create(true).open(path)
+                }
+                opened => opened,
+            };
             let file = match file {
                 Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                     return Err(foreign(path, "a symbolic link"));
@@ -205,11 +216,22 @@ impl PidFile {
         if fstatfs(&*self.file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC) {
             return self.write();
         }
-        let file = Arc::clone(&self.file);
-        aside::within(LONGEST, move || write(&file)).unwrap_or_else(|| {
+        let (file, in_hand) = (Arc::clone(&self.file), Arc::clone(&self.in_hand));
+        in_hand.store(true, Ordering::Release);
+        let work = move || {
+            let written = write(&file);
+            in_hand.store(false, Ordering::Release);
+            written
+        };
+        aside::within(LONGEST, work).unwrap_or_else(|| {
             let what = "its disk does not answer; it is written when that does";
             Err(io::Error::new(io::ErrorKind::TimedOut, what))
         })
+    }
+
+    /// Whether no disk is waited for.
+    pub fn is_idle(&self) -> bool {
+        !self.in_hand.load(Ordering::Acquire)
     }
 
     /// Makes the file again, locked and written, if somebody has removed its name; says if so.
@@ -273,6 +295,7 @@ impl PidFile {
         match (lock, content) {
             (Ok(()), Content::Empty | Content::Pid(_)) => Ok(Self {
                 file: Arc::new(file),
+                in_hand: Arc::default(),
                 path: path.to_owned(),
             }),
             (Ok(()), Content::Other) => Err(foreign(path, "a file with other content")),

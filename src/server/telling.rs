@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   outcome of a takeover ──▶ a line for the report ──┐ queued
-//!   start is over ──▶ readiness ── when the lines are out, or soon ──▶ the starter's exit code
+//!   start is over ──▶ readiness ── when the files are idle, or soon ──▶ the starter's exit code
 //! ```
 //!
-//! Lines go out by threads (see [`daemon`](crate::daemon)), so nothing here waits for a disk; a
-//! timer looks after them. It is none that a takeover moves, and sleeps during a hold. On the
+//! Files are written by threads (see [`daemon`](crate::daemon)), so nothing here waits for a
+//! disk; a timer looks after them. Whoever reads log, report or pid file when the starter has
+//! returned finds in them what the start has to say, unless a disk hangs. It is none that a takeover moves, and sleeps during a hold. On the
 //! way out, when nobody is served any more, what waits is waited for, but not for long.
 
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use socket_takeover::event::{Class, Cx, Time};
 use socket_takeover::takeover::Moment;
 
 use super::Server;
+use crate::daemon::pidfile::PidFile;
+use crate::daemon::report::ReportFile;
 
 /// How soon a timer looks after lines that wait, then after twice as long, and so on.
 const SOON: Duration = Duration::from_millis(1);
@@ -35,7 +38,7 @@ impl Server {
 
     /// The start is over and went well.
     pub(super) fn is_ready(&mut self, cx: &mut Cx<Server>) {
-        if self.lines_are_out() {
+        if self.files_are_idle() {
             self.tell_starter(0);
         } else if self.readiness.is_some() {
             self.ready_since = Some(Time::now());
@@ -66,7 +69,7 @@ impl Server {
         if let Some(report) = &mut self.report {
             report.say_news();
         }
-        let idle = self.lines_are_out();
+        let idle = self.files_are_idle();
         let waited = self.ready_since.map(|since| now.since(since));
         if waited.is_some_and(|waited| idle || waited > PATIENCE) {
             self.ready_since = None;
@@ -75,8 +78,11 @@ impl Server {
         !idle
     }
 
-    fn lines_are_out(&self) -> bool {
-        self.logging.is_idle() && self.report.as_ref().is_none_or(|report| report.is_idle())
+    /// Log, report and pid file say all that they are to say.
+    fn files_are_idle(&self) -> bool {
+        self.logging.is_idle()
+            && self.report.as_ref().is_none_or(ReportFile::is_idle)
+            && self.pid_file.as_ref().is_none_or(PidFile::is_idle)
     }
 
     fn tell_starter(&mut self, code: u8) {

@@ -12,7 +12,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use socket_takeover::sys::{pidfd_open, pidfd_send_signal};
-use support::{BOUND, Kind, Log, Peers, Server, Stage, seed, wait_readable};
+use support::{BOUND, Client, Kind, Log, Peers, Server, Stage, seed, wait_readable};
 
 /// A daemon by its pid file. Killed if it still runs when this is dropped.
 struct Daemon {
@@ -249,6 +249,36 @@ fn daemon_lets_go_of_what_it_has_inherited() {
     let daemon = Daemon::start(&pid_file, &["-T", utf8(&path)]);
     daemon.signal(Signal::SIGTERM);
     daemon.wait_end();
+}
+
+/// In the foreground it keeps what it was given, and room for a takeover all the same.
+#[test]
+fn foreground_service_with_many_inherited_descriptors_is_taken_over_when_it_is_full() {
+    const NOFILE: usize = 200;
+    const INHERITED: usize = 100;
+    let stage = Stage::new();
+    let path = stage.path();
+    let script = format!(
+        "for n in $(seq 60 {}); do eval \"exec $n</dev/null\"; done; ulimit -n {NOFILE}; \
+         exec \"$0\" \"$@\"",
+        59 + INHERITED
+    );
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_socket-takeover")]);
+    command.args(["-G", "-a", "127.0.0.1", "-p", "0", "-t", utf8(&path)]);
+    let mut donor = Server::spawn(&mut command);
+    donor.wait_line("Starting Takeover channel on");
+    let mut clients: Vec<Client> = (0..NOFILE)
+        .map(|_| Client::connect(donor.address()))
+        .collect();
+    clients.iter_mut().for_each(Client::say);
+    let full = donor.wait_line("no more peers are accepted");
+    assert!(full.contains("kept in reserve"), "{full}");
+    let kept = donor.fds().iter().filter(|fd| fd.1 == "/dev/null").count();
+    assert!(kept >= INHERITED);
+    // It has room for them all.
+    let _taker = stage.replace(&mut donor, &[]);
+    clients.iter_mut().for_each(Client::hear);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
+use socket_takeover::sys::inherited_fds;
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
@@ -25,6 +26,10 @@ use crate::daemon::report::ReportFile;
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
 
+/// Inherited descriptors for which there is room in the reserve (`RESERVE`): a takeover, logs and
+/// files need less than half of that.
+const INHERITED: usize = 16;
+
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
     options: Options,
@@ -33,7 +38,7 @@ pub(crate) fn run(
     pid_file: Option<PidFile>,
     report: Option<ReportFile>,
 ) -> u8 {
-    let mut server = Server::new(logging, raise_nofile().soft);
+    let mut server = Server::new(logging, slots());
     server.pid_file = pid_file;
     server.readiness = readiness;
     server.report = report;
@@ -42,6 +47,14 @@ pub(crate) fn run(
         server.exit = error.exit_code();
     }
     server.farewell()
+}
+
+/// Descriptors that this process can have of its own. In the foreground what was inherited stays
+/// open, as it may be somebody's way to watch us (a daemon closes it): a few fit into the reserve
+/// that peers leave, and others are places that no peer gets.
+fn slots() -> usize {
+    let others = inherited_fds().len().saturating_sub(INHERITED);
+    raise_nofile().soft.saturating_sub(others)
 }
 
 /// What to do, in terms of our options.

@@ -9,6 +9,9 @@
 //! - [`pidfd_getfd`]: a descriptor of another process
 //! - [`wait_pidfd`]: the end of one child, and of no other
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
+//! - [`ignore_signal`]: a signal that shall neither end nor stop this process
+//! - [`inherited_fds`], [`close_inherited_fds`]: what came along from whoever started us
+//! - [`own_table`]: a thread that holds one descriptor, and none of those of the process
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
 //! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_progress`], [`has_tcp_ulp`],
@@ -24,7 +27,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
-use nix::sys::signal::SigSet;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +176,103 @@ pub fn unblock_signals_in(command: &mut Command, signals: SigSet) {
     unsafe {
         command.pre_exec(move || Ok(signals.thread_unblock()?));
     }
+}
+
+/// Ignores `signal` (signal(7)) in this process, and in each program that it executes. Of SIGXFSZ
+/// and SIGPIPE nothing is lost by that: the write that raises them fails with `EFBIG` or `EPIPE`.
+///
+/// # Errors
+/// `EINVAL` for SIGKILL and SIGSTOP.
+pub fn ignore_signal(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN is no handler, so no code of ours ever runs in a signal's context.
+    unsafe { signal::signal(signal, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// The descriptors beyond stderr that this process was started with. Whatever std and nix open
+/// is close-on-exec, and an exec leaves nothing open that is, so those that are not have come
+/// through one.
+#[must_use]
+pub fn inherited_fds() -> Vec<i32> {
+    let mut numbers = open_fds();
+    numbers.retain(|number| {
+        // SAFETY: F_GETFD reads a flag of a number, which need not even be open.
+        let flags = unsafe { libc::fcntl(*number, libc::F_GETFD) };
+        *number > libc::STDERR_FILENO && flags >= 0 && flags & libc::FD_CLOEXEC == 0
+    });
+    numbers
+}
+
+/// Numbers among which all open ones are.
+fn open_fds() -> Vec<i32> {
+    match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => {
+            let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+            names
+                .filter_map(|name| name.to_str()?.parse().ok())
+                .collect()
+        }
+        // No /proc, or no descriptor to read it by: then every number that one can have.
+        Err(_) => {
+            let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+            (0..i32::try_from(limit).unwrap_or(i32::MAX)).collect()
+        }
+    }
+}
+
+/// Closes [`inherited_fds`]; returns how many there were. To be called before this process makes
+/// any descriptor inheritable on purpose.
+pub fn close_inherited_fds() -> usize {
+    let inherited = inherited_fds();
+    for number in &inherited {
+        // SAFETY: nothing in this process has opened it, so nothing owns it. What close(2) says
+        // is about data of others; the number is free in any case.
+        unsafe { libc::close(*number) };
+    }
+    inherited.len()
+}
+
+/// Gives the calling thread a descriptor table of its own with a copy of `number` alone in it,
+/// and returns that copy. A thread that is stuck in a system call then keeps nothing of the
+/// process open, and the process's own table goes on growing as that of a single thread does:
+/// without the RCU grace period for each doubling (`fs/file.c`, `expand_fdtable`).
+///
+/// It is for the first thing that a thread does: other descriptors that it was given are closed
+/// for it. Before Linux 5.9 the table stays shared, and what is returned is a duplicate.
+///
+/// # Errors
+/// `EBADF` if `number` is not open, `EMFILE`, `ENOMEM`.
+pub fn own_table(number: i32) -> io::Result<OwnedFd> {
+    let Ok(kept) = libc::c_uint::try_from(number) else {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    };
+    // What lies above goes with the copying, so that a large table is not copied for nothing
+    // (close_range(2), CLOSE_RANGE_UNSHARE).
+    let unshare = libc::CLOSE_RANGE_UNSHARE.cast_signed();
+    // SAFETY: the call takes integers. What it closes it closes in a copy of the table that
+    // belongs to this thread, and the others go on with theirs.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, unshare) };
+    let mine = if done == 0 {
+        if let Some(below) = kept.checked_sub(1) {
+            // SAFETY: as above, but for the unsharing, which has been done.
+            unsafe { libc::syscall(libc::SYS_close_range, 0, below, 0) };
+        }
+        // SAFETY: F_GETFD reads a flag of a number, which need not even be open.
+        match unsafe { libc::fcntl(number, libc::F_GETFD) } {
+            0.. => number,
+            _ => -1,
+        }
+    } else {
+        // SAFETY: the call takes three integers.
+        unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) }
+    };
+    if mine < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, in a table that nobody else knows or as a fresh duplicate: in either
+    // case it has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(mine) })
 }
 
 /// Bytes that have arrived on a TCP connection and were not read yet.

@@ -26,8 +26,8 @@ use socket_takeover::takeover::{
 
 use super::listener::Listener;
 use super::peer::Peer;
+use super::pid::Donors;
 use super::{Counters, Server};
-use crate::daemon::pidfile::PidFile;
 
 /// Version of every state that is saved here.
 pub(crate) const STATE_VERSION: u16 = 1;
@@ -123,9 +123,10 @@ impl Application for Server {
                     .map_err(Rejection::Invalid)?;
                 Ok(Item::Carried(SERVICE))
             }
-            (ItemKind::Opaque, "pid file", Some(fd)) if known && self.donors_pid_file.is_none() => {
+            // Whatever is wrong with it is no reason to end a takeover.
+            (ItemKind::Opaque, "pid file", fd) if self.donors_pid_file.is_none() => {
                 let path = Path::new(OsStr::from_bytes(arrival.state.bytes));
-                self.donors_pid_file = Some(PidFile::adopt(fd, path).map_err(invalid)?);
+                self.donors_pid_file = Some(Donors::adopt(fd.filter(|_| known), path));
                 Ok(Item::Carried(PID_FILE))
             }
             // A peer of a version that we do not know is better off with its donor.

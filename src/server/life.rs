@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::proto::records::RefuseCode;
+use socket_takeover::sys::inherited_fds;
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
@@ -26,6 +27,10 @@ use crate::daemon::report::ReportFile;
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
 
+/// Inherited descriptors for which there is room in the reserve (`RESERVE`): a takeover, logs and
+/// files need less than half of that.
+const INHERITED: usize = 16;
+
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
     options: Options,
@@ -34,7 +39,7 @@ pub(crate) fn run(
     pid_file: Option<PidFile>,
     report: Option<ReportFile>,
 ) -> u8 {
-    let mut server = Server::new(logging, raise_nofile().soft);
+    let mut server = Server::new(logging, slots());
     server.pid_file = pid_file;
     server.readiness = readiness;
     server.report = report;
@@ -43,6 +48,14 @@ pub(crate) fn run(
         server.exit = error.exit_code();
     }
     server.farewell()
+}
+
+/// Descriptors that this process can have of its own. In the foreground what was inherited stays
+/// open, as it may be somebody's way to watch us (a daemon closes it): a few fit into the reserve
+/// that peers leave, and others are places that no peer gets.
+fn slots() -> usize {
+    let others = inherited_fds().len().saturating_sub(INHERITED);
+    raise_nofile().soft.saturating_sub(others)
 }
 
 /// What to do, in terms of our options.
@@ -138,7 +151,10 @@ fn on_signals(
 ) -> io::Result<Next> {
     while let Some(signal) = signals.read()? {
         match signal.signo {
-            libc::SIGHUP => server.logging.reopen(),
+            libc::SIGHUP => {
+                server.logging.reopen();
+                server.restore_pid_file();
+            }
             number if server.stopping => {
                 log::warn!("signal {number} again: leaving at once");
                 Takeover::term(server, cx);
@@ -180,11 +196,9 @@ impl Server {
 
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
-        if let (Some(file), Some((outcome, report))) = (&mut self.report, moment.outcome()) {
-            file.add(outcome, report);
-        }
+        self.report(cx, &moment);
         match moment {
-            Moment::Open => self.is_ready(),
+            Moment::Open => self.is_ready(cx),
             Moment::Preload => {
                 if let Some(unsaid) = self.begun.may_say(Time::now()) {
                     let shown = fd_array(cx);
@@ -248,11 +262,7 @@ impl Server {
                 self.peer_ended(&peer, cx, "lost with its owner");
             }
         }
-        if let Some(pid_file) = &self.pid_file
-            && let Err(error) = pid_file.write()
-        {
-            log::warn!("pid file: {error}");
-        }
+        self.renew_pid_file();
     }
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
@@ -270,20 +280,7 @@ impl Server {
         log::info!("taken over from pid {}: {report}", report.other);
         for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
-        self.is_ready();
-    }
-
-    /// The donor's pid file becomes ours, unless we were given one: then the donor's, which
-    /// would go on naming a process that is gone, is removed.
-    fn move_into_pid_file(&mut self) {
-        let moved = match (&self.pid_file, self.donors_pid_file.take()) {
-            (None, Some(donors)) => self.pid_file.insert(donors).write(),
-            (Some(_), Some(donors)) => donors.remove(),
-            (_, None) => Ok(()),
-        };
-        if let Err(error) = moved {
-            log::warn!("pid file: {error}");
-        }
+        self.is_ready(cx);
     }
 
     /// Everything that has arrived is answered in one last turn, then the peers are ended.
@@ -316,26 +313,6 @@ impl Server {
             Err(error) => self.exit = error.exit_code(),
         }
         std::process::exit(self.farewell().into());
-    }
-
-    /// The start is over and went well.
-    fn is_ready(&mut self) {
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(0);
-        }
-    }
-
-    /// What is left to do on the way out; returns the exit code.
-    fn farewell(&mut self) -> u8 {
-        if let Some(pid_file) = self.pid_file.take()
-            && let Err(error) = pid_file.remove()
-        {
-            log::warn!("pid file: {error}");
-        }
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(self.exit);
-        }
-        self.exit
     }
 }
 

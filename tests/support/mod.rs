@@ -17,7 +17,7 @@
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
-//! | `waiting.rs` | waiting for a process's descriptors |
+//! | `waiting.rs` | waiting for a process's descriptors, or the text of a file |
 //! | `original.rs` | the original C program, played |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -64,6 +64,7 @@ pub use random::{Random, seed};
 pub use scene::Scene;
 pub use server::{PATIENT, Server, Stage};
 pub use verdict::Verdict;
+pub use waiting::{wait_text, wait_until};
 
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.
 pub const BOUND: Duration = Duration::from_secs(60);

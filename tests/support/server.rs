@@ -155,13 +155,21 @@ impl Server {
 
     /// Runs `command`, whose stderr is the log.
     pub fn spawn(command: &mut Command) -> Server {
+        Server::spawn_to(command, Stdio::piped())
+    }
+
+    /// Runs `command` with another stderr; of its log nothing is seen here.
+    pub fn spawn_to(command: &mut Command, stderr: impl Into<Stdio>) -> Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the service can be run");
-        let log = Log::of(child.stderr.take().expect("it is piped"));
+        let log = match child.stderr.take() {
+            Some(stderr) => Log::of(stderr),
+            None => Log::of(std::io::empty()),
+        };
         let pidfd = pidfd_open(child.id()).expect("it is our child");
         Server {
             child,

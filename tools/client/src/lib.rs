@@ -5,7 +5,7 @@
 //! (when each message was due), [`pace`] (when a connection sends what), [`plan`] (who does
 //! what), [`tally`] (the sums), [`cause`] (whose fault an error is), [`cli`], [`report`], [`join`] (several runs in one verdict)
 //! and [`plot`] (a picture of some). Joined to the world: [`alarms`], [`console`], [`trace`]
-//! (what is written down on the way), [`desk`] (what all share), [`answers`] and [`conn`] (one
+//! (what is written down on the way, by [`ink`]), [`desk`] (what all share), [`answers`] and [`conn`] (one
 //! connection), [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
 
 use std::fmt;
@@ -20,6 +20,7 @@ pub mod console;
 pub mod desk;
 pub mod dial;
 pub mod dues;
+pub mod ink;
 pub mod join;
 pub mod message;
 pub mod pace;

@@ -58,19 +58,20 @@ enum Phase {
     Over,
 }
 
-/// Runs the load and returns what came of it.
+/// Runs the load and returns what came of it, and what became of the trace: a file that fails
+/// is no reason to lose the verdict.
 ///
 /// # Errors
 /// [`Failure`] if the run could not take place; faults of the server are no error here, but
 /// part of the summary.
-pub fn run(options: &Options) -> Result<Summary, Failure> {
+pub fn run(options: &Options) -> Result<(Summary, Result<(), Failure>), Failure> {
     dial::make_room(options.connections).map_err(Failure::Usage)?;
     let mut run = Run::new(options)?;
     let mut events = Events::with_capacity(EVENTS);
     while run.phase != Phase::Over {
         run.turn(&mut events)?;
     }
-    run.finish()
+    Ok(run.finish())
 }
 
 struct Run<'a> {
@@ -215,7 +216,7 @@ impl<'a> Run<'a> {
     }
 
     /// The last look, and the sums.
-    fn finish(mut self) -> Result<Summary, Failure> {
+    fn finish(mut self) -> (Summary, Result<(), Failure>) {
         self.roster.close_all();
         self.roster.desk.console.clear_progress();
         // It has: no run ends well without a start.
@@ -231,12 +232,11 @@ impl<'a> Run<'a> {
             interrupted: self.interrupted,
             tally: self.roster.desk.tally,
         };
-        if let Some(trace) = trace {
-            trace
-                .finish(now, &summary.tally, &summary.json())
-                .map_err(failed("--trace"))?;
-        }
-        Ok(summary)
+        let traced = match trace {
+            Some(trace) => trace.finish(now, &summary.tally, &summary.json()),
+            None => Ok(()),
+        };
+        (summary, traced.map_err(failed("--trace")))
     }
 
     fn signalled(&mut self) -> Result<(), Failure> {

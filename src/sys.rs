@@ -2,9 +2,10 @@
 //!
 //! `unsafe` lives here and in `takeover/scm.rs`, nowhere else in the library. Every
 //! function is safe to call: what the kernel or libc demands of the caller is checked or
-//! held by the signature. None allocates, none logs.
+//! held by the signature. None logs, none but `count_forks` allocates.
 //!
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
+//! - `count_forks`, `forks`: whether this process is a child of the one that asked before
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
 //! - [`pidfd_getfd`]: a descriptor of another process
 //! - [`wait_pidfd`]: the end of one child, and of no other
@@ -23,6 +24,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::SigSet;
 
@@ -56,6 +59,34 @@ pub fn fork_alone() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid.unsigned_abs())),
     }
+}
+
+/// How many forks lie between this process and the one that began to count.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Has each child know that it is one, whoever calls fork(3) (pthread_atfork(3)). A child of
+/// vfork(2), posix_spawn(3) or a bare clone(2) does not: the first two lead to an exec.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn count_forks() -> io::Result<()> {
+    extern "C" fn one_more() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static COUNTED: OnceLock<i32> = OnceLock::new();
+    // SAFETY: the handler lives as long as the program, and does what a child of fork(2) may do
+    // at once (signal-safety(7)): it adds to an atomic number.
+    let code = COUNTED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(one_more)) });
+    match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(*code)),
+    }
+}
+
+/// The present count: another one than before tells that this is a child of the process that
+/// asked then. It costs no system call.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
 }
 
 /// A descriptor for the process `pid` (pidfd_open(2)); readable once it has died. It is

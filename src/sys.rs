@@ -12,8 +12,8 @@
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_progress`], [`has_tcp_ulp`],
-//!   [`refuse_passed_fds`]: socket options that nix has no type for
+//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
+//!   [`has_tcp_ulp`], [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
 
@@ -278,6 +278,22 @@ pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
         &mut state,
     )?;
     Ok(state[0])
+}
+
+/// How many connections may wait for accept(2) on a TCP listener (listen(2)).
+///
+/// # Errors
+/// As for [`tcp_state`]; `InvalidInput` on what does not listen.
+pub fn tcp_backlog(socket: impl AsFd) -> io::Result<u32> {
+    /// tcpi_sacked, which of a listener is its backlog (`net/ipv4/tcp.c`, `tcp_get_info`).
+    const MOST: usize = 28;
+    const LISTEN: u8 = 10;
+    let mut info = [0; MOST + 4];
+    let length = get_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    match info[MOST..].first_chunk() {
+        Some(most) if length == info.len() && info[0] == LISTEN => Ok(u32::from_ne_bytes(*most)),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// What the kernel counts of a TCP connection.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
@@ -24,6 +25,9 @@ use crate::daemon::report::ReportFile;
 
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
+
+/// When signals are asked for again after they could not be read.
+const SIGNALS: Duration = Duration::from_millis(100);
 
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
@@ -127,9 +131,19 @@ fn on_signals(
     signals: &mut Signals,
     server: &mut Server,
     cx: &mut Cx<Server>,
-    _: Event,
+    event: Event,
 ) -> io::Result<Next> {
-    while let Some(signal) = signals.read()? {
+    loop {
+        let signal = match signals.read() {
+            Ok(Some(signal)) => signal,
+            Ok(None) => return Ok(Next::Keep),
+            Err(error) => {
+                // Whatever it is: a service that cannot be told to stop would be worse.
+                log::warn!("signals: {error}; tried again");
+                cx.set_deadline(event.id(), Some(cx.now() + SIGNALS));
+                return Ok(Next::Keep);
+            }
+        };
         match signal.signo {
             libc::SIGHUP => server.logging.reopen(),
             number if server.stopping => {
@@ -151,7 +165,6 @@ fn on_signals(
             }
         }
     }
-    Ok(Next::Keep)
 }
 
 impl Server {

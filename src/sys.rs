@@ -12,7 +12,7 @@
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
+//! - [`socket_protocol`], [`socket_cookie`], [`netns_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
 //!   [`has_tcp_ulp`], [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
@@ -257,6 +257,24 @@ pub fn socket_cookie(socket: impl AsFd) -> io::Result<u64> {
         socket.as_fd(),
         libc::SOL_SOCKET,
         libc::SO_COOKIE,
+        &mut cookie,
+    )?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
+/// A number for the network namespace that a socket is of, used for no other one until the next
+/// boot (`SO_NETNS_COOKIE`).
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 5.14, `ENOTSOCK` on what is no socket.
+pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+    /// From `asm-generic/socket.h`.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = [0; 8];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        SO_NETNS_COOKIE,
         &mut cookie,
     )?;
     Ok(u64::from_ne_bytes(cookie))

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - *find, count*: whose socket it is, and what else it has; refused is who is not like the
-//!   original.
+//!   original, and who has its clients in another network namespace: what listens on its port
+//!   here would be a stranger.
 //! - *anchor*: one more client, whose message it answers if it is the original, and who then says
 //!   nothing: a peer that it has still to serve keeps it from ending too early.
 //! - *fetch*: a copy of each of its sockets, with pidfd_getfd(2), if we may trace it (ptrace(2)).
@@ -30,6 +31,7 @@
 //! | file | |
 //! |---|---|
 //! | `original/find.rs` | PATH to process, without a call |
+//! | `original/sock_diag.rs` | the Unix sockets that listen, from the kernel |
 //! | `original/census.rs` | its sockets |
 //! | `original/anchor.rs` | a connection of our own |
 //! | `original/process.rs` | stop, continue, kill |
@@ -48,6 +50,7 @@ mod held;
 mod obstacle;
 mod process;
 mod settle;
+mod sock_diag;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -114,9 +117,12 @@ pub fn take_over<T>(
 ) -> Result<(Taken, T), Obstacle> {
     let begun = Time::now();
     let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
-    let (process, unix) = find::find(path, &door)?;
+    let (process, unix) = find::find(&door)?;
     let found = examine(&process)?;
     let mut held = Held::new(&process, found.listener_inode, unix)?;
+    if !held.is_in_our_network()? {
+        return Err(Obstacle::Apart { pid: process.pid });
+    }
     is_within_limit(found.peers.len(), &held)?;
     log::info!(
         "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers, listener {}",

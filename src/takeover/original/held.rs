@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::sys::stat::fstat;
 
 use super::anchor::Anchor;
@@ -57,6 +57,22 @@ impl Held {
 
     pub(super) fn has_listener(&self) -> bool {
         self.sockets.contains_key(&self.listener)
+    }
+
+    /// Whether its listener is where ours would be: only then do we reach it by its address.
+    pub(super) fn is_in_our_network(&self) -> io::Result<bool> {
+        if let Some(listener) = self.sockets.get(&self.listener) {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let ours = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+            match sys::netns_cookie(listener) {
+                Ok(theirs) => return Ok(theirs == sys::netns_cookie(ours)?),
+                // Before Linux 5.14.
+                Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Numbers of sockets are the same everywhere, and this table is that of our namespace.
+        Ok(census::tcp_table(std::process::id())?.contains_key(&self.listener))
     }
 
     pub(super) fn may_fetch(&self) -> bool {

@@ -12,7 +12,7 @@
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`netns_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
+//! - [`socket_protocol`], [`socket_domain`], [`socket_cookie`], [`netns_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
 //!   [`has_tcp_ulp`], [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
@@ -246,6 +246,21 @@ pub fn socket_protocol(socket: impl AsFd) -> io::Result<i32> {
     Ok(i32::from_ne_bytes(protocol))
 }
 
+/// The family of a socket, such as `AF_INET` (socket(7), `SO_DOMAIN`).
+///
+/// # Errors
+/// `ENOTSOCK` on what is no socket.
+pub fn socket_domain(socket: impl AsFd) -> io::Result<i32> {
+    let mut domain = [0; 4];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_DOMAIN,
+        &mut domain,
+    )?;
+    Ok(i32::from_ne_bytes(domain))
+}
+
 /// The kernel's own number for a socket, the same through every descriptor of it and never
 /// used for another one until the next boot (socket(7), `SO_COOKIE`).
 ///
@@ -447,13 +462,40 @@ pub fn open_tun(interface: &str) -> io::Result<File> {
 /// An MPTCP socket, for tests of what is to be told from TCP; nix has no name for it.
 #[cfg(test)]
 pub(crate) fn mptcp_socket() -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    any_socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)
+}
+
+/// A socket of a family that nix has no name for, for tests.
+#[cfg(test)]
+pub(crate) fn any_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the call takes three integers and touches no memory of ours.
-    let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_MPTCP) };
+    new_fd(unsafe { libc::socket(family, kind, protocol) })
+}
+
+/// A userfaultfd(2), for tests of what cannot be handed over.
+#[cfg(test)]
+pub(crate) fn userfaultfd() -> io::Result<OwnedFd> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    new_fd(i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?)
+}
+
+/// A virtual machine, for the same tests (`Documentation/virt/kvm/api.rst`).
+#[cfg(test)]
+pub(crate) fn virtual_machine(kvm: &File) -> io::Result<OwnedFd> {
+    const KVM_CREATE_VM: libc::Ioctl = 0xae01;
+    // SAFETY: the request takes an integer, the kind of machine, and no pointer.
+    new_fd(unsafe { libc::ioctl(kvm.as_raw_fd(), KVM_CREATE_VM, 0) })
+}
+
+#[cfg(test)]
+fn new_fd(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    // SAFETY: whoever calls has just got this descriptor from the kernel, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -298,6 +298,38 @@ fn client_without_trace_right_is_lost_and_named() {
     peers.finish().assert_flawless();
 }
 
+/// A security module has errors of its own.
+#[test]
+fn copies_refused_for_an_unforeseen_reason_are_done_without() {
+    for answer in ["EACCES", "EOPNOTSUPP"] {
+        let stage = Stage::new();
+        let mut old = stage.original();
+        let peers = Peers::connect(old.address(), seed(), &[(Kind::Talking, 5)]);
+        peers.echoes(8);
+        let taker = take_over_with(&stage, &format!("pidfd_getfd:error={answer}"));
+        is_upgraded(&mut old, &taker);
+        taker.wait_line("we may not trace it");
+        peers.echoes(8);
+        peers.finish().assert_flawless();
+    }
+}
+
+/// After the call there is no way back: to give up would be to lose them all.
+#[test]
+fn stop_that_fails_once_after_the_call_is_tried_again() {
+    let stage = Stage::new();
+    let mut old = stage.original();
+    let kinds = [(Kind::Idle, 5), (Kind::Talking, 5)];
+    let peers = Peers::connect(old.address(), seed(), &kinds);
+    peers.echoes(8);
+    // 1 asks whether it may be signalled, 2 and 3 stop and continue it for the call.
+    let taker = take_over_with(&stage, "pidfd_send_signal:error=EIO:when=4");
+    taker.wait_line("it cannot be stopped: Input/output error");
+    is_upgraded(&mut old, &taker);
+    peers.echoes(8);
+    peers.finish().assert_flawless();
+}
+
 #[test]
 fn array_that_does_not_arrive_is_fetched_one_by_one() {
     let stage = Stage::new();

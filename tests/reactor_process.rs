@@ -17,8 +17,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reactor_support::{LONG, reactor, turn_until};
-use socket_takeover::event::{AcceptFailure, Acceptor, Backoff, Config, Cx, Event, Next};
-use socket_takeover::event::{Reactor, Spec};
+use socket_takeover::event::{AcceptFailure, Acceptor, Backoff, Config, Cx, Event, Exit};
+use socket_takeover::event::{Next, Reactor, Spec};
 
 const ROLE: &str = "REACTOR_TEST_ROLE";
 
@@ -106,13 +106,14 @@ fn play_exhausted() {
     println!("all accepted");
 }
 
-/// The child with one system call that fails, as strace(1) takes it.
+/// The child with one system call that fails, as strace(1) takes it: `call:error=…`.
 fn child_with(test: &str, fault: &str) -> std::process::Output {
     support::need("strace");
+    let (call, _) = fault.split_once(':').unwrap();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none"]);
-    strace.args(["-e", "trace=accept4", "-e"]);
-    strace.arg(format!("inject={fault}"));
+    strace.args(["-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={fault}")]);
     let child = strace.arg(std::env::current_exe().unwrap());
     child.args(["--exact", test, "--nocapture"]);
     child.env(ROLE, test).output().unwrap()
@@ -151,6 +152,29 @@ fn play_unforeseen() {
         "{} pauses, {} unforeseen",
         stats.accept_pauses, stats.accepts_unforeseen
     );
+}
+
+#[test]
+fn end_of_a_child_is_told_though_how_it_has_ended_cannot_be_had() {
+    // The first asks whether it is a child of ours.
+    let output = child_with("play_parent", "waitid:error=EACCES:when=2+");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn play_parent() {
+    if !plays("play_parent") {
+        return;
+    }
+    let mut reactor = reactor(16);
+    let child = Command::new("true").spawn().unwrap();
+    let child = socket_takeover::event::Child::of(&child).unwrap();
+    let ended = |told: &mut Vec<Exit>, _: &mut Cx<_>, exit| told.push(exit);
+    reactor.cx().child("child", child, ended).unwrap();
+    let mut told = Vec::new();
+    turn_until(&mut reactor, &mut told, |told| !told.is_empty());
+    assert_eq!(told, [Exit::Collected]);
+    assert_eq!(reactor.cx().stats().faults, 0);
 }
 
 #[test]

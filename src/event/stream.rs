@@ -61,7 +61,10 @@ impl<T: Default> Stream<T> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
         match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Stream::from(TcpStream::from(fd))),
+            // Interrupted, it goes on all the same (connect(2)).
+            Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {
+                Ok(Stream::from(TcpStream::from(fd)))
+            }
             Err(error) => Err(error.into()),
         }
     }

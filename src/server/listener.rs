@@ -206,7 +206,7 @@ fn accept(
                     continue;
                 };
                 // This one is lost; those behind it wait until they can be served.
-                return Ok(back_off(listener, server, cx, event, &error));
+                return Ok(back_off(listener, server, cx, event, &error.to_string()));
             }
             Err(error) => error,
         };
@@ -216,13 +216,16 @@ fn accept(
                 return Ok(Next::Keep);
             }
             AcceptFailure::PeerGone => gone = Some(error),
-            AcceptFailure::Exhausted => return Ok(back_off(listener, server, cx, event, &error)),
+            AcceptFailure::Exhausted => {
+                let why = server.accepting.count(&error).to_string();
+                return Ok(back_off(listener, server, cx, event, &why));
+            }
             AcceptFailure::Broken => return Ok(listener.mend(server, cx, event)),
         }
     }
     match gone {
         // A firewall that forbids all of them, say: the answer may be the same for ever.
-        Some(error) => Ok(back_off(listener, server, cx, event, &error)),
+        Some(error) => Ok(back_off(listener, server, cx, event, &error.to_string())),
         None => Ok(Next::Again),
     }
 }
@@ -233,9 +236,8 @@ fn back_off(
     server: &mut Server,
     cx: &mut Cx<Server>,
     event: Event,
-    error: &io::Error,
+    why: &str,
 ) -> Next {
-    let why = server.accepting.count(error);
     server.accepting.pause(State::BackOff, cx.now(), why);
     cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
     Next::Keep

@@ -166,7 +166,9 @@ pub fn take_over<T>(
         log::warn!("pid {} was killed and is not dead yet", process.pid);
     }
     let fds = held.len() as u64;
-    let (listener, peers, ended) = held.release(&unsettled, anchor.as_ref())?;
+    // It is dead: whatever fails from here on is no harmless reason any more.
+    let released = held.release(&unsettled, anchor.as_ref());
+    let (listener, peers, ended) = released.map_err(|why| Obstacle::Called(why.to_string()))?;
     let report = Report {
         generation: 1,
         other: process.pid,
@@ -278,12 +280,17 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
         let stopped = match process.stop(STOP) {
             Ok(stopped) => Some(stopped),
             Err(_) if process.is_dead() => None,
-            Err(error) => return Err(Obstacle::Called(format!("it cannot be stopped: {error}"))),
+            Err(error) => {
+                longest = try_again(&error, "it cannot be stopped", begun, end)?;
+                continue;
+            }
         };
         let mut has_left = stopped.is_none();
         if !has_left && let Err(error) = held.fetch(process) {
             if !process.is_dead() {
-                return Err(Obstacle::Called(error.to_string()));
+                drop(stopped);
+                longest = try_again(&error, "its descriptors", begun, end)?;
+                continue;
             }
             has_left = true;
         }
@@ -323,6 +330,21 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
         );
         return Ok(Settled { unsettled, lost });
     }
+}
+
+/// There is no way back any more, so what has failed once is tried until the last moment; how long
+/// it goes on in between.
+fn try_again(
+    error: &io::Error,
+    what: &str,
+    begun: Instant,
+    end: Instant,
+) -> Result<Duration, Obstacle> {
+    if Instant::now() >= end {
+        return Err(Obstacle::Called(format!("{what}: {error}")));
+    }
+    log::warn!("the original: {what}: {error}; tried again");
+    Ok(UNSTOPPED.max(begun.elapsed() * 2))
 }
 
 /// Lets it go on until it seems to have come to rest, or `longest`. Stopping it while its threads

@@ -10,7 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, so
 use nix::sys::stat::fstat;
 
 use super::anchor::Anchor;
-use super::census;
+use super::census::{self, Unfetched};
 use super::process::Process;
 use super::settle::{Look, Seen};
 use crate::sys;
@@ -117,8 +117,11 @@ impl Held {
     fn fetch_one(&mut self, process: &Process, socket: census::Socket) {
         match process.fetch(socket.number) {
             Ok(fd) => self.keep(socket.inode, fd),
-            Err(error) if census::is_forbidden(&error) => self.may_fetch = false,
-            Err(error) => log::warn!("fd {} of the original: {error}", socket.number),
+            Err(error) => match Unfetched::of(&error) {
+                Unfetched::Closed => {}
+                Unfetched::Forbidden => self.may_fetch = false,
+                Unfetched::Short => log::warn!("fd {} of the original: {error}", socket.number),
+            },
         }
     }
 
@@ -190,8 +193,15 @@ impl Held {
                 continue;
             }
             let stream = TcpStream::from(fd);
-            stream.set_nonblocking(true)?;
-            peers.push((stream, address));
+            // Nobody else has any of them any more: one that fails is one that is lost.
+            match stream.set_nonblocking(true) {
+                Ok(()) => peers.push((stream, address)),
+                Err(error) => {
+                    log::warn!("Peer {address}: {error}");
+                    reset(stream.into());
+                    ended.push(address);
+                }
+            }
         }
         // As they have come, which is how logs are read.
         peers.sort_by_key(|(stream, _)| stream.as_raw_fd());

@@ -11,12 +11,13 @@
 //! | memfd, bpf map, bpf link | such a file | |
 //! | opaque | anything that can travel | |
 //!
-//! Some descriptors cannot travel: the table is [`BOUND`]. They are bound to the process that made
-//! them, or to its memory, and fail or do harm at another one, most of them only when they are
-//! used. What only *makes* such things can travel (/dev/kvm, /dev/userfaultfd), and so can what
-//! many may use: pidfd, inotify, fanotify, perf events, /dev/fuse. A Unix socket in flight can be
-//! in flight itself, which the kernel finds out by searching all of them, at each close (unix(7),
-//! `net/unix/garbage.c`).
+//! Some descriptors cannot travel: epoll sets, signalfds, io_uring, userfaultfds, KVM machines,
+//! vhost, VFIO, RDMA, SGX and binder devices, AF_XDP sockets. They are bound to the process that
+//! made them, or to its memory, and fail or do harm at another one, most of them only when they
+//! are used. Both sides refuse them. What only *makes* such things can travel (/dev/kvm,
+//! /dev/userfaultfd), and so can what many may use: pidfd, inotify, fanotify, perf events,
+//! /dev/fuse. A Unix socket in flight can be in flight itself, which the kernel finds out by
+//! searching all of them, at each close (unix(7), `net/unix/garbage.c`).
 //!
 //! Neither can what has O_ASYNC set: its signals go on going to the process that asked for them,
 //! or to whoever has its number next (fcntl(2), F_SETOWN).
@@ -26,7 +27,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};

@@ -8,7 +8,8 @@
 //!
 //! | part | its file |
 //! |---|---|
-//! | accepting, the descriptor limit | `server/listener.rs` |
+//! | accepting, the descriptor limit, a listener that was shut down | `server/listener.rs` |
+//! | whether new clients are accepted, for the log | `server/accepting.rs` |
 //! | one connection | `server/peer.rs` |
 //! | what is handed over, saved and restored | `server/handover.rs` |
 //! | start, and the way out | `server/life.rs` |
@@ -16,6 +17,7 @@
 //! | the file of reports, and whoever started us | `server/telling.rs` |
 //! | what the original program had | `server/upgrade.rs` |
 
+mod accepting;
 mod handover;
 mod life;
 mod listener;
@@ -36,9 +38,10 @@ use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
+use accepting::Accepting;
 pub(crate) use handover::STATE_VERSION;
 pub(crate) use life::run;
-use listener::{Accepting, Listener};
+use listener::Listener;
 use peer::Peer;
 
 /// How often the counters are logged.

@@ -69,7 +69,8 @@ impl<T: Default> Stream<T> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
         match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => {
+            // Interrupted, it goes on all the same (connect(2)).
+            Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {
                 refuse_itself(TcpStream::from(fd), to).map(Stream::from)
             }
             Err(error) => Err(error.into()),

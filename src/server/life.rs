@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
@@ -30,6 +31,9 @@ const SHOWN: usize = 16;
 /// Inherited descriptors for which there is room in the reserve (`RESERVE`): a takeover, logs and
 /// files need less than half of that.
 const INHERITED: usize = 16;
+
+/// When signals are asked for again after they could not be read.
+const SIGNALS: Duration = Duration::from_millis(100);
 
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
@@ -147,9 +151,19 @@ fn on_signals(
     signals: &mut Signals,
     server: &mut Server,
     cx: &mut Cx<Server>,
-    _: Event,
+    event: Event,
 ) -> io::Result<Next> {
-    while let Some(signal) = signals.read()? {
+    loop {
+        let signal = match signals.read() {
+            Ok(Some(signal)) => signal,
+            Ok(None) => return Ok(Next::Keep),
+            Err(error) => {
+                // Whatever it is: a service that cannot be told to stop would be worse.
+                log::warn!("signals: {error}; tried again");
+                cx.set_deadline(event.id(), Some(cx.now() + SIGNALS));
+                return Ok(Next::Keep);
+            }
+        };
         match signal.signo {
             libc::SIGHUP => {
                 server.logging.reopen();
@@ -169,7 +183,6 @@ fn on_signals(
             }
         }
     }
-    Ok(Next::Keep)
 }
 
 impl Server {

@@ -26,7 +26,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -131,10 +131,9 @@ impl StreamDoor {
         Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
     }
 
-    /// Device and number of the socket's file.
-    pub(super) fn file(&self) -> io::Result<(u64, u64)> {
-        let found = fstat(&self.0.file)?;
-        Ok((found.st_dev, found.st_ino))
+    /// The socket's file, opened with O_PATH.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
     }
 
     /// Connects. For the original program this is the order to hand over: it cannot be undone.

@@ -13,6 +13,7 @@
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
 //! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `apart.rs` | parts that need another process, user or network |
+//! | `failpoints.rs` | the service with failpoints, built when it is wanted |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
@@ -39,6 +40,7 @@ mod verdict;
 pub mod apart;
 mod client;
 pub mod corner;
+pub mod failpoints;
 pub mod fault;
 pub mod original;
 pub mod pair;

@@ -16,7 +16,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use socket_takeover::sys::pidfd_open;
 
-use super::{BOUND, Log, wait_readable};
+use super::{BOUND, Log, failpoints, wait_readable};
 
 /// Options of a service that a busy machine cannot make give up a takeover: one that hangs
 /// runs into [`BOUND`].
@@ -119,7 +119,7 @@ impl Server {
 
     /// The same, with a failpoint such as `donor.await-claim.before:kill`.
     pub fn start_failing<A: AsRef<OsStr>>(failpoint: &str, args: &[A]) -> Server {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(failpoints::service());
         Server::spawn(command.args(args).env("TAKEOVER_FAILPOINT", failpoint))
     }
 

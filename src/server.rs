@@ -13,10 +13,12 @@
 //! | what is handed over, saved and restored | `server/handover.rs` |
 //! | start, and the way out | `server/life.rs` |
 //! | what the original program had | `server/upgrade.rs` |
+//! | who is in the way of a start | `server/neighbour.rs` |
 
 mod handover;
 mod life;
 mod listener;
+mod neighbour;
 mod peer;
 mod upgrade;
 

@@ -14,6 +14,7 @@
 //! | `donor/complaints.rs` | what the log says of callers that are no takers |
 //! | `donor/tell.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
+//! | `donor/name.rs` | what it does about its name, PATH |
 //!
 //! Changes of items are reported to the machine before any other event while the taker is
 //! told about them, so that a batch never misses one. From the hold to the outcome nothing
@@ -22,6 +23,7 @@
 mod attempt;
 mod complaints;
 mod hear;
+mod name;
 mod outcome;
 mod tell;
 
@@ -41,6 +43,7 @@ use crate::takeover::report::Report;
 use attempt::Attempt;
 use complaints::Complaints;
 use hear::callers;
+use name::Name;
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub(super) struct DonorSide {
     /// The attempt that ended last.
     last: Report,
     complaints: Complaints,
+    name: Name,
     failpoint: Failpoint,
 }
 
@@ -108,16 +112,8 @@ impl DonorSide {
             predecessor: None,
             last: Report::default(),
             complaints: Complaints::default(),
+            name: Name::default(),
             failpoint: Failpoint::of(Side::Donor),
-        }
-    }
-
-    /// Removes PATH, if it still is ours.
-    fn withdraw<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(offer) = cx.take(self.offer)
-            && let Err(error) = offer.withdraw()
-        {
-            log::warn!("PATH was not removed: {error}");
         }
     }
 

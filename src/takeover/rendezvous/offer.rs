@@ -197,18 +197,34 @@ impl Offer {
     /// # Errors
     /// If PATH is ours and cannot be removed.
     pub fn withdraw(self) -> Result<(), PublishError> {
+        self.remove_name(WAITS)
+    }
+
+    /// Ends an offer in whose place another one of ours is. In the same folder that one has the
+    /// name; a folder that callers do not find any more still has this one's.
+    pub(crate) fn retire(self) {
+        if let Err(error) = self.remove_name(1) {
+            log::debug!("{}: {error}", self.path);
+        }
+    }
+
+    /// Removes the name if it is PATH and ours, for which the lock is tried so many times.
+    fn remove_name(&self, tries: u32) -> Result<(), PublishError> {
         if !self.published {
             return Ok(()); // Drop removes the temporary name.
         }
-        for _ in 0..WAITS {
+        for attempt in 0..tries {
             if inode_of(&self.folder, &self.name)? != Some(self.inode) {
                 return Ok(()); // It is a successor's by now.
             }
+            if attempt > 0 {
+                thread::sleep(WAIT);
+            }
             match self.lock() {
                 Ok(_lock) => return Ok(self.unlink()?),
-                // Whoever publishes puts another socket in place of ours. A taker that had the lock
-                // from its reservation gives it up: it has just lost its donor.
-                Err(PublishError::Locked { .. }) => thread::sleep(WAIT),
+                // Whoever publishes puts another socket in place of ours. A taker that had the
+                // lock from its reservation gives it up: it has just lost its donor.
+                Err(PublishError::Locked { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOCKED: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often somebody else's socket in our place is called, to hear whether it still lives.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(10);
 /// Lines about different troubles that may come at once, and how often they may in the long run.
 const TROUBLES: (u32, Duration) = (8, Duration::from_secs(60));
 
@@ -164,8 +164,8 @@ impl DonorSide {
             .filter(|(_, called)| now.since(*called) < CALL);
         let trouble = match offer.standing(spared.map(|(file, _)| file))? {
             Standing::Ours | Standing::Unknown => {
-                if let Some(old) = self.name.old.take() {
-                    cx.remove(old.id());
+                if let Some(old) = self.name.old.take().and_then(|old| cx.take(old)) {
+                    old.retire();
                 }
                 return Ok(Ok(self.named(Found::Named)));
             }

@@ -76,7 +76,6 @@ fn removed_name_is_made_anew() {
     for nth in 1..=3 {
         fs::remove_file(scene.stage.path()).unwrap();
         scene.donor.wait_nth_line(ANEW, nth);
-        wait_reachable(&scene.stage.path());
     }
     let mut owner = scene.stage.replace(&mut scene.donor, &[]);
     // A successor looks after its name as well.
@@ -292,6 +291,7 @@ fn orphan_that_cannot_lock_path_is_reachable_by_the_name_that_it_has() {
     taker.wait_exit();
     scene.donor.wait_line("died right after it took over");
     wait_reachable(&scene.stage.path());
+    scene.donor.wait_line("it said nothing");
     drop(locked);
     let mut donor = scene.donor;
     scene.stage.replace(&mut donor, &[]);

@@ -327,7 +327,7 @@ fn umask_takes_nothing_from_the_modes() {
         assert_eq!(mode & 0o7777, 0o600, "{}", file.display());
     }
     // Made by an earlier release, it has taken our rights away.
-    fs::set_permissions(stage.file("takeover.lock"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(stage.file("takeover.lock"), Permissions::from_mode(0o000)).unwrap();
     let taker = run(&["-T"]);
     taker.wait_line("Serving on ");
     assert_eq!(donor.wait_exit(), 0);

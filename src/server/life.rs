@@ -71,10 +71,10 @@ fn advice(error: &Error) -> &'static str {
             Probe::Original => "; choose another path",
             _ => "; it is left alone, choose another path",
         },
-        Error::Connect { why, .. } => match why {
-            ConnectError::Busy => "; try again later",
-            _ => "",
-        },
+        Error::Connect {
+            why: ConnectError::Busy,
+            ..
+        } => "; try again later",
         Error::Original { why, .. } => match why {
             Obstacle::TooManyPeers(_) => "; try again when it has fewer",
             Obstacle::NoRoom { .. } => "; raise the limit of open files (ulimit -n)",

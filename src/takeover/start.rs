@@ -107,6 +107,9 @@ impl Start {
     /// PATH, a socket of mode 0600, and a lock file PATH.lock, which stays. Callers have to be
     /// root or our own user. A socket that a crash has left is replaced; one that somebody
     /// listens on, and what is no socket, is left alone: [`Error::Taken`].
+    ///
+    /// Once a second the owner looks whether PATH is still its own. One that is gone is made anew
+    /// where nobody but root and we could interfere; why one is not, [`Takeover::unreachable`] says.
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))

@@ -16,11 +16,13 @@
 //! | the pid file | `server/pid.rs` |
 //! | the file of reports, and whoever started us | `server/telling.rs` |
 //! | what the original program had | `server/upgrade.rs` |
+//! | who is in the way of a start | `server/neighbour.rs` |
 
 mod accepting;
 mod handover;
 mod life;
 mod listener;
+mod neighbour;
 mod peer;
 mod pid;
 mod telling;

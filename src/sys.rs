@@ -33,6 +33,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 
+use crate::procfs;
+
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fork {
@@ -46,10 +48,13 @@ pub enum Fork {
 ///
 /// # Errors
 /// `Unsupported` if a second thread runs: the child would have only the calling thread and
-/// could deadlock on a lock that another one held (fork(2), "async-signal-safe"). Else what
+/// could deadlock on a lock that another one held (fork(2), "async-signal-safe"). Without
+/// `/proc`, which tells that, an error that says so. Else what
 /// fork(2) says (`EAGAIN`, `ENOMEM`).
 pub fn fork_alone() -> io::Result<Fork> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let threads = fs::read_dir("/proc/self/task")
+        .map_err(procfs::explain)?
+        .count();
     if threads != 1 {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,

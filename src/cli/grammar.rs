@@ -82,11 +82,15 @@ Examples:
   stays within a message for 3 s is ended, all others are kept:
     socket-takeover -T /tmp/.takeover --deadline freeze=3000
 
+PATH is best in a folder of the service's own below /run: others cannot touch it
+there, and cleaners of /tmp take it for a dead socket. One that was removed is
+made anew within a second. A takeover, and -d, need /proc to be mounted.
+
 Exit codes:
    0  stopped as asked, or handed over
    1  failed
    2  the command line is wrong
-  69  -T: no donor answers at PATH
+  69  -T: no donor answers at PATH, and none has within two seconds
   75  -T: refused, busy or rolled back; the donor still serves, retrying is safe
   76  -T: the donor speaks another version; it still serves
 "

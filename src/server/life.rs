@@ -17,6 +17,7 @@ use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
 use super::listener::{self, Listener};
+use super::neighbour;
 use super::peer::Peer;
 use super::{Server, Shown};
 use crate::cli::{Options, Role};
@@ -48,7 +49,7 @@ pub(crate) fn run(
     server.readiness = readiness;
     server.report = report;
     if let Err(error) = serve(&mut server, &options) {
-        log::error!("{error}{}", remedy(&error));
+        log::error!("{error}{}", remedy(&error, &options));
         server.exit = error.exit_code();
     }
     server.farewell()
@@ -63,18 +64,35 @@ fn slots() -> usize {
 }
 
 /// What to do, in terms of our options.
-fn remedy(error: &Error) -> &'static str {
+fn remedy(error: &Error, options: &Options) -> String {
+    if let Error::Connect {
+        path,
+        why: ConnectError::Nobody(_),
+    } = error
+    {
+        // It has been looked for long enough for a service to have made its name anew.
+        return match neighbour::service_of(path.as_path(), options.pid_file.as_deref()) {
+            None => "; start the service without -T".to_owned(),
+            Some(service) => format!(
+                "; yet it may run: {service}; its log says why it does not offer a takeover; do \
+                 not start another one without -T before it has ended"
+            ),
+        };
+    }
+    advice(error).to_owned()
+}
+
+fn advice(error: &Error) -> &'static str {
     match error {
         Error::Taken { by, .. } => match by {
             Probe::Alive => "; take over from it with -T, or choose another path",
             Probe::Original => "; choose another path",
             _ => "; it is left alone, choose another path",
         },
-        Error::Connect { why, .. } => match why {
-            ConnectError::Nobody(_) => "; start the service without -T",
-            ConnectError::Busy => "; try again later",
-            _ => "",
-        },
+        Error::Connect {
+            why: ConnectError::Busy,
+            ..
+        } => "; try again later",
         Error::Original { why, .. } => match why {
             Obstacle::TooManyPeers(_) => "; try again when it has fewer",
             Obstacle::NoRoom { .. } => "; raise the limit of open files (ulimit -n)",
@@ -189,10 +207,13 @@ impl Server {
     /// The port first: a second start by mistake ends here and has touched nothing else.
     fn open(&mut self, cx: &mut Cx<Server>, listen: SocketAddr, backlog: i32) -> io::Result<()> {
         let listener = Listener::bind(listen, backlog).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {}: {error}", Shown(listen)),
-            )
+            let by = match error.kind() {
+                io::ErrorKind::AddrInUse => neighbour::holder_of(listen.port()),
+                _ => None,
+            };
+            let by = by.map_or_else(String::new, |holder| format!(", by {holder}"));
+            let what = format!("cannot listen on {}: {error}{by}", Shown(listen));
+            io::Error::new(error.kind(), what)
         })?;
         let bound = listener.socket.local_addr()?;
         let number = listener.number();

@@ -253,7 +253,7 @@ pub(super) fn leave(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
 fn orphaned(ledger: &Ledger, actions: &mut Vec<Action>) -> State {
     // What the taker declined it never had: those clients need not share its end.
     let declined = ledger.declined().collect();
-    actions.extend([Action::Disarm, Action::Orphan(declined), Action::HangUp]);
+    actions.extend([Action::Disarm, Action::Orphan(declined)]);
     State::Idle
 }
 

@@ -10,7 +10,7 @@ use super::Usage;
 pub(super) fn grammar() -> Options {
     let mut grammar = Options::new();
     grammar
-        .optopt("a", "listen-address", "IP address to listen on", "ADDRESS")
+        .optopt("a", "listen-address", "IP address to listen on; a link-local one with its interface: fe80::1%eth0", "ADDRESS")
         .optopt("p", "listen-port", "TCP port to listen on, 0: any free one", "PORT")
         .optopt("b", "listen-backlog", "pending connections (default 4096)", "COUNT")
         .optopt("i", "idle-timeout", "close a peer that is silent that long (default: never)", "SEC")

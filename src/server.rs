@@ -163,12 +163,17 @@ impl Server {
     }
 }
 
-/// An address as the log has always shown it: `[host]:port`.
+/// An address as the log has always shown it: `[host]:port`, a link-local one with the number of
+/// its interface.
 #[derive(Debug, Clone, Copy)]
 struct Shown(SocketAddr);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}]:{}", self.0.ip(), self.0.port())
+        match self.0 {
+            // `[fe80::1%2]:80`
+            SocketAddr::V6(address) if address.scope_id() > 0 => address.fmt(f),
+            address => write!(f, "[{}]:{}", address.ip(), address.port()),
+        }
     }
 }

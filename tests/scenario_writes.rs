@@ -232,6 +232,9 @@ fn terminal_that_stops_its_background_stops_no_service() {
     assert!(said.is_some(), "{:?}", log.lines());
 }
 
+/// Makes a file system that can be frozen, at `$0`.
+const EXT4: &str = "truncate -s 16M $0.img; mkfs.ext4 -q $0.img; mount -o loop $0.img $0";
+
 /// A folder on a file system of our own. Inside a mount namespace.
 struct Disk {
     at: PathBuf,
@@ -326,8 +329,7 @@ fn takeover_on_a_frozen_disk_is_noticed_by_nobody() {
         return;
     }
     let stage = Stage::new();
-    let how = "truncate -s 16M $0.img; mkfs.ext4 -q $0.img; mount -o loop $0.img $0";
-    let Some(disk) = Disk::mount(stage.file("disk"), how) else {
+    let Some(disk) = Disk::mount(stage.file("disk"), EXT4) else {
         return;
     };
     let (report, pid_file, path) = (disk.file("report"), disk.file("pid"), stage.path());
@@ -366,4 +368,45 @@ fn takeover_on_a_frozen_disk_is_noticed_by_nobody() {
     let pid = taker.pid().to_string();
     wait_until(|| fs::read_to_string(&pid_file).unwrap().trim() == pid);
     peers.finish().assert_flawless();
+}
+
+/// It cannot end before its disk answers, but nobody has to wait for that.
+#[test]
+fn owner_that_is_killed_while_its_log_is_frozen_lets_go_of_connections_and_port() {
+    if !geteuid().is_root() {
+        return eprintln!("skipped: needs root to mount a disk");
+    }
+    let name = "owner_that_is_killed_while_its_log_is_frozen_lets_go_of_connections_and_port";
+    if !in_own_mounts(name) {
+        return;
+    }
+    let stage = Stage::new();
+    let Some(disk) = Disk::mount(stage.file("disk"), EXT4) else {
+        return;
+    };
+    let listen = ["-v", "-a", "127.0.0.1", "-p", "0"];
+    let mut owner = Filed::start(&["env"], disk.file("owner"), &listen);
+    let address = owner.address();
+    let mut client = Client::connect(address);
+    client.talk();
+    // Thawed before the process is waited for, come what may.
+    let mut disk = disk;
+    disk.freeze();
+    // It says that another one has come.
+    Client::connect(address).talk();
+    let task = format!("/proc/{}/task", owner.server.pid());
+    let is_stuck =
+        |task: &Path| fs::read_to_string(task.join("stat")).is_ok_and(|stat| stat.contains(") D "));
+    wait_until(|| {
+        let mut tasks = fs::read_dir(&task).unwrap();
+        tasks.any(|task| is_stuck(&task.unwrap().path()))
+    });
+    owner.server.signal(Signal::SIGKILL);
+    client.ended();
+    let port = address.port().to_string();
+    let next = Server::start(&["-G", "-a", "127.0.0.1", "-p", &port]);
+    next.wait_line("Starting TCP server");
+    Client::connect(address).talk();
+    disk.thaw();
+    assert_eq!(owner.server.wait_exit(), 128 + 9);
 }

@@ -107,6 +107,8 @@ fn service_logs_over_a_stream_and_goes_on_when_the_syslog_daemon_is_restarted() 
     assert!(first.starts_with(&format!("<158>socket-takeover[{}]: ", service.id())));
     let (_, port) = first.split_once("]:").unwrap().1.split_once("]:").unwrap();
     let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
+    // The last line of its start.
+    while !next_of_stream(&mut daemon).contains("Starting Takeover channel") {}
     drop(daemon);
     kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGHUP).unwrap();
     let mut daemon = accepted(&listener);

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -225,23 +226,42 @@ struct Locked(Child);
 
 impl Locked {
     fn at(path: &Path) -> Locked {
+        let mut locked = Locked::queued(path);
+        locked.wait();
+        locked
+    }
+
+    /// It has the lock as soon as the present holder lets go.
+    fn queued(path: &Path) -> Locked {
         let mut lock = path.as_os_str().to_owned();
         lock.push(".lock");
-        let mut child = Command::new("flock")
+        let child = Command::new("flock")
             .arg(lock)
             .args(["sh", "-c", "echo yes; cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("flock(1) runs");
-        let mut said = [0; 3];
-        child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut said)
-            .unwrap();
         Locked(child)
+    }
+
+    fn wait(&mut self) {
+        let said = self.0.stdout.as_mut().unwrap();
+        said.read_exact(&mut [0; 3]).unwrap();
+    }
+}
+
+/// Until the process waits for a lock (`/proc/locks` marks it with an arrow, proc_locks(5)).
+fn wait_queued(pid: u32) {
+    let waits = |line: &str| line.contains("->") && line.contains(&format!(" {pid} "));
+    let end = Instant::now() + BOUND;
+    while !fs::read_to_string("/proc/locks")
+        .unwrap()
+        .lines()
+        .any(waits)
+    {
+        assert!(Instant::now() < end, "it does not wait");
+        thread::yield_now();
     }
 }
 
@@ -286,8 +306,11 @@ fn orphan_that_cannot_lock_path_is_reachable_by_the_name_that_it_has() {
     let scene = Scene::new(&[]);
     let mut taker = scene.stage.take_over_failing("taker.claim.after:stop");
     taker.wait_stopped();
-    let locked = Locked::at(&scene.stage.path());
+    // The taker has it since PREPARE, and its death is the end of that.
+    let mut locked = Locked::queued(&scene.stage.path());
+    wait_queued(locked.0.id());
     taker.signal(Signal::SIGKILL);
+    locked.wait();
     taker.wait_exit();
     scene.donor.wait_line("died right after it took over");
     wait_reachable(&scene.stage.path());

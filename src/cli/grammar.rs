@@ -10,7 +10,7 @@ use super::Usage;
 pub(super) fn grammar() -> Options {
     let mut grammar = Options::new();
     grammar
-        .optopt("a", "listen-address", "IP address to listen on", "ADDRESS")
+        .optopt("a", "listen-address", "IP address to listen on; a link-local one with its interface: fe80::1%eth0", "ADDRESS")
         .optopt("p", "listen-port", "TCP port to listen on, 0: any free one", "PORT")
         .optopt("b", "listen-backlog", "pending connections (default 4096)", "COUNT")
         .optopt("i", "idle-timeout", "close a peer that is silent that long (default: never)", "SEC")
@@ -20,8 +20,8 @@ pub(super) fn grammar() -> Options {
         .optflag("", "check-positions", "compare each connection's state with its socket, on this side of a takeover: one that would lose or double a byte is given up")
         .optflag("", "any-netns", "-T: take over even if the donor is in another network namespace")
         .optflag("d", "daemon", "run in the background; return once it serves")
-        .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
-        .optopt("", "report", "append a line of JSON to FILE for each takeover, done or failed", "FILE")
+        .optopt("P", "pid-file", "keep the process id in FILE, locked; HUP makes it again if it was removed", "FILE")
+        .optopt("", "report", "append a line of JSON to FILE, which may be a FIFO, for each takeover, done or failed", "FILE")
         .optopt("S", "log-facility", "daemon, user, local0 to local7 or 0 to 7 (default daemon)", "NAME")
         .optflag("G", "no-syslog", "do not log to syslog")
         .optflag("l", "log-console", "log to stderr with -d too")

@@ -21,16 +21,17 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket_takeover::sys::own_table;
 
 use super::aside;
+use pen::{Pen, Waiting};
 
+mod pen;
 #[cfg(test)]
 mod tests;
 
@@ -239,87 +240,6 @@ impl Queue {
 
 fn cost(line: &[u8]) -> usize {
     line.len() + size_of::<Entry>()
-}
-
-/// What the thread knows of the file.
-#[derive(Debug)]
-struct Pen {
-    note: Option<Note>,
-    /// Lost, and not noted in the file yet.
-    unnoted: u64,
-    /// The file ends within a line.
-    torn: bool,
-}
-
-impl Pen {
-    fn new(note: Option<Note>) -> Pen {
-        Pen {
-            note,
-            unnoted: 0,
-            torn: false,
-        }
-    }
-
-    /// Writes a line; what is missing before it is noted first.
-    fn write(&mut self, to: &mut impl Write, entry: &Entry) -> io::Result<()> {
-        self.unnoted += entry.gap;
-        let written = self.catch_up(to).and_then(|()| self.whole(to, &entry.line));
-        if written.is_err() {
-            self.unnoted += 1;
-        }
-        written
-    }
-
-    fn catch_up(&mut self, to: &mut impl Write) -> io::Result<()> {
-        if let Some(note) = self.note.filter(|_| self.unnoted > 0) {
-            self.whole(to, note(self.unnoted).as_bytes())?;
-            self.unnoted = 0;
-        }
-        Ok(())
-    }
-
-    /// One write(2) a line, unless less of it is taken: others append to the same file.
-    fn whole(&mut self, to: &mut impl Write, line: &[u8]) -> io::Result<()> {
-        let joined;
-        let mut left = line;
-        if self.torn {
-            joined = [b"\n", line].concat();
-            left = &joined;
-        }
-        while !left.is_empty() {
-            match to.write(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
-                    left = &left[taken..];
-                    self.torn = !left.is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A file that is waited for even if its description does not wait.
-struct Waiting<'a>(&'a File);
-
-impl Write for Waiting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut wanted = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
-                    poll(&mut wanted, PollTimeout::NONE)?;
-                }
-                written => return written,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The same error once more: io::Error has no Clone.

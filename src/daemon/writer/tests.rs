@@ -2,7 +2,7 @@
 //! files that fail or hang.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, PipeReader};
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::time::Duration;
 
 use super::*;

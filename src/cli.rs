@@ -1,8 +1,8 @@
 //! The command line: what the operator may say, and one line for everything that he may not.
 //!
-//! [`parse`] has no effects. It looks at the arguments, and at whether a PATH names a
-//! directory; no socket, file or signal is touched before all of them are found right. A
-//! refusal is one line: what is wrong, why, and what to do about it.
+//! [`parse`] has no effects. It looks at the arguments, at whether a PATH names a directory, and
+//! at the number of an interface that an address names; no socket, file or signal is touched
+//! before all of them are found right. A refusal is one line: what is wrong, why, and what to do about it.
 //!
 //! Invariants
 //! - An [`Options`] can only hold what the service can act on: no half address, no facility
@@ -183,7 +183,10 @@ fn role(given: &Matches) -> Result<Role, Usage> {
         value::number("-p", text, 0..=u16::MAX)
     })?;
     let listen = match (address, port) {
-        (Some(address), Some(port)) => SocketAddr::new(address, port),
+        (Some(mut address), Some(port)) => {
+            address.set_port(port);
+            address
+        }
         (Some(_), None) => return refuse("-a without -p", "a listener needs both", "add -p PORT"),
         (None, Some(_)) => {
             return refuse("-p without -a", "a listener needs both", "add -a ADDRESS");

@@ -89,6 +89,7 @@
 //! [`takeover::scm`], nowhere else.
 
 pub mod event;
+mod procfs;
 pub mod proto;
 pub mod sys;
 pub mod takeover;

@@ -1,7 +1,9 @@
 //! The service binary: parse, run, exit code.
 //!
-//! `main` maps [`run`]'s result and nothing else. SIGPIPE is ignored, as std sets it up
-//! before `main`: a reader that goes away is an error of one write, never the end of us.
+//! `main` maps [`run`]'s result and nothing else. Where we write to cannot hurt us: the three
+//! signals that a write(2) may raise are ignored, SIGPIPE by std before `main`, the others by
+//! [`ignore_signals_of_writes`]. What is wrong is then an error of one write. No program is
+//! executed from here, so nobody inherits that.
 
 // Nothing in a binary can be reached from outside; `pub` says what a room offers the others.
 #![allow(unreachable_pub)]
@@ -17,7 +19,9 @@ use daemon::daemonize::daemonize;
 use daemon::logging::{Console, Logging};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::report::ReportFile;
+use nix::sys::signal::Signal;
 use socket_takeover::proto::wire::WIRE_VERSION;
+use socket_takeover::sys::ignore_signal;
 
 mod cli;
 mod daemon;
@@ -29,7 +33,19 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    ignore_signals_of_writes();
     ExitCode::from(run(&env::args_os().skip(1).collect::<Vec<_>>()))
+}
+
+/// Beyond a file's size limit (setrlimit(2), RLIMIT_FSIZE) a write raises SIGXFSZ, which ends a
+/// process, and fails with EFBIG where that is ignored. To a terminal that we are in the
+/// background of it may raise SIGTTOU, which stops a process with all its peers, and just takes
+/// place where that is ignored (termios(3), TOSTOP).
+fn ignore_signals_of_writes() {
+    for signal in [Signal::SIGXFSZ, Signal::SIGTTOU] {
+        // It fails for SIGKILL and SIGSTOP alone (signal(2)).
+        let _ = ignore_signal(signal);
+    }
 }
 
 fn run(args: &[OsString]) -> u8 {

@@ -8,20 +8,29 @@
 //!
 //! | part | its file |
 //! |---|---|
-//! | accepting, the descriptor limit | `server/listener.rs` |
+//! | accepting, the descriptor limit, a listener that was shut down | `server/listener.rs` |
+//! | whether new clients are accepted, for the log | `server/accepting.rs` |
 //! | one connection | `server/peer.rs` |
 //! | what is handed over, saved and restored | `server/handover.rs` |
 //! | start, and the way out | `server/life.rs` |
+//! | the pid file | `server/pid.rs` |
+//! | the file of reports, and whoever started us | `server/telling.rs` |
 //! | what the original program had | `server/upgrade.rs` |
+//! | who is in the way of a start | `server/neighbour.rs` |
 
+mod accepting;
 mod handover;
 mod life;
 mod listener;
+mod neighbour;
 mod peer;
+mod pid;
+mod telling;
 mod upgrade;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use socket_takeover::event::{Class, Cx, Handle, Time, TimerId};
@@ -31,9 +40,10 @@ use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
+use accepting::Accepting;
 pub(crate) use handover::STATE_VERSION;
 pub(crate) use life::run;
-use listener::{Accepting, Listener};
+use listener::Listener;
 use peer::Peer;
 
 /// How often the counters are logged.
@@ -66,9 +76,13 @@ pub(crate) struct Server {
     statistics_due: Option<Time>,
     pid_file: Option<PidFile>,
     /// The donor's, which is not ours before the takeover has succeeded.
-    donors_pid_file: Option<PidFile>,
+    donors_pid_file: Option<pid::Donors>,
+    /// The name of one that could not be used.
+    missing_pid_file: Option<PathBuf>,
     /// Where to say what each takeover did.
     report: Option<ReportFile>,
+    /// Looks after lines that wait to be written.
+    lines: Option<TimerId>,
     takeover: Takeover,
     /// Of the lines that say that a takeover has begun, and that it has failed.
     begun: Pace,
@@ -76,6 +90,8 @@ pub(crate) struct Server {
     logging: &'static Logging,
     /// Whoever waits to hear how the start went.
     readiness: Option<Readiness>,
+    /// When the start was over, until that is told.
+    ready_since: Option<Time>,
     /// SIGTERM came; a second one ends the process at once.
     stopping: bool,
     /// How the process ends.
@@ -96,12 +112,15 @@ impl Server {
             statistics_due: None,
             pid_file: None,
             donors_pid_file: None,
+            missing_pid_file: None,
             report: None,
+            lines: None,
             takeover: Takeover::default(),
             begun: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
             failed: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
             logging,
             readiness: None,
+            ready_since: None,
             stopping: false,
             exit: 0,
         }
@@ -121,11 +140,12 @@ impl Server {
 
     fn log_statistics(&self) {
         log::info!(
-            "{} peers, {} accepted, {} messages; log lines dropped: {:?}",
+            "{} peers, {} accepted, {} messages; log lines dropped: {:?}, of reports: {}",
             self.peers,
             self.counters.accepted,
             self.counters.messages,
             self.logging.lost(),
+            self.report.as_ref().map_or(0, ReportFile::lost),
         );
     }
 
@@ -143,12 +163,17 @@ impl Server {
     }
 }
 
-/// An address as the log has always shown it: `[host]:port`.
+/// An address as the log has always shown it: `[host]:port`, a link-local one with the number of
+/// its interface.
 #[derive(Debug, Clone, Copy)]
 struct Shown(SocketAddr);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}]:{}", self.0.ip(), self.0.port())
+        match self.0 {
+            // `[fe80::1%2]:80`
+            SocketAddr::V6(address) if address.scope_id() > 0 => address.fmt(f),
+            address => write!(f, "[{}]:{}", address.ip(), address.port()),
+        }
     }
 }

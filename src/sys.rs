@@ -2,17 +2,21 @@
 //!
 //! `unsafe` lives here and in `takeover/scm.rs`, nowhere else in the library. Every
 //! function is safe to call: what the kernel or libc demands of the caller is checked or
-//! held by the signature. None allocates, none logs.
+//! held by the signature. None logs, none but `count_forks` allocates.
 //!
 //! - [`fork_alone`]: fork(2), for daemonizing only, refused where a second thread runs
+//! - `count_forks`, `forks`: whether this process is a child of the one that asked before
 //! - [`pidfd_open`], [`pidfd_send_signal`]: a process that cannot be mistaken for another
 //! - [`pidfd_getfd`]: a descriptor of another process
 //! - [`wait_pidfd`]: the end of one child, and of no other
 //! - [`unblock_signals_in`]: a child that does not inherit what this process has blocked
+//! - [`ignore_signal`]: a signal that shall neither end nor stop this process
+//! - [`inherited_fds`], [`close_inherited_fds`]: what came along from whoever started us
+//! - [`own_table`]: a thread that holds one descriptor, and none of those of the process
 //! - [`unread_bytes`], [`unsent_bytes`]: the two TCP queue lengths (tcp(7), SIOCINQ and
 //!   SIOCOUTQ)
-//! - [`socket_protocol`], [`socket_cookie`], [`tcp_state`], [`tcp_progress`], [`has_tcp_ulp`],
-//!   [`refuse_passed_fds`]: socket options that nix has no type for
+//! - [`socket_protocol`], [`socket_domain`], [`socket_cookie`], [`network_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
+//!   [`has_tcp_ulp`], [`refuse_passed_fds`]: socket options that nix has no type for
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]
 
@@ -23,8 +27,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::signal::SigSet;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{self, SigHandler, SigSet, Signal};
+
+use crate::procfs;
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +48,13 @@ pub enum Fork {
 ///
 /// # Errors
 /// `Unsupported` if a second thread runs: the child would have only the calling thread and
-/// could deadlock on a lock that another one held (fork(2), "async-signal-safe"). Else what
+/// could deadlock on a lock that another one held (fork(2), "async-signal-safe"). Without
+/// `/proc`, which tells that, an error that says so. Else what
 /// fork(2) says (`EAGAIN`, `ENOMEM`).
 pub fn fork_alone() -> io::Result<Fork> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let threads = fs::read_dir("/proc/self/task")
+        .map_err(procfs::explain)?
+        .count();
     if threads != 1 {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -56,6 +68,34 @@ pub fn fork_alone() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid.unsigned_abs())),
     }
+}
+
+/// How many forks lie between this process and the one that began to count.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Has each child know that it is one, whoever calls fork(3) (pthread_atfork(3)). A child of
+/// vfork(2), posix_spawn(3) or a bare clone(2) does not: the first two lead to an exec.
+///
+/// # Errors
+/// `ENOMEM`.
+pub(crate) fn count_forks() -> io::Result<()> {
+    extern "C" fn one_more() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static COUNTED: OnceLock<i32> = OnceLock::new();
+    // SAFETY: the handler lives as long as the program, and does what a child of fork(2) may do
+    // at once (signal-safety(7)): it adds to an atomic number.
+    let code = COUNTED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(one_more)) });
+    match code {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(*code)),
+    }
+}
+
+/// The present count: another one than before tells that this is a child of the process that
+/// asked then. It costs no system call.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
 }
 
 /// A descriptor for the process `pid` (pidfd_open(2)); readable once it has died. It is
@@ -174,6 +214,103 @@ pub fn unblock_signals_in(command: &mut Command, signals: SigSet) {
     }
 }
 
+/// Ignores `signal` (signal(7)) in this process, and in each program that it executes. Of SIGXFSZ
+/// and SIGPIPE nothing is lost by that: the write that raises them fails with `EFBIG` or `EPIPE`.
+///
+/// # Errors
+/// `EINVAL` for SIGKILL and SIGSTOP.
+pub fn ignore_signal(signal: Signal) -> io::Result<()> {
+    // SAFETY: SIG_IGN is no handler, so no code of ours ever runs in a signal's context.
+    unsafe { signal::signal(signal, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// The descriptors beyond stderr that this process was started with. Whatever std and nix open
+/// is close-on-exec, and an exec leaves nothing open that is, so those that are not have come
+/// through one.
+#[must_use]
+pub fn inherited_fds() -> Vec<i32> {
+    let mut numbers = open_fds();
+    numbers.retain(|number| {
+        // SAFETY: F_GETFD reads a flag of a number, which need not even be open.
+        let flags = unsafe { libc::fcntl(*number, libc::F_GETFD) };
+        *number > libc::STDERR_FILENO && flags >= 0 && flags & libc::FD_CLOEXEC == 0
+    });
+    numbers
+}
+
+/// Numbers among which all open ones are.
+fn open_fds() -> Vec<i32> {
+    match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => {
+            let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+            names
+                .filter_map(|name| name.to_str()?.parse().ok())
+                .collect()
+        }
+        // No /proc, or no descriptor to read it by: then every number that one can have.
+        Err(_) => {
+            let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+            (0..i32::try_from(limit).unwrap_or(i32::MAX)).collect()
+        }
+    }
+}
+
+/// Closes [`inherited_fds`]; returns how many there were. To be called before this process makes
+/// any descriptor inheritable on purpose.
+pub fn close_inherited_fds() -> usize {
+    let inherited = inherited_fds();
+    for number in &inherited {
+        // SAFETY: nothing in this process has opened it, so nothing owns it. What close(2) says
+        // is about data of others; the number is free in any case.
+        unsafe { libc::close(*number) };
+    }
+    inherited.len()
+}
+
+/// Gives the calling thread a descriptor table of its own with a copy of `number` alone in it,
+/// and returns that copy. A thread that is stuck in a system call then keeps nothing of the
+/// process open, and the process's own table goes on growing as that of a single thread does:
+/// without the RCU grace period for each doubling (`fs/file.c`, `expand_fdtable`).
+///
+/// It is for the first thing that a thread does: other descriptors that it was given are closed
+/// for it. Before Linux 5.9 the table stays shared, and what is returned is a duplicate.
+///
+/// # Errors
+/// `EBADF` if `number` is not open, `EMFILE`, `ENOMEM`.
+pub fn own_table(number: i32) -> io::Result<OwnedFd> {
+    let Ok(kept) = libc::c_uint::try_from(number) else {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    };
+    // What lies above goes with the copying, so that a large table is not copied for nothing
+    // (close_range(2), CLOSE_RANGE_UNSHARE).
+    let unshare = libc::CLOSE_RANGE_UNSHARE.cast_signed();
+    // SAFETY: the call takes integers. What it closes it closes in a copy of the table that
+    // belongs to this thread, and the others go on with theirs.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, unshare) };
+    let mine = if done == 0 {
+        if let Some(below) = kept.checked_sub(1) {
+            // SAFETY: as above, but for the unsharing, which has been done.
+            unsafe { libc::syscall(libc::SYS_close_range, 0, below, 0) };
+        }
+        // SAFETY: F_GETFD reads a flag of a number, which need not even be open.
+        match unsafe { libc::fcntl(number, libc::F_GETFD) } {
+            0.. => number,
+            _ => -1,
+        }
+    } else {
+        // SAFETY: the call takes three integers.
+        unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) }
+    };
+    if mine < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, in a table that nobody else knows or as a fresh duplicate: in either
+    // case it has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(mine) })
+}
+
 /// Bytes that have arrived on a TCP connection and were not read yet.
 ///
 /// # Errors
@@ -213,6 +350,21 @@ pub fn socket_protocol(socket: impl AsFd) -> io::Result<i32> {
         &mut protocol,
     )?;
     Ok(i32::from_ne_bytes(protocol))
+}
+
+/// The family of a socket, such as `AF_INET` (socket(7), `SO_DOMAIN`).
+///
+/// # Errors
+/// `ENOTSOCK` on what is no socket.
+pub fn socket_domain(socket: impl AsFd) -> io::Result<i32> {
+    let mut domain = [0; 4];
+    get_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_DOMAIN,
+        &mut domain,
+    )?;
+    Ok(i32::from_ne_bytes(domain))
 }
 
 /// The kernel's own number for a socket, the same through every descriptor of it and never
@@ -263,6 +415,22 @@ pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
         &mut state,
     )?;
     Ok(state[0])
+}
+
+/// How many connections may wait for accept(2) on a TCP listener (listen(2)).
+///
+/// # Errors
+/// As for [`tcp_state`]; `InvalidInput` on what does not listen.
+pub fn tcp_backlog(socket: impl AsFd) -> io::Result<u32> {
+    /// tcpi_sacked, which of a listener is its backlog (`net/ipv4/tcp.c`, `tcp_get_info`).
+    const MOST: usize = 28;
+    const LISTEN: u8 = 10;
+    let mut info = [0; MOST + 4];
+    let length = get_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    match info[MOST..].first_chunk() {
+        Some(most) if length == info.len() && info[0] == LISTEN => Ok(u32::from_ne_bytes(*most)),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// What the kernel counts of a TCP connection.
@@ -398,13 +566,40 @@ pub fn open_tun(interface: &str) -> io::Result<File> {
 /// An MPTCP socket, for tests of what is to be told from TCP; nix has no name for it.
 #[cfg(test)]
 pub(crate) fn mptcp_socket() -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    any_socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)
+}
+
+/// A socket of a family that nix has no name for, for tests.
+#[cfg(test)]
+pub(crate) fn any_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the call takes three integers and touches no memory of ours.
-    let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_MPTCP) };
+    new_fd(unsafe { libc::socket(family, kind, protocol) })
+}
+
+/// A userfaultfd(2), for tests of what cannot be handed over.
+#[cfg(test)]
+pub(crate) fn userfaultfd() -> io::Result<OwnedFd> {
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    new_fd(i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?)
+}
+
+/// A virtual machine, for the same tests (`Documentation/virt/kvm/api.rst`).
+#[cfg(test)]
+pub(crate) fn virtual_machine(kvm: &File) -> io::Result<OwnedFd> {
+    const KVM_CREATE_VM: libc::Ioctl = 0xae01;
+    // SAFETY: the request takes an integer, the kind of machine, and no pointer.
+    new_fd(unsafe { libc::ioctl(kvm.as_raw_fd(), KVM_CREATE_VM, 0) })
+}
+
+#[cfg(test)]
+fn new_fd(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    // SAFETY: whoever calls has just got this descriptor from the kernel, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -158,7 +158,7 @@ fn failpoints_are_in_one_file_behind_a_feature_that_is_off() {
     let (without, with) = file.lines.split_at(
         file.lines
             .iter()
-            .position(|line| line == "#[cfg(feature = \"failpoints\")]")
+            .position(|line| line == "#[cfg(any(test, feature = \"failpoints\"))]")
             .expect("the feature's part"),
     );
     let does = ["env", "raise(", "panic!", "exit(", "Plan"];
@@ -173,6 +173,8 @@ fn failpoints_are_in_one_file_behind_a_feature_that_is_off() {
     assert!(manifest.contains("\ndefault = [\"daemon\"]\n"));
     assert!(manifest.contains("\ndaemon = [\"dep:getopts\", \"dep:syslog\"]\n"));
     assert!(manifest.contains("\nfailpoints = []\n"));
+    // Whatever else asks for it would put it into the service that is built beside it.
+    assert!(!manifest.contains("features = [\"failpoints\"]"));
 }
 
 #[test]

@@ -128,8 +128,6 @@ fn address_that_is_none_is_refused() {
         " 127.0.0.1",
         "127.0.0.1:80",
         "[::1]",
-        "::1%",
-        "::1%lo",
         ":::",
         "1::2::3",
         "*",
@@ -138,6 +136,21 @@ fn address_that_is_none_is_refused() {
             &["-a", address, "-p", "0"],
             "not a complete IPv4 or IPv6 address",
         );
+    }
+    for (address, expected) in [
+        ("::1%", "only a link-local"),
+        (
+            "::1%lo",
+            "only a link-local IPv6 address belongs to an interface; remove %lo",
+        ),
+        ("127.0.0.1%lo", "only a link-local"),
+        ("fe80::1", "say which, as in fe80::1%eth0"),
+        ("fe80::1%", "no interface"),
+        ("fe80::1%0", "no interface"),
+        ("fe80::1%no such one", "there is no interface"),
+        ("fe80::1%lo%lo", "there is no interface"),
+    ] {
+        assert_refused(&["-a", address, "-p", "0"], expected);
     }
     for address in ["224.0.0.1", "ff02::1", "255.255.255.255"] {
         assert_refused(&["-a", address, "-p", "0"], "group address");

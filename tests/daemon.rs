@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -53,6 +53,18 @@ fn file_with_other_content_is_left_alone() {
     fs::write(&path, "precious\n").unwrap();
     assert_refused(&path, "other content");
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious\n");
+}
+
+#[test]
+fn file_of_another_user_is_left_alone() {
+    let folder = folder();
+    let path = folder.path().join("pid");
+    fs::write(&path, "         1\n").unwrap();
+    if chown(&path, Some(12_345), None).is_err() {
+        return println!("skipped: needs root to give a file away");
+    }
+    assert_refused(&path, "it belongs to uid 12345");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "         1\n");
 }
 
 #[test]

@@ -14,9 +14,10 @@ use std::process::{self, Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getppid, getsid};
+use socket_takeover::sys::inherited_fds;
 use tempfile::TempDir;
 
 #[path = "../src/daemon/daemonize.rs"]
@@ -39,7 +40,7 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let scenarios: [(&str, fn()); 7] = [
+    let scenarios: [(&str, fn()); 8] = [
         (
             "parent_exits_with_the_reported_code",
             parent_exits_with_the_reported_code,
@@ -52,6 +53,10 @@ fn main() {
         (
             "daemon_is_alone_in_its_session",
             daemon_is_alone_in_its_session,
+        ),
+        (
+            "daemon_inherits_no_descriptor_and_no_mask",
+            daemon_inherits_no_descriptor_and_no_mask,
         ),
         ("stderr_ends_with_the_report", stderr_ends_with_the_report),
         ("stderr_is_kept_on_request", stderr_is_kept_on_request),
@@ -88,6 +93,17 @@ fn play(role: &str) {
             readiness.report(0);
             await_word(&mut tester);
             tester.write_all(b"alive").unwrap();
+        }
+        "inherit" => {
+            // Close-on-exec, so it is our own.
+            let own = fs::File::open("/dev/null").unwrap();
+            let readiness = daemonize(false).unwrap();
+            let inherited = inherited_fds().len();
+            let own_is_open = own.metadata().is_ok();
+            let blocked = SigSet::thread_get_mask().unwrap() != SigSet::empty();
+            readiness.report(0);
+            let seen = format!("{inherited} {own_is_open} {blocked}");
+            tester().write_all(seen.as_bytes()).unwrap();
         }
         "look" => {
             let readiness = daemonize(false).unwrap();
@@ -251,6 +267,35 @@ fn daemon_is_alone_in_its_session() {
     assert_eq!(of("folder"), "/");
     assert_eq!(of("umask"), "027");
     assert_eq!(of("streams"), r#""/dev/null" "/dev/null" "/dev/null""#);
+}
+
+fn daemon_inherits_no_descriptor_and_no_mask() {
+    let mut stage = Stage::new("inherit");
+    let program = stage.command.get_program().to_owned();
+    let environment: Vec<_> = stage
+        .command
+        .get_envs()
+        .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
+        .collect();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec 5</dev/null 8>&1 && exec \"$0\""])
+        .arg(program);
+    shell
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    stage.command = shell;
+    // A child starts with the mask of the thread that makes it.
+    let ours = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .unwrap();
+    let mut parent = stage.start();
+    ours.thread_set_mask().unwrap();
+    let mut seen = String::new();
+    stage.daemon().read_to_string(&mut seen).unwrap();
+    assert_eq!(parent.wait().unwrap().code(), Some(0));
+    assert_eq!(seen, "0 true false");
 }
 
 fn stderr_ends_with_the_report() {

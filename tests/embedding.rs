@@ -409,3 +409,22 @@ impl Application for App {
         }
     }
 }
+
+#[test]
+fn application_can_ask_why_no_successor_finds_it() {
+    let (folder, path) = stage();
+    let mut donor = serving(&path, 0);
+    let mut turn_until = |done: &dyn Fn(Option<&str>) -> bool| {
+        let end = Instant::now() + BOUND;
+        while !done(donor.app.takeover.unreachable()) {
+            assert!(Instant::now() < end, "it does not come to that");
+            donor.turn();
+        }
+    };
+    turn_until(&|why| why.is_none());
+    let aside = folder.path().with_extension("aside");
+    std::fs::rename(folder.path(), &aside).unwrap();
+    turn_until(&|why| why == Some("its folder is gone"));
+    std::fs::rename(&aside, folder.path()).unwrap();
+    turn_until(&|why| why.is_none());
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use example_support::{Datagrams, Example, addresses};
 use nix::sys::signal::Signal;
 use support::Server;
+use support::side::{At, FakeTaker};
 
 /// GTP-U, whose Recovery is 0 whatever the counter.
 fn user_plane(server: &Server) -> Datagrams {
@@ -119,7 +120,12 @@ fn hung_taker_costs_no_more_datagrams_than_arrive_in_its_deadlines() {
     socket.connect(addresses(&server)[0]).unwrap();
     socket.set_nonblocking(true).unwrap();
 
-    let taker = example.take_over_failing("taker.validate.before:stop");
+    // It has END, and never claims.
+    let path = example.stage.path();
+    let hung = thread::spawn(move || {
+        let mut taker = FakeTaker::at(&path, At::AwaitClaim);
+        assert!(taker.side.await_abort());
+    });
     let begun = Instant::now();
     let (mut sent, mut answered) = (0u64, 0u64);
     let mut since_rollback = 0;
@@ -153,5 +159,5 @@ fn hung_taker_costs_no_more_datagrams_than_arrive_in_its_deadlines() {
         lost <= (freeze * RATE as f64) as u64 + 1,
         "{lost} lost, {line}"
     );
-    drop(taker);
+    hung.join().unwrap();
 }

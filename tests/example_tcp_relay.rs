@@ -5,7 +5,7 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -141,22 +141,28 @@ fn half_closed_and_taken_over_still_gets_the_answer() {
 #[test]
 fn upstream_that_refuses_ends_its_client_alone() {
     let example = Example::new("tcp_relay");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let mut server = serve(&example, address);
+    // A port that is taken, and at which nobody listens.
+    let nobody = bound();
+    let address = TcpListener::from(nobody.try_clone().unwrap()).local_addr();
+    let mut server = serve(&example, address.unwrap());
     let mut client = connect(addresses(&server)[0]).unwrap();
     assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     server = example.replace(&mut server);
     assert!(server.is_running());
 }
 
-/// A listener whose queue is full: whoever connects now is not answered (tcp(7), listen(2)).
-fn crowded() -> (TcpListener, Vec<TcpStream>) {
+/// A socket with a port of its own that does not listen.
+fn bound() -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
     let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
     bind(fd.as_raw_fd(), &SockaddrStorage::from(anywhere)).unwrap();
+    fd
+}
+
+/// A listener whose queue is full: whoever connects now is not answered (tcp(7), listen(2)).
+fn crowded() -> (TcpListener, Vec<TcpStream>) {
+    let fd = bound();
     listen(&fd, Backlog::new(0).unwrap()).unwrap();
     let listener = TcpListener::from(fd);
     let address = listener.local_addr().unwrap();

@@ -218,7 +218,7 @@ fn taker_claims_before_its_time() {
 }
 
 /// The grant comes before END, so one that looks at nothing but the lease can win. Then it owns,
-/// with whatever it has: the donor leaves, and does not serve beside it.
+/// with whatever it has: the donor waits until it says so, and does not serve beside it.
 #[test]
 fn taker_claims_without_end() {
     let mut scene = Scene::new(&[]);
@@ -229,10 +229,13 @@ fn taker_claims_without_end() {
         assert!(begun.elapsed() < support::BOUND, "it is never granted");
         thread::yield_now();
     }
+    scene.donor.wait_line("held since");
+    assert!(scene.donor.is_running());
+    assert_eq!(taker.claim(), Verdict::Lost, "one grant a lease");
+    taker.side.say(&Record::Active(Active::default()));
     assert_eq!(scene.donor.wait_exit(), 0);
     scene.donor.wait_line("released");
     assert_eq!(scene.donor.log().count("we serve on"), 0);
-    assert_eq!(taker.claim(), Verdict::Lost, "one grant a lease");
 }
 
 /// A taker can write to the lease it was given, and so grant itself what it likes: the donor

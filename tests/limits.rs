@@ -139,8 +139,8 @@ fn channel_buffer_at_its_minimum_is_taken_over() {
 fn channel_buffer_too_small_for_a_record_rolls_back() {
     let stage = Stage::new();
     let donor = stage.serve(&[]);
-    // What waits for one who does not read is part of the state: a long record.
-    let kinds = [(Peer::Talking, 40), (Peer::Unread, 1)];
+    // What waits for one who does not read is part of the state: of several one is long.
+    let kinds = [(Peer::Talking, 40), (Peer::Unread, 8)];
     let scene = Scene::of(stage, donor, &kinds);
     scene.peers.fill();
     let mut taker = FakeTaker::connect(&scene.stage.path());

@@ -6,12 +6,17 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use nix::sys::stat::fstat;
 use nix::unistd::{Uid, chown, geteuid};
 use socket_takeover::sys::{pidfd_getfd, pidfd_open, unread_bytes};
 use support::original::{self, that_adds_one};
@@ -293,6 +298,38 @@ fn client_without_trace_right_is_lost_and_named() {
     peers.finish().assert_flawless();
 }
 
+/// A security module has errors of its own.
+#[test]
+fn copies_refused_for_an_unforeseen_reason_are_done_without() {
+    for answer in ["EACCES", "EOPNOTSUPP"] {
+        let stage = Stage::new();
+        let mut old = stage.original();
+        let peers = Peers::connect(old.address(), seed(), &[(Kind::Talking, 5)]);
+        peers.echoes(8);
+        let taker = take_over_with(&stage, &format!("pidfd_getfd:error={answer}"));
+        is_upgraded(&mut old, &taker);
+        taker.wait_line("we may not trace it");
+        peers.echoes(8);
+        peers.finish().assert_flawless();
+    }
+}
+
+/// After the call there is no way back: to give up would be to lose them all.
+#[test]
+fn stop_that_fails_once_after_the_call_is_tried_again() {
+    let stage = Stage::new();
+    let mut old = stage.original();
+    let kinds = [(Kind::Idle, 5), (Kind::Talking, 5)];
+    let peers = Peers::connect(old.address(), seed(), &kinds);
+    peers.echoes(8);
+    // 1 asks whether it may be signalled, 2 and 3 stop and continue it for the call.
+    let taker = take_over_with(&stage, "pidfd_send_signal:error=EIO:when=4");
+    taker.wait_line("it cannot be stopped: Input/output error");
+    is_upgraded(&mut old, &taker);
+    peers.echoes(8);
+    peers.finish().assert_flawless();
+}
+
 #[test]
 fn array_that_does_not_arrive_is_fetched_one_by_one() {
     let stage = Stage::new();
@@ -444,6 +481,97 @@ fn original_of_root_is_not_touched_by_another_user() {
     fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o666)).unwrap();
     let why = is_refused(by_stranger(), &mut old, &peers, 75);
     assert!(why.contains("no process is found"), "{why}");
+}
+
+/// A user who may bind sockets somewhere, and knows PATH.
+#[test]
+fn strangers_sockets_with_forged_names_change_nothing() {
+    let stage = Stage::new();
+    let mut old = stage.original();
+    let peers = Peers::connect(old.address(), seed(), &[(Kind::Talking, 3)]);
+    peers.echoes(4);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let name = stage.path().file_name().unwrap().to_owned();
+    // One that goes on in the next line as if it were another socket.
+    let forger = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    );
+    let forger = forger.unwrap();
+    let inode = fstat(&forger).unwrap().st_ino;
+    let line = format!("a\n0: 2 0 10000 1 1 {inode} {}", stage.path().display());
+    let forged = elsewhere.path().join(line);
+    fs::create_dir_all(forged.parent().unwrap()).unwrap();
+    bind(forger.as_raw_fd(), &UnixAddr::new(&forged).unwrap()).unwrap();
+    listen(&forger, Backlog::new(1).unwrap()).unwrap();
+    // One in whose place a link to PATH was put.
+    let linked = elsewhere.path().join(&name);
+    let _linked = UnixListener::bind(&linked).unwrap();
+    fs::remove_file(&linked).unwrap();
+    symlink(stage.path(), &linked).unwrap();
+
+    let _taker = upgrade(&stage, &mut old, &PATIENT);
+    peers.echoes(8);
+    peers.finish().assert_flawless();
+}
+
+#[test]
+fn original_in_another_network_namespace_is_named_and_can_be_had_from_there() {
+    if !geteuid().is_root() {
+        println!("skipped: needs root for a network namespace");
+        return;
+    }
+    let stage = Stage::new();
+    let mut old = {
+        let own = std::env::current_exe().unwrap();
+        let script = "ip link set lo up && exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", script]).arg(own);
+        command.args(["--exact", "the_original_is_played", "--nocapture"]);
+        Server::spawn(original::at(&mut command, &stage.path()))
+    };
+    old.wait_line("Starting Takeover channel on ");
+    let mut taker = stage.take_over(&[]);
+    assert_eq!(taker.wait_exit(), 75);
+    let pid = old.pid().to_string();
+    taker.wait_line(&format!("pid {pid} runs in another network namespace"));
+    taker.wait_line(&format!("nsenter -t {pid} -n"));
+    assert!(old.is_running());
+    assert_eq!(old.log().count("Accepting connection"), 0);
+
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid, "-n", env!("CARGO_BIN_EXE_socket-takeover")]);
+    let taker = Server::spawn(command.args(["-G", "-T"]).arg(stage.path()));
+    is_upgraded(&mut old, &taker);
+}
+
+/// What listens on its port in our network is somebody else, and is not even connected to.
+#[test]
+fn stranger_on_the_port_of_a_listener_apart_is_not_connected_to() {
+    if !geteuid().is_root() {
+        println!("skipped: needs root for a network namespace");
+        return;
+    }
+    // Who may not trace it finds no listener in any table that is to be read.
+    let without_trace_right = (Some(NO_TRACE), 1, "it has no TCP listener");
+    for (fault, code, why) in [(None, 75, "another network namespace"), without_trace_right] {
+        let stage = Stage::new();
+        let mut old = stage
+            .original_as(|command| original::listening_apart(original::on(command, "127.9.8.7")));
+        let stranger = TcpListener::bind(old.address()).unwrap();
+        stranger.set_nonblocking(true).unwrap();
+        let mut taker = match fault {
+            Some(fault) => take_over_with(&stage, fault),
+            None => stage.take_over(&[]),
+        };
+        assert_eq!(taker.wait_exit(), code);
+        taker.wait_line(why);
+        assert!(stranger.accept().is_err());
+        assert!(old.is_running());
+        assert_eq!(old.log().count("Accepting connection"), 0);
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Scenarios that need a process of their own: no descriptors left, and stopped in a wait.
+//! Scenarios that need a process of their own: no descriptors left, answers of the kernel that
+//! nobody has foreseen, and stopped in a wait.
 //!
 //! Each child is this test binary again, running the one test that plays the child.
 
 mod reactor_support;
+mod support;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -15,7 +17,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reactor_support::{LONG, reactor, turn_until};
-use socket_takeover::event::{AcceptFailure, Backoff, Config, Cx, Event, Next, Reactor, Spec};
+use socket_takeover::event::{AcceptFailure, Acceptor, Backoff, Config, Cx, Event, Exit};
+use socket_takeover::event::{Next, Reactor, Spec};
 
 const ROLE: &str = "REACTOR_TEST_ROLE";
 
@@ -101,6 +104,104 @@ fn play_exhausted() {
     turn_until(&mut reactor, &mut accepted, |it| it.peers.len() == 3);
     assert_eq!(reactor.cx().stats().faults, 0);
     println!("all accepted");
+}
+
+/// The child with one system call that fails, as strace(1) takes it: `call:error=…`.
+fn child_with(test: &str, fault: &str) -> std::process::Output {
+    support::need("strace");
+    let (call, _) = fault.split_once(':').unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none"]);
+    strace.args(["-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={fault}")]);
+    let child = strace.arg(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]);
+    child.env(ROLE, test).output().unwrap()
+}
+
+#[test]
+fn acceptor_after_an_unforeseen_answer_backs_off_and_comes_back() {
+    for answer in ["EACCES", "EPROTONOSUPPORT", "EINVAL", "EBADF", "EREMOTE"] {
+        let fault = format!("accept4:error={answer}:when=1..2");
+        let output = child_with("play_unforeseen", &fault);
+        assert!(output.status.success(), "{answer}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("2 pauses, 2 unforeseen"));
+    }
+}
+
+#[test]
+fn play_unforeseen() {
+    if !plays("play_unforeseen") {
+        return;
+    }
+    let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+    let mut reactor = reactor(16);
+    let cx = reactor.cx();
+    let welcome = |accepted: &mut Vec<TcpStream>, _: &mut Cx<_>, stream, _| {
+        accepted.push(stream);
+        Ok(())
+    };
+    listener.add(cx, "listener", welcome).unwrap();
+    let mut accepted = Vec::new();
+    turn_until(&mut reactor, &mut accepted, |it| it.len() == 3);
+    let stats = *reactor.cx().stats();
+    assert_eq!(stats.faults, 0);
+    println!(
+        "{} pauses, {} unforeseen",
+        stats.accept_pauses, stats.accepts_unforeseen
+    );
+}
+
+#[test]
+fn end_of_a_child_is_told_though_how_it_has_ended_cannot_be_had() {
+    // The first asks whether it is a child of ours.
+    let output = child_with("play_parent", "waitid:error=EACCES:when=2+");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn play_parent() {
+    if !plays("play_parent") {
+        return;
+    }
+    let mut reactor = reactor(16);
+    let mut process = Command::new("true").spawn().unwrap();
+    let child = socket_takeover::event::Child::of(&process).unwrap();
+    let ended = |told: &mut Vec<Exit>, _: &mut Cx<_>, exit| told.push(exit);
+    reactor.cx().child("child", child, ended).unwrap();
+    let mut told = Vec::new();
+    turn_until(&mut reactor, &mut told, |told| !told.is_empty());
+    assert_eq!(told, [Exit::Collected]);
+    assert_eq!(reactor.cx().stats().faults, 0);
+    // It is a zombie still; std asks in its own way.
+    let _ = process.wait();
+}
+
+#[test]
+fn acceptor_that_is_told_of_gone_peers_for_ever_does_not_spin() {
+    let output = child_with("play_forbidden", "accept4:error=EPERM");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn play_forbidden() {
+    if !plays("play_forbidden") {
+        return;
+    }
+    let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut reactor = reactor(16);
+    let cx = reactor.cx();
+    let welcome = |(): &mut (), _: &mut Cx<_>, _, _| Ok(());
+    listener.add(cx, "listener", welcome).unwrap();
+    let end = Instant::now() + LONG;
+    while reactor.cx().stats().accept_pauses < 4 {
+        assert!(Instant::now() < end);
+        reactor.turn(&mut (), Some(LONG)).unwrap();
+    }
+    assert_eq!(reactor.cx().stats().dispatches, 4);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::{Kind, Peers, Stage, seed};
+use support::{Kind, Peers, Stage, seed, wait_text};
 
 /// The value under `key` in a line of JSON of which every key is unique.
 fn value<'a>(line: &'a str, key: &str) -> &'a str {
@@ -44,6 +44,8 @@ fn takeover_is_reported_alike_by_donor_and_taker() {
     peers.echoes(4);
     let taker = stage.replace(&mut donor, &option);
     peers.echoes(4);
+    // Each writes it behind the takeover.
+    wait_text(&report, "\"active\"");
     let text = fs::read_to_string(&report).unwrap();
     let of = |outcome: &str| {
         let mut lines = text.lines();

@@ -2,13 +2,16 @@
 //! a syslog socket that belongs to the test.
 
 use std::fs::{self, File};
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use socket_takeover::sys::{pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,10 +84,6 @@ impl Dev {
     }
 }
 
-fn exists(process: i32) -> bool {
-    Path::new(&format!("/proc/{process}")).exists()
-}
-
 #[test]
 fn foreground_service_logs_under_its_facility_and_pid() {
     let Some(dev) = Dev::new() else { return };
@@ -92,6 +91,44 @@ fn foreground_service_logs_under_its_facility_and_pid() {
     assert_eq!(dev.next(), (19, service.id().cast_signed()));
     service.kill().unwrap();
     service.wait().unwrap();
+}
+
+/// As syslog-ng and others make it.
+#[test]
+fn service_logs_over_a_stream_and_goes_on_when_the_syslog_daemon_is_restarted() {
+    let Some(dev) = Dev::new() else { return };
+    let path = dev.folder.path().join("log");
+    fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let takeover = dev.folder.path().join("takeover");
+    let mut service = dev.serve(&["-t", takeover.to_str().unwrap(), "-v"]);
+    let mut daemon = accepted(&listener);
+    let first = next_of_stream(&mut daemon);
+    assert!(first.starts_with(&format!("<158>socket-takeover[{}]: ", service.id())));
+    let (_, port) = first.split_once("]:").unwrap().1.split_once("]:").unwrap();
+    let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
+    // The last line of its start.
+    while !next_of_stream(&mut daemon).contains("Starting Takeover channel") {}
+    drop(daemon);
+    kill(Pid::from_raw(service.id().cast_signed()), Signal::SIGHUP).unwrap();
+    let mut daemon = accepted(&listener);
+    let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(next_of_stream(&mut daemon).contains("127.0.0.1"));
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
+
+fn accepted(listener: &UnixListener) -> BufReader<UnixStream> {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(stream)
+}
+
+fn next_of_stream(stream: &mut BufReader<UnixStream>) -> String {
+    let mut message = Vec::new();
+    stream.read_until(0, &mut message).unwrap();
+    assert_eq!(message.pop(), Some(0));
+    String::from_utf8(message).unwrap()
 }
 
 #[test]
@@ -102,13 +139,14 @@ fn daemon_logs_under_the_pid_that_it_has_after_the_forks() {
     parent.wait().unwrap();
     assert_eq!(facility, 19);
     assert_ne!(pid, parent.id().cast_signed());
-    if exists(pid) {
+    // A pidfd first: what is found behind it then is what is ended.
+    if let Ok(daemon) = pidfd_open(pid.unsigned_abs()) {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         assert!(
             name.is_empty() || name.starts_with("socket-takeover"),
             "{name}"
         );
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let _ = pidfd_send_signal(daemon.as_fd(), libc::SIGKILL);
     }
 }
 

@@ -1,8 +1,27 @@
-//! A failpoint that there is none of is found out before anything is done.
+//! Failpoints are in no service but the one that tests build for themselves; one that there is
+//! none of is found out before anything is done.
 
 mod support;
 
-use support::Stage;
+use std::fs;
+use std::path::Path;
+
+use support::{Stage, failpoints};
+
+/// What a service with failpoints asks the environment for.
+const VARIABLE: &[u8] = b"TAKEOVER_FAILPOINT";
+
+fn has_failpoints(program: &Path) -> bool {
+    let program = fs::read(program).expect("it is built");
+    program.windows(VARIABLE.len()).any(|part| part == VARIABLE)
+}
+
+#[test]
+fn service_that_tests_leave_in_target_has_no_failpoints() {
+    // In this order: the second build must not come in the place of the first.
+    assert!(has_failpoints(failpoints::service()));
+    assert!(!has_failpoints(Path::new(failpoints::PLAIN)));
+}
 
 #[test]
 fn unknown_failpoint_ends_either_start_with_one_line_and_2() {

@@ -46,6 +46,10 @@ fn plain_start_at_a_live_port_is_refused() {
     let mut second = Server::start(&args);
     assert_eq!(second.wait_exit(), 1);
     second.wait_line("cannot listen on");
+    let pid = scene.donor.pid();
+    second.wait_line(&format!(
+        "by pid {pid} (socket-takeover), which listens on port {port}"
+    ));
     scene.is_as_before();
     scene.end();
 }

@@ -10,7 +10,7 @@ use super::Usage;
 pub(super) fn grammar() -> Options {
     let mut grammar = Options::new();
     grammar
-        .optopt("a", "listen-address", "IP address to listen on", "ADDRESS")
+        .optopt("a", "listen-address", "IP address to listen on; a link-local one with its interface: fe80::1%eth0", "ADDRESS")
         .optopt("p", "listen-port", "TCP port to listen on, 0: any free one", "PORT")
         .optopt("b", "listen-backlog", "pending connections (default 4096)", "COUNT")
         .optopt("i", "idle-timeout", "close a peer that is silent that long (default: never)", "SEC")
@@ -20,8 +20,8 @@ pub(super) fn grammar() -> Options {
         .optflag("", "check-positions", "compare each connection's state with its socket, on this side of a takeover: one that would lose or double a byte is given up")
         .optflag("", "any-netns", "-T: take over even if the donor is in another network namespace")
         .optflag("d", "daemon", "run in the background; return once it serves")
-        .optopt("P", "pid-file", "keep the process id in FILE, locked", "FILE")
-        .optopt("", "report", "append a line of JSON to FILE for each takeover, done or failed", "FILE")
+        .optopt("P", "pid-file", "keep the process id in FILE, locked; HUP makes it again if it was removed", "FILE")
+        .optopt("", "report", "append a line of JSON to FILE, which may be a FIFO, for each takeover, done or failed", "FILE")
         .optopt("S", "log-facility", "daemon, user, local0 to local7 or 0 to 7 (default daemon)", "NAME")
         .optflag("G", "no-syslog", "do not log to syslog")
         .optflag("l", "log-console", "log to stderr with -d too")
@@ -77,17 +77,20 @@ Examples:
     socket-takeover -d -P /run/echo.pid -a :: -p 1234 -t /run/echo.sock
     socket-takeover -d -P /run/echo.pid -T /run/echo.sock
   Rather give up a takeover than let a client wait for more than 30 ms:
-    socket-takeover -a :: -p 1234 -t /run/echo.sock \\
-      --deadline end=20 --deadline claim=10
+    socket-takeover -a :: -p 7 -t /run/x --deadline end=20 --deadline claim=9
   Replace a running server of the original C program, as root; a client that
   stays within a message for 3 s is ended, all others are kept:
     socket-takeover -T /tmp/.takeover --deadline freeze=3000
+
+PATH is best in a folder of the service's own below /run: others cannot touch it
+there, and cleaners of /tmp take it for a dead socket. One that was removed is
+made anew within a second. A takeover, and -d, need /proc to be mounted.
 
 Exit codes:
    0  stopped as asked, or handed over
    1  failed
    2  the command line is wrong
-  69  -T: no donor answers at PATH
+  69  -T: no donor answers at PATH, and none has within two seconds
   75  -T: refused, busy or rolled back; the donor still serves, retrying is safe
   76  -T: the donor speaks another version; it still serves
 "

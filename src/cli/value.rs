@@ -3,12 +3,13 @@
 //! Each function takes the option's name as the operator wrote it, for the refusal.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use socket_takeover::takeover::rendezvous::{PathError, TakeoverPath};
 use syslog::Facility;
 
@@ -20,15 +21,20 @@ const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
 /// A week: beyond it a limit on silence is no limit any more.
 const IDLE_SECONDS: RangeInclusive<u64> = 1..=604_800;
 
-/// An address that a listener can have. std's parser takes no name, no blanks, no leading
-/// zeros and no trailing text.
-pub(super) fn address(option: &str, text: &str) -> Result<IpAddr, Usage> {
+/// An address that a listener can have, with port 0. std's parser takes no name, no blanks, no
+/// leading zeros and no trailing text. A link-local address belongs to an interface, which is
+/// named behind it as getaddrinfo(3) has it; which number that has is asked of the kernel.
+pub(super) fn address(option: &str, text: &str) -> Result<SocketAddr, Usage> {
     let what = format!("{option} {text:?}");
-    let Ok(address) = text.parse::<IpAddr>() else {
+    let (host, interface) = match text.split_once('%') {
+        Some((host, interface)) => (host, Some(interface)),
+        None => (text, None),
+    };
+    let Ok(address) = host.parse::<IpAddr>() else {
         return refuse(
             what,
             "is not a complete IPv4 or IPv6 address",
-            "give one like 127.0.0.1 or ::1, without name, brackets, port or scope",
+            "give one like 127.0.0.1, ::1 or fe80::1%eth0, without name, brackets or port",
         );
     };
     if address.is_multicast() || address == IpAddr::from([255; 4]) {
@@ -38,7 +44,39 @@ pub(super) fn address(option: &str, text: &str) -> Result<IpAddr, Usage> {
             "give an address of this machine, or 0.0.0.0 or :: for all of them",
         );
     }
-    Ok(address)
+    match (address, interface) {
+        (IpAddr::V6(ip), Some(interface)) if ip.is_unicast_link_local() => {
+            let scope = scope(&what, interface)?;
+            Ok(SocketAddrV6::new(ip, 0, 0, scope).into())
+        }
+        (IpAddr::V6(ip), None) if ip.is_unicast_link_local() => refuse(
+            what,
+            "a link-local address is another one on each interface",
+            format!("say which, as in {ip}%eth0"),
+        ),
+        (_, Some(interface)) => refuse(
+            what,
+            "only a link-local IPv6 address belongs to an interface",
+            format!("remove %{interface}"),
+        ),
+        (_, None) => Ok(SocketAddr::new(address, 0)),
+    }
+}
+
+/// An interface by its name or its number.
+fn scope(what: &str, interface: &str) -> Result<u32, Usage> {
+    if let Ok(number) = interface.parse()
+        && number > 0
+    {
+        return Ok(number);
+    }
+    if_nametoindex(interface).or_else(|error| {
+        let why = format!(
+            "there is no interface {interface:?} here ({})",
+            error.desc()
+        );
+        refuse(what, why, "ip link shows which there are")
+    })
 }
 
 /// A number in digits and nothing else: no sign, no blank, no unit.

@@ -1,7 +1,9 @@
 //! Becoming a daemon: the terminal gets its prompt back when the service serves, and the
 //! truth about the start in the exit code.
 //!
-//! The steps are those of daemon(7) for SysV daemons. Two forks: the first frees the way to a
+//! The steps are those of daemon(7) for SysV daemons, of which the first is to let go of what
+//! was inherited: a pipe whose end somebody waits for, a lock on a numbered descriptor, the mask
+//! of signals. Whoever started us would wait for as long as the daemon lives. Two forks: the first frees the way to a
 //! session of our own, the second leaves that session's leader behind, so that no terminal
 //! that is opened later can become ours.
 //!
@@ -15,7 +17,8 @@
 //!
 //! Invariants
 //! - It comes before any thread, channel or socket of the service: what a fork copies is the
-//!   pid file's lock and nothing else.
+//!   pid file's lock, the report and nothing else.
+//! - Beyond stderr the daemon holds what the service has opened and nothing that it was given.
 //! - The parent never exits 0 for a daemon that does not serve.
 
 use std::fs::{File, OpenOptions};
@@ -23,10 +26,11 @@ use std::io::{self, Read, Write};
 use std::process;
 
 use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
-use socket_takeover::sys::{Fork, fork_alone};
+use socket_takeover::sys::{Fork, close_inherited_fds, fork_alone};
 
 /// The exit code of the parent whose daemon died without a word.
 const DIED: u8 = 1;
@@ -44,13 +48,18 @@ pub struct Readiness {
 /// waits for the report and exits with its code.
 ///
 /// The daemon's working directory is `/`, so that it keeps no file system busy, its umask is
-/// 027, and it has no terminal. With `keep_stderr` stderr stays open for ever, otherwise
+/// 027, no signal is blocked, it has no terminal, and no descriptor that this process has
+/// inherited. With `keep_stderr` stderr stays open for ever, otherwise
 /// until the report, so that what goes wrong before it can be read where it was caused.
 ///
 /// # Errors
 /// If the process has a second thread, or a system call fails. In the leader and in the
 /// daemon an error is for the caller to print; the parent then exits with 1.
 pub fn daemonize(keep_stderr: bool) -> io::Result<Readiness> {
+    close_inherited_fds();
+    // Of the handlers, step 2, only "ignored" is inherited, and that does not matter to signals
+    // that are blocked and read from a descriptor, as those of the service are.
+    SigSet::empty().thread_set_mask()?;
     let (report, pipe) = pipe2(OFlag::O_CLOEXEC)?;
     if let Fork::Parent(leader) = fork_alone()? {
         drop(pipe);

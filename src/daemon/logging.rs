@@ -8,6 +8,8 @@
 //!   log::info!(…) → one escaped line → console (stderr)   ┐ each behind a `Counted`,
 //!                                    → syslog (/dev/log)  ┘ which never waits
 //! ```
+//! A console that is a file has a thread that waits for its disk, and counts itself what that
+//! does not take.
 //!
 //! Invariants
 //! - One record is one line: control characters are escaped, so no peer, path or reason
@@ -76,6 +78,8 @@ pub struct Logging {
 struct Sinks {
     console: Counted<ConsoleSink>,
     console_level: LevelFilter,
+    /// The console is for the start alone.
+    while_starting: bool,
     syslog: Option<Counted<SyslogSink>>,
 }
 
@@ -99,12 +103,13 @@ impl Logging {
         console: Console,
         syslog: Option<Facility>,
     ) -> &'static Self {
-        let (console, console_level) = match console {
+        let (sink, console_level) = match console {
             Console::Always => (ConsoleSink::stderr(), level),
             Console::WhileStarting => (ConsoleSink::until_detached(), level.min(LevelFilter::Warn)),
         };
         let syslog = syslog.map(|facility| SyslogSink::at(Path::new(SYSLOG_SOCKET), facility));
-        let logging = Box::leak(Box::new(Self::new(console, console_level, syslog)));
+        let logging = Box::leak(Box::new(Self::new(sink, console_level, syslog)));
+        logging.sinks().while_starting = console == Console::WhileStarting;
         // It fails if the process has a logger already. Then that one serves the macros, and
         // what this one is asked to do is still right.
         if log::set_logger(logging).is_ok() {
@@ -118,6 +123,7 @@ impl Logging {
             sinks: Mutex::new(Sinks {
                 console: Counted::new(console),
                 console_level,
+                while_starting: false,
                 syslog: syslog.map(Counted::new),
             }),
         }
@@ -131,11 +137,32 @@ impl Logging {
         }
     }
 
+    /// Whether no line waits to be written: a console that is a file has a thread for it.
+    pub fn is_idle(&self) -> bool {
+        self.sinks().console.sink.is_idle()
+    }
+
+    /// Waits for that, until `end`.
+    pub fn flush_until(&self, end: Instant) {
+        self.sinks().console.sink.flush(end);
+    }
+
+    /// The start is over, it has been reported, and stderr leads elsewhere: a console that was
+    /// for [that](Console::WhileStarting) takes no more lines, and lets go of its file.
+    pub fn start_is_over(&self) {
+        let mut sinks = self.sinks();
+        if sinks.while_starting {
+            sinks.console_level = LevelFilter::Off;
+            sinks.console.lost += sinks.console.sink.lost_behind();
+            sinks.console.sink = ConsoleSink::until_detached();
+        }
+    }
+
     /// How many lines were lost since the start.
     pub fn lost(&self) -> Lost {
         let sinks = self.sinks();
         Lost {
-            console: sinks.console.lost,
+            console: sinks.console.lost + sinks.console.sink.lost_behind(),
             syslog: sinks.syslog.as_ref().map_or(0, |syslog| syslog.lost),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   open: lock, then write ──→ held ──→ remove   (stopped: the name goes, then the lock)
-//!   adopt: of a donor      ──↗      ──→ forget   (handed over: name and lock live on)
+//!   adopt: of a donor      ──↗ │  ↑ ──→ forget   (handed over: name and lock live on)
+//!                              └──┘ renew        (the name has gone: it is made again)
 //! ```
 //!
 //! Invariants
@@ -13,20 +14,32 @@
 //!   fixed width and is written over in place, at once by whoever opens it.
 //! - Only a regular file that is empty or holds a pid is ever written to, and a name is only
 //!   removed while it is that of our file.
+//! - The file is root's or our own user's. Anybody else could write to it, or lock it, at any
+//!   moment of the life of the service.
+//! - No disk is waited for while the service serves, see [`PidFile::write_aside`].
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[allow(deprecated)]
 use nix::fcntl::{FlockArg, flock};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use socket_takeover::takeover::identity::is_trusted;
 
+use super::aside;
+
+mod error;
 #[cfg(test)]
 mod tests;
+
+pub use error::PidFileError;
 
 /// The content: ten columns hold every pid, and a line end.
 const CONTENT_BYTES: u64 = 11;
@@ -35,6 +48,10 @@ const CONTENT_BYTES: u64 = 11;
 /// stops at that very moment each time.
 const OPEN_TRIES: u32 = 10;
 
+/// How long the loop waits for a disk, once in a takeover: in the normal case the file names the
+/// new owner before the old one leaves, on a busy machine too.
+const LONGEST: Duration = Duration::from_millis(100);
+
 /// A locked pid file. Dropping it closes the file and keeps the name: say [`remove`] or
 /// [`forget`].
 ///
@@ -42,77 +59,10 @@ const OPEN_TRIES: u32 = 10;
 /// [`forget`]: PidFile::forget
 #[derive(Debug)]
 pub struct PidFile {
-    file: File,
+    file: Arc<File>,
+    /// A thread is at it.
+    in_hand: Arc<AtomicBool>,
     path: PathBuf,
-}
-
-/// Why there is no pid file.
-#[derive(Debug)]
-pub enum PidFileError {
-    /// Another process holds the lock.
-    Held {
-        /// The file.
-        path: PathBuf,
-        /// The pid in it, if it holds one.
-        owner: Option<u32>,
-    },
-    /// There is something at this name that is no pid file, and it is left alone.
-    Foreign {
-        /// The name.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
-    /// The system refused.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-}
-
-impl fmt::Display for PidFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held {
-                path,
-                owner: Some(pid),
-            } => {
-                write!(
-                    f,
-                    "pid file {path:?}: process {pid} holds it; stop that one, take over from it with -T, or name another file"
-                )
-            }
-            Self::Held { path, owner: None } => {
-                write!(
-                    f,
-                    "pid file {path:?}: another process holds it; name another file"
-                )
-            }
-            Self::Foreign { path, what } => {
-                write!(
-                    f,
-                    "pid file {path:?}: it is {what} and is left alone; name another file"
-                )
-            }
-            Self::Io { path, error } => {
-                write!(
-                    f,
-                    "pid file {path:?}: {error}; make it writable or name another file"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for PidFileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { error, .. } => Some(error),
-            Self::Held { .. } | Self::Foreign { .. } => None,
-        }
-    }
 }
 
 impl PidFile {
@@ -128,14 +78,21 @@ impl PidFile {
         // A daemon leaves its working directory, and a successor may have another one.
         let path = &std::path::absolute(path).map_err(failed)?;
         for _ in 0..OPEN_TRIES {
-            let file = OpenOptions::new()
+            let mut options = OpenOptions::new();
+            options
                 .read(true)
                 .write(true)
-                .create(true)
                 .truncate(false)
                 .mode(0o644)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-                .open(path);
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+            // With O_CREAT an open waits for a frozen file system even if there is nothing to
+            // make, and a taker only looks at the donor's file.
+            let file = match options.open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    options.create(true).open(path)
+                }
+                opened => opened,
+            };
             let file = match file {
                 Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                     return Err(foreign(path, "a symbolic link"));
@@ -144,7 +101,7 @@ impl PidFile {
             };
             let pid_file = Self::locked(file, path)?;
             // A service that just stopped may have removed the name between open and lock.
-            if pid_file.has_the_name() {
+            if pid_file.name() == Name::Ours {
                 pid_file.write().map_err(failed)?;
                 return Ok(pid_file);
             }
@@ -166,13 +123,51 @@ impl PidFile {
     /// # Errors
     /// What pwrite(2) says.
     pub fn write(&self) -> io::Result<()> {
-        let content = format!("{:10}\n", process::id());
-        self.file.write_all_at(content.as_bytes(), 0)?;
-        // Somebody else may have written a longer one.
-        if self.file.metadata()?.len() > CONTENT_BYTES {
-            self.file.set_len(CONTENT_BYTES)?;
+        write(&self.file)
+    }
+
+    /// The same while the service serves: a file in memory, as below /run, is written at once,
+    /// any other one by a thread.
+    ///
+    /// # Errors
+    /// What pwrite(2) says; `TimedOut` if the disk does not answer soon. The file is written
+    /// when it does.
+    pub fn write_aside(&self) -> io::Result<()> {
+        if fstatfs(&*self.file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC) {
+            return self.write();
         }
-        Ok(())
+        let (file, in_hand) = (Arc::clone(&self.file), Arc::clone(&self.in_hand));
+        in_hand.store(true, Ordering::Release);
+        let work = move || {
+            let written = write(&file);
+            in_hand.store(false, Ordering::Release);
+            written
+        };
+        aside::within(LONGEST, work).unwrap_or_else(|| {
+            let what = "its disk does not answer; it is written when that does";
+            Err(io::Error::new(io::ErrorKind::TimedOut, what))
+        })
+    }
+
+    /// Whether no disk is waited for.
+    pub fn is_idle(&self) -> bool {
+        !self.in_hand.load(Ordering::Acquire)
+    }
+
+    /// Makes the file again, locked and written, if somebody has removed its name; says if so.
+    ///
+    /// # Errors
+    /// If it cannot be made; `Foreign` if the name is another file's by now, which is left
+    /// alone. This one stays as it is.
+    pub fn renew(&mut self) -> Result<bool, PidFileError> {
+        match self.name() {
+            Name::Ours => Ok(false),
+            Name::Gone => {
+                *self = Self::open(&self.path)?;
+                Ok(true)
+            }
+            Name::Anothers => Err(foreign(&self.path, "another file by now")),
+        }
     }
 
     /// The name of the file, absolute.
@@ -186,7 +181,7 @@ impl PidFile {
     /// # Errors
     /// What unlink(2) says; the lock is given up nevertheless.
     pub fn remove(self) -> io::Result<()> {
-        if self.has_the_name() {
+        if self.name() == Name::Ours {
             fs::remove_file(&self.path)?;
         }
         Ok(())
@@ -201,8 +196,16 @@ impl PidFile {
             path: path.to_owned(),
             error,
         };
-        if !file.metadata().map_err(failed)?.is_file() {
+        let about = file.metadata().map_err(failed)?;
+        if !about.is_file() {
             return Err(foreign(path, "no regular file"));
+        }
+        // Before its lock or content is believed: its owner may have made both up.
+        if !is_trusted(about.uid()) {
+            return Err(PidFileError::Owner {
+                path: path.to_owned(),
+                uid: about.uid(),
+            });
         }
         // nix's `Flock` unlocks when it is dropped, which would take the lock away from the
         // daemon and from the successor, who hold the same description.
@@ -211,7 +214,8 @@ impl PidFile {
         let content = content(&file).map_err(failed)?;
         match (lock, content) {
             (Ok(()), Content::Empty | Content::Pid(_)) => Ok(Self {
-                file,
+                file: Arc::new(file),
+                in_hand: Arc::default(),
                 path: path.to_owned(),
             }),
             (Ok(()), Content::Other) => Err(foreign(path, "a file with other content")),
@@ -229,14 +233,33 @@ impl PidFile {
         }
     }
 
-    /// Whether the name still leads to this very file.
-    fn has_the_name(&self) -> bool {
-        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+    fn name(&self) -> Name {
+        let identity = |about: &fs::Metadata| (about.dev(), about.ino());
         match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
-            (Ok(ours), Ok(named)) => identity(ours) == identity(named),
-            _ => false,
+            (Ok(ours), Ok(named)) if identity(&ours) == identity(&named) => Name::Ours,
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => Name::Gone,
+            _ => Name::Anothers,
         }
     }
+}
+
+/// Whose name it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Name {
+    Ours,
+    Gone,
+    /// Or it cannot be told.
+    Anothers,
+}
+
+fn write(file: &File) -> io::Result<()> {
+    let content = format!("{:10}\n", process::id());
+    file.write_all_at(content.as_bytes(), 0)?;
+    // Somebody else may have written a longer one.
+    if file.metadata()?.len() > CONTENT_BYTES {
+        file.set_len(CONTENT_BYTES)?;
+    }
+    Ok(())
 }
 
 impl AsFd for PidFile {

@@ -8,9 +8,11 @@
 //! |----------------------------|----------------------------------------------------------|
 //! | pipe or terminal           | a description of our own, O_NONBLOCK, by /proc/self/fd   |
 //! | socket (systemd's journal) | send with MSG_DONTWAIT, which concerns one call only     |
-//! | file                       | write: it is always ready, and the shared position in it |
-//! |                            | keeps our lines and those of others apart                |
-//! | what cannot be opened anew | poll first, then write                                   |
+//! | file                       | a thread: it is always "ready", and its disk may stall.  |
+//! |                            | The shared position keeps our lines and those of others  |
+//! |                            | apart                                                    |
+//! | what cannot be opened anew | a thread                                                 |
+//! | until a daemon has left it | poll first, then write; a file as above                  |
 //!
 //! A line is its text and no more: terminals, pipe readers and journald all know when it
 //! came and from whom, and a transcript stays readable. Warnings and errors say what they
@@ -21,12 +23,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::time::Instant;
 
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
 use super::logging::{Line, Sink};
+use super::writer::Writer;
 
 #[cfg(test)]
 mod tests;
@@ -47,11 +51,11 @@ enum Way {
     Own(File),
     /// A socket: each call says that it does not wait.
     Socket(OwnedFd),
-    /// Somebody else's description: ask before each write. Whoever writes to the same place
-    /// in between can still make us wait; nothing better exists here.
-    Polled(OwnedFd),
-    /// stderr itself by its number, polled likewise: no copy of it outlives its being
-    /// pointed elsewhere.
+    /// What cannot be written to without waiting: somebody else waits.
+    Aside(Writer),
+    /// stderr itself by its number, asked before each write: no copy of it outlives its being
+    /// pointed elsewhere. Whoever writes to the same place in between can still make us wait;
+    /// nothing better exists here.
     Stderr,
 }
 
@@ -68,8 +72,17 @@ impl ConsoleSink {
     /// stderr for as long as descriptor 2 leads there: whoever reads its other end sees the
     /// end of it when 2 is pointed elsewhere.
     pub(super) fn until_detached() -> Self {
+        let stderr = io::stderr();
+        let about = stderr.as_fd().try_clone_to_owned().map(File::from);
+        let about = about.and_then(|stderr| stderr.metadata());
+        let way = match about.map(|about| about.file_type()) {
+            Ok(kind) if kind.is_file() || kind.is_block_device() => {
+                Way::Aside(Writer::to(stderr.as_raw_fd(), Some(lost_here)))
+            }
+            _ => Way::Stderr,
+        };
         Self {
-            way: Way::Stderr,
+            way,
             journal: false,
             rest: Vec::new(),
         }
@@ -88,14 +101,37 @@ impl ConsoleSink {
             Ok(kind) if kind.is_socket() => Way::Socket(stream.into()),
             Ok(kind) if kind.is_fifo() || kind.is_char_device() => match reopened(stream.as_fd()) {
                 Ok(own) => Way::Own(own),
-                Err(_) => Way::Polled(stream.into()),
+                Err(_) => Way::Aside(Writer::new(stream, Some(lost_here))),
             },
-            _ => Way::Polled(stream.into()),
+            _ => Way::Aside(Writer::new(stream, Some(lost_here))),
         };
         Self {
             way,
             journal,
             rest: Vec::new(),
+        }
+    }
+
+    /// Lines that were taken, and lost after all.
+    pub(super) fn lost_behind(&self) -> u64 {
+        match &self.way {
+            Way::Aside(writer) => writer.lost(),
+            Way::Own(_) | Way::Socket(_) | Way::Stderr => 0,
+        }
+    }
+
+    /// Whether nothing waits in a thread to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.way {
+            Way::Aside(writer) => writer.is_idle(),
+            Way::Own(_) | Way::Socket(_) | Way::Stderr => true,
+        }
+    }
+
+    /// Waits for that, until `end`.
+    pub(super) fn flush(&self, end: Instant) {
+        if let Way::Aside(writer) = &self.way {
+            writer.flush(end);
         }
     }
 
@@ -142,7 +178,10 @@ impl Way {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 send(socket.as_raw_fd(), bytes, flags)?
             }
-            Self::Polled(stream) => write_if_ready(stream.as_fd(), bytes)?,
+            Self::Aside(writer) => {
+                writer.push(bytes.to_vec());
+                bytes.len()
+            }
             Self::Stderr => write_if_ready(io::stderr().as_fd(), bytes)?,
         };
         match taken {
@@ -150,6 +189,10 @@ impl Way {
             some => Ok(some),
         }
     }
+}
+
+fn lost_here(lines: u64) -> String {
+    format!("warning: log lines lost here: {lines}\n")
 }
 
 /// The same pipe or terminal once more, with flags of our own (proc_pid_fd(5)).

@@ -7,6 +7,11 @@
 //! - backend never connects again once the daemon was restarted;
 //! - RFC 3164 stamp is UTC where the RFC wants local time.
 //!
+//! The socket is one for datagrams or, as syslog-ng and others make it, for a stream; which one
+//! is tried in the order of syslog(3), with each connection. On a stream a message ends with a
+//! NUL. One of which it has taken a part is finished before the next, or, if the daemon went
+//! away, sent once more to the next one: it is never torn.
+//!
 //! ```text
 //!            ECONNREFUSED, ENOTCONN, …: the daemon went away
 //!      Up ───────────────────────────────────────────────────→ Down
@@ -17,15 +22,20 @@
 //! ```
 
 use std::io::{self, Write};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant};
 
 use log::Level;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
+};
 use syslog::{Facility, LogFormat, Severity};
 
 use super::logging::{Line, Sink};
+use super::writer::same;
 
 #[cfg(test)]
 mod tests;
@@ -45,14 +55,29 @@ pub(super) struct SyslogSink {
     link: Link,
     /// When a connection was last tried.
     tried: Instant,
-    /// The line being made, kept for its room.
-    datagram: Vec<u8>,
+    /// The message being made, kept for its room.
+    message: Vec<u8>,
+    /// The message before, if a stream has taken only a part of it.
+    cut: Option<Cut>,
+}
+
+#[derive(Debug)]
+struct Cut {
+    message: Vec<u8>,
+    /// Bytes that the present link has taken.
+    taken: usize,
 }
 
 #[derive(Debug)]
 enum Link {
-    Up(UnixDatagram),
+    Up(Socket),
     Down(io::Error),
+}
+
+#[derive(Debug)]
+struct Socket {
+    fd: OwnedFd,
+    kind: SockType,
 }
 
 impl SyslogSink {
@@ -65,39 +90,84 @@ impl SyslogSink {
                 facility,
                 pid: process::id(),
             },
-            link: connect(path),
+            link: connected(path),
             tried: Instant::now(),
-            datagram: Vec::new(),
+            message: Vec::new(),
+            cut: None,
         }
     }
 
     /// Connects anew at once, whatever the state.
     pub(super) fn reopen(&mut self, now: Instant) {
         self.tried = now;
-        self.link = connect(&self.path);
+        self.link = connected(&self.path);
+        if let Some(cut) = &mut self.cut {
+            cut.taken = 0;
+        }
     }
 
-    /// Sends the datagram over the present link.
+    /// Sends the message over the present link, behind what is left of the one before.
     fn transmit(&mut self) -> io::Result<()> {
-        match &self.link {
-            Link::Up(socket) => match socket.send(&self.datagram) {
-                Ok(_) => Ok(()),
-                Err(error) if keeps_the_link(&error) => Err(error),
-                Err(error) => {
-                    self.link = Link::Down(same(&error));
-                    Err(error)
+        let socket = match &self.link {
+            Link::Up(socket) => socket,
+            Link::Down(error) => return Err(same(error)),
+        };
+        let sent = finish(socket, &mut self.cut).and_then(|()| socket.send(&self.message, 0));
+        match sent {
+            Ok(taken) => {
+                if socket.is_short(&self.message, taken) {
+                    let message = self.message.clone();
+                    self.cut = Some(Cut { message, taken });
                 }
-            },
-            Link::Down(error) => Err(same(error)),
+                Ok(())
+            }
+            Err(error) => {
+                if !keeps_the_link(&error) {
+                    self.link = Link::Down(same(&error));
+                }
+                Err(error)
+            }
         }
+    }
+}
+
+/// Sends the rest of a message that was cut.
+fn finish(socket: &Socket, cut: &mut Option<Cut>) -> io::Result<()> {
+    while let Some(Cut { message, taken }) = cut {
+        *taken += socket.send(message, *taken)?;
+        if !socket.is_short(message, *taken) {
+            *cut = None;
+        }
+    }
+    Ok(())
+}
+
+impl Socket {
+    /// Sends the message from byte `from` on, or a part of that on a stream; returns how many
+    /// bytes went out.
+    fn send(&self, message: &[u8], from: usize) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let framed;
+        let bytes = match self.kind {
+            SockType::Stream => {
+                framed = [message, b"\0"].concat();
+                &framed[from..]
+            }
+            _ => message,
+        };
+        Ok(send(self.fd.as_raw_fd(), bytes, flags)?)
+    }
+
+    fn is_short(&self, message: &[u8], taken: usize) -> bool {
+        self.kind == SockType::Stream && taken <= message.len()
     }
 }
 
 impl Sink for SyslogSink {
     fn send(&mut self, line: &Line<'_>) -> io::Result<()> {
-        self.datagram.clear();
+        self.message.clear();
         self.format
-            .format(&mut self.datagram, severity(line.level), line.text)
+            .format(&mut self.message, severity(line.level), line.text)
             .map_err(io::Error::other)?;
         let first = self.transmit();
         let down = matches!(self.link, Link::Down(_));
@@ -134,15 +204,21 @@ fn severity(level: Level) -> Severity {
     }
 }
 
-fn connect(path: &Path) -> Link {
-    let opened = UnixDatagram::unbound().and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        socket.connect(path)?;
-        Ok(socket)
-    });
+/// Neither call waits: of a stream whose queue of connections is full it is EAGAIN (unix(7)).
+fn connected(path: &Path) -> Link {
+    let by = |kind| -> nix::Result<Socket> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, kind, flags, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Socket { fd, kind })
+    };
+    let opened = match by(SockType::Datagram) {
+        Err(Errno::EPROTOTYPE) => by(SockType::Stream),
+        opened => opened,
+    };
     match opened {
         Ok(socket) => Link::Up(socket),
-        Err(error) => Link::Down(error),
+        Err(error) => Link::Down(error.into()),
     }
 }
 
@@ -155,13 +231,5 @@ fn keeps_the_link(error: &io::Error) -> bool {
         Some(libc::EMSGSIZE) => true,
         Some(libc::EINTR) => true,
         _ => false,
-    }
-}
-
-/// The same error once more: io::Error has no Clone.
-fn same(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
     }
 }

@@ -1,8 +1,9 @@
 //! What to do when accept(2) fails.
 //!
 //! With edge triggering, a failed accept is a stall in waiting: the connections that are
-//! queued already make no further edge. Without descriptors there is no point in trying on, so
-//! the listener has to come back by itself. [`Acceptor`] does that; this is what it is made of:
+//! queued already make no further edge. Without descriptors there is no point in trying on, and
+//! an answer that nobody has foreseen may be another one in a moment: so the listener has to come
+//! back by itself. [`Acceptor`] does that; this is what it is made of:
 //!
 //! ```no_run
 //! # use socket_takeover::event::*;
@@ -13,7 +14,7 @@
 //!     for _ in 0..cx.budget() {
 //!         match listener.accept() {
 //!             Ok((_peer, _address)) => backoff.reset(),
-//!             Err(error) => match AcceptFailure::of(&error) {
+//!             Err(error) => match AcceptFailure::judge(&*listener, &error) {
 //!                 AcceptFailure::Drained => return Ok(Next::Keep),
 //!                 AcceptFailure::PeerGone => {}
 //!                 AcceptFailure::Exhausted => {
@@ -31,19 +32,27 @@
 //! # }
 //! ```
 
+mod failure;
+
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::{AddError, Cx, Event, Handle, Next, Spec, Time};
+pub use failure::{AcceptFailure, Backoff};
 
-/// The first pause; each further one is twice as long.
-const FIRST: Duration = Duration::from_millis(10);
-/// The longest pause: what a client waits for at most after descriptors are free again.
-const LONGEST: Duration = Duration::from_millis(640);
+/// The shortest time between two lines that say that no connections are accepted.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// A TCP listener as a source, with the back-off that it needs.
+///
+/// A pause is logged, at most once a minute, and so is its end; [`Stats`](super::Stats) counts
+/// pauses, and failures that nobody has foreseen. Only a listener that does not listen any more
+/// ends, by an error that [`Cx::on_error`] hears of: bind another one there, or
+/// [stop](Cx::stop), so that somebody notices.
 ///
 /// ```no_run
 /// # use socket_takeover::event::*;
@@ -60,6 +69,10 @@ const LONGEST: Duration = Duration::from_millis(640);
 pub struct Acceptor {
     socket: TcpListener,
     backoff: Backoff,
+    /// When a pause was last logged.
+    told: Option<Time>,
+    /// The present one was logged.
+    telling: bool,
 }
 
 impl Acceptor {
@@ -106,16 +119,17 @@ impl Acceptor {
     }
 
     /// The whole of its callback: accepts until nobody waits, the budget is used up, or
-    /// descriptors are. Each stream is non-blocking when `welcome` gets it.
+    /// a pause is due. Each stream is non-blocking when `welcome` gets it.
     ///
     /// # Errors
-    /// If the listener itself has become unusable.
+    /// If the listener itself has become unusable, which is for good.
     pub fn accept<S>(
         &mut self,
         cx: &mut Cx<S>,
         event: Event,
         mut welcome: impl FnMut(&mut Cx<S>, TcpStream, SocketAddr),
     ) -> io::Result<Next> {
+        let mut gone = None;
         for _ in 0..cx.budget() {
             let accepted = self.socket.accept().and_then(|(stream, address)| {
                 stream.set_nonblocking(true)?;
@@ -123,35 +137,67 @@ impl Acceptor {
             });
             let error = match accepted {
                 Ok((stream, address)) => {
-                    self.backoff.reset();
+                    gone = None;
+                    self.go_on(cx, event);
                     welcome(cx, stream, address);
                     continue;
                 }
                 Err(error) => error,
             };
-            match AcceptFailure::of(&error) {
+            match AcceptFailure::judge(&self.socket, &error) {
                 AcceptFailure::Drained => {
                     // The kernel looks for a free descriptor first, so there is one.
-                    self.backoff.reset();
+                    self.go_on(cx, event);
                     return Ok(Next::Keep);
                 }
-                AcceptFailure::PeerGone => {}
+                AcceptFailure::PeerGone => gone = Some(error),
                 AcceptFailure::Exhausted => {
-                    let again = self.backoff.next(cx.now());
-                    cx.set_deadline(event.id(), Some(again));
+                    self.pause(cx, event, &error);
                     return Ok(Next::Keep);
                 }
-                AcceptFailure::Broken => return Err(error),
+                AcceptFailure::Broken => {
+                    cx.stats.accepts_unforeseen += 1;
+                    return Err(io::Error::new(error.kind(), Unusable(error)));
+                }
             }
         }
-        Ok(Next::Again)
+        match gone {
+            // A firewall that forbids all of them, say: the answer may be the same for ever.
+            Some(error) => {
+                self.pause(cx, event, &error);
+                Ok(Next::Keep)
+            }
+            None => Ok(Next::Again),
+        }
+    }
+
+    fn pause<S>(&mut self, cx: &mut Cx<S>, event: Event, why: &io::Error) {
+        let lately = |told| cx.now().since(told) < QUIET;
+        if !self.is_pausing() && !self.told.is_some_and(lately) {
+            self.told = Some(cx.now());
+            self.telling = true;
+            let name = cx.name(event.id()).unwrap_or_default();
+            log::warn!("{name}: no connections are accepted for now: {why}");
+        }
+        cx.stats.accept_pauses += 1;
+        cx.stats.accepts_unforeseen += u64::from(AcceptFailure::is_unforeseen(why));
+        let again = self.backoff.next(cx.now());
+        cx.set_deadline(event.id(), Some(again));
+    }
+
+    fn go_on<S>(&mut self, cx: &mut Cx<S>, event: Event) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.telling) {
+            let name = cx.name(event.id()).unwrap_or_default();
+            log::info!("{name}: connections are accepted again");
+        }
     }
 
     /// Whether connections may be waiting that no event will tell of: it is to be handed over
     /// as one that has work.
     #[must_use]
     pub fn is_pausing(&self) -> bool {
-        !self.backoff.last.is_zero()
+        self.backoff.is_pausing()
     }
 }
 
@@ -161,6 +207,8 @@ impl From<TcpListener> for Acceptor {
         Acceptor {
             socket,
             backoff: Backoff::default(),
+            told: None,
+            telling: false,
         }
     }
 }
@@ -171,90 +219,34 @@ impl AsFd for Acceptor {
     }
 }
 
-/// A failure of accept(2) by what it asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcceptFailure {
-    /// Nobody is waiting: keep the listener, the next one makes an edge.
-    Drained,
-    /// This one has gone, or its network has failed before it was accepted: try the next.
-    PeerGone,
-    /// No descriptor or no memory is left: try again later, by a deadline.
-    Exhausted,
-    /// The listener itself is unusable.
-    Broken,
-}
+/// The listener does not listen, and nobody will be accepted any more.
+#[derive(Debug)]
+struct Unusable(io::Error);
 
-impl AcceptFailure {
-    /// Sorts an error as accept(2) describes it, with the network errors that Linux passes on
-    /// from the new socket.
-    pub fn of(error: &io::Error) -> AcceptFailure {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => AcceptFailure::Drained,
-            Some(
-                libc::ECONNABORTED
-                | libc::EINTR
-                | libc::EPERM
-                | libc::EPROTO
-                | libc::ENETDOWN
-                | libc::ENOPROTOOPT
-                | libc::EHOSTDOWN
-                | libc::ENONET
-                | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
-                | libc::ENETUNREACH
-                | libc::ETIMEDOUT,
-            ) => AcceptFailure::PeerGone,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                AcceptFailure::Exhausted
-            }
-            _ => AcceptFailure::Broken,
-        }
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = &self.0;
+        write!(
+            f,
+            "it does not listen any more, and nobody is accepted ({why}); bind another one"
+        )
     }
 }
 
-/// How long a listener pauses, and how often it had to.
-#[derive(Debug, Clone, Default)]
-pub struct Backoff {
-    last: Duration,
-    pauses: u64,
-}
-
-impl Backoff {
-    /// When to try again: in 10 ms, then twice as long each time, up to 640 ms.
-    pub fn next(&mut self, now: Time) -> Time {
-        self.last = (self.last * 2).clamp(FIRST, LONGEST);
-        self.pauses += 1;
-        now + self.last
-    }
-
-    /// Somebody was accepted: the next pause is short again.
-    pub fn reset(&mut self) {
-        self.last = Duration::ZERO;
-    }
-
-    /// How many pauses there were.
-    pub fn pauses(&self) -> u64 {
-        self.pauses
+impl Error for Unusable {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{Shutdown, shutdown};
+
     use super::*;
     use crate::event::{Config, Reactor};
-
-    #[test]
-    fn pauses_in_a_row_double_up_to_the_longest() {
-        let mut backoff = Backoff::default();
-        let mut pauses: Vec<u128> = Vec::new();
-        for _ in 0..8 {
-            pauses.push(backoff.next(Time::ZERO).since(Time::ZERO).as_millis());
-        }
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 640]);
-        backoff.reset();
-        assert_eq!(backoff.next(Time::ZERO), Time::ZERO + FIRST);
-        assert_eq!(backoff.pauses(), 9);
-    }
 
     #[test]
     fn acceptor_with_more_clients_than_budget_accepts_all() {
@@ -288,11 +280,24 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_sorted_by_what_to_do() {
-        let of = |number| AcceptFailure::of(&io::Error::from_raw_os_error(number));
-        assert_eq!(of(libc::EWOULDBLOCK), AcceptFailure::Drained);
-        assert_eq!(of(libc::ECONNABORTED), AcceptFailure::PeerGone);
-        assert_eq!(of(libc::EMFILE), AcceptFailure::Exhausted);
-        assert_eq!(of(libc::EINVAL), AcceptFailure::Broken);
+    fn listener_shut_down_by_another_holder_goes_to_the_hook() {
+        let mut reactor = Reactor::new(Config::default()).unwrap();
+        let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let other = listener.as_fd().try_clone_to_owned().unwrap();
+        let cx = reactor.cx();
+        let welcome = |_: &mut Vec<String>, _: &mut Cx<_>, _, _| Ok(());
+        listener.add(cx, "listener", welcome).unwrap();
+        cx.on_error(|heard, _, fault| heard.push(fault.to_string()));
+        shutdown(other.as_raw_fd(), Shutdown::Both).unwrap();
+        let mut heard = Vec::new();
+        reactor
+            .turn(&mut heard, Some(Duration::from_secs(10)))
+            .unwrap();
+        let expected = "listener: it does not listen any more, and nobody is accepted";
+        assert!(
+            heard.len() == 1 && heard[0].starts_with(expected),
+            "{heard:?}"
+        );
+        assert_eq!(reactor.cx().stats().accepts_unforeseen, 1);
     }
 }

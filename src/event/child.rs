@@ -28,7 +28,8 @@ pub enum Exit {
     /// It has exited, or was ended by a signal.
     Status(ExitStatus),
     /// It has ended, and somebody else has collected its status: a waitpid(-1) elsewhere in this
-    /// process, or the kernel, because `SIGCHLD` is ignored (waitpid(2), "NOTES").
+    /// process, or the kernel, because `SIGCHLD` is ignored (waitpid(2), "NOTES"). So it is also
+    /// if the status cannot be had for a reason that nobody has foreseen, which is logged.
     Collected,
 }
 
@@ -99,9 +100,19 @@ impl<S> Cx<S> {
         then: impl FnOnce(&mut S, &mut Cx<S>, Exit) + 'static,
     ) -> Result<Handle<Child>, AddError<Child>> {
         let mut then = Some(then);
-        self.add(Spec::local(name), child, move |child, state, cx, _event| {
-            let Some(exit) = child.exit()? else {
-                return Ok(Next::Keep);
+        self.add(Spec::local(name), child, move |child, state, cx, event| {
+            let exit = match child.exit() {
+                Ok(Some(exit)) => exit,
+                // A pidfd is readable once its process has ended, whatever waitid(2) says: whoever
+                // waits for that end must not wait for ever.
+                Err(error) if event.is_readable() => {
+                    log::warn!(
+                        "{name}: how pid {} has ended is not told: {error}",
+                        child.pid
+                    );
+                    Exit::Collected
+                }
+                Ok(None) | Err(_) => return Ok(Next::Keep),
             };
             if let Some(then) = then.take() {
                 then(state, cx, exit);

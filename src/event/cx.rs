@@ -23,7 +23,7 @@ use super::{Stats, Time};
 
 /// Events of the handover that one wait may return. It has few sources: channel, signals, the
 /// pidfd of the other side.
-const HANDOVER_ROOM: usize = 64;
+pub(super) const HANDOVER_ROOM: usize = 64;
 
 /// What to do with faults; see [`Cx::on_error`].
 pub(super) type ErrorHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>, Fault)>;
@@ -317,8 +317,8 @@ impl<S> Cx<S> {
     pub(super) fn evict(&mut self, id: SourceId) -> Option<Slot<S>> {
         let slot = self.sources.get(id.0)?;
         self.stats.controls += 1;
-        // It fails only if the descriptor was closed by force, and then the kernel has
-        // forgotten it on its own.
+        // It fails if the descriptor was closed by force, and then the kernel has forgotten it
+        // on its own; and in a child, which leaves its parent's set alone.
         let _ = self.lanes.of(slot.class).poller.remove(slot.fd);
         self.forget(id)
     }

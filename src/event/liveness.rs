@@ -36,6 +36,22 @@ impl<S> Liveness<S> {
         }
     }
 
+    /// An alarm of our own in place of the parent's, watched by a new set: in a child both are
+    /// the same timerfd. `None` if there was none.
+    pub(super) fn fresh_alarm(&self, poller: &Poller) -> io::Result<Option<TimerFd>> {
+        if self.alarm.is_none() {
+            return Ok(None);
+        }
+        let alarm = new_alarm()?;
+        poller.add_alarm(alarm.as_fd())?;
+        Ok(Some(alarm))
+    }
+
+    /// Takes an alarm that is not set yet.
+    pub(super) fn replace_alarm(&mut self, alarm: Option<TimerFd>) {
+        (self.alarm, self.set) = (alarm, Time::ZERO);
+    }
+
     /// Has the alarm watched by another set.
     pub(super) fn watch_in(&self, poller: &Poller) -> io::Result<()> {
         let alarm = self.alarm.as_ref();
@@ -63,6 +79,11 @@ impl<S> Liveness<S> {
     }
 }
 
+fn new_alarm() -> io::Result<TimerFd> {
+    let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+    Ok(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?)
+}
+
 impl<S> Cx<S> {
     /// As [`Cx::timer`] for an item, but run as soon as the kernel can wake a thread, and
     /// before other timers. Meant for a few. For a steady rhythm let
@@ -80,8 +101,7 @@ impl<S> Cx<S> {
         F: FnMut(&mut S, &mut Cx<S>) -> Option<Time> + 'static,
     {
         if self.liveness.alarm.is_none() {
-            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-            let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+            let alarm = new_alarm()?;
             self.stats.controls += 1;
             self.lanes.item.poller.add_alarm(alarm.as_fd())?;
             self.liveness.alarm = Some(alarm);

@@ -91,7 +91,9 @@
 //! [`Cx::on_error`] hears why. Everything else goes on. That is right for one connection of many
 //! and wrong for the only socket of a daemon, which would run on and be deaf. There skip what is
 //! about one message (udp(7): an error that an earlier datagram has caused is reported by the
-//! next call, and is over then), and for anything else open a new socket or [`Cx::stop`].
+//! next call, and is over then), and for anything else open a new socket or [`Cx::stop`]. An answer
+//! that nobody has foreseen is not the end: an [`Acceptor`] pauses after it and tries again, and
+//! ends only if its socket does not listen any more.
 //!
 //! # The contract
 //! Each line is held by tests of these names (in `tests/reactor_*.rs`), and each is a bug that a
@@ -108,12 +110,13 @@
 //! | 7 | Hang-up and error reach the callback whatever it is watched for, and cannot spin. | `hangup_without_read_interest…`, `error_on_a_pipe…` |
 //! | 8 | Readiness beats an I/O deadline: silence has to be proved. | `readiness_beats_a_deadline…` |
 //! | 9 | Never another signal or child than those asked for. | `child_that_was_not_asked_for…`, `mask_is_given_back_as_it_was` |
-//! | 10 | Without descriptors a listener backs off by a timer, counts, and comes back. | `listener_without_descriptors…` |
+//! | 10 | Without descriptors, and after an answer that nobody has foreseen, a listener backs off by a timer, counts, and comes back. | `listener_without_descriptors…`, `acceptor_after_an_unforeseen_answer…` |
 //! | 11 | Once all is set up: one wait a batch, no `epoll_ctl`, no allocation. | `busy_reactor_only_waits`, `timers_that_come_again_allocate_nothing` |
 //! | 12 | `EINTR` is invisible, time never goes back, deadlines saturate. | `wait_interrupted_by_a_stop_goes_on`, `time_of_turns_never_goes_back…` |
 //! | 13 | A source that never drains starves nobody. | `firehose_beside_a_hundred_quiet_sources…` |
 //! | 14 | After a short read no further read is needed, unless the event said so; that survives [`Next::Again`]. | `data_and_end_in_one_edge…` |
 //! | 15 | A source ends itself by what it returns, not by [`Cx::take`]; a panic leaves no hole. | `source_in_its_own_callback_cannot_take_itself`, `panic_in_a_callback…` |
+//! | 16 | In a child of fork(2) all sources are heard, signals too, and the parent's set is left alone. | `signal_to_a_daemon…`, `child_that_removes_and_adds…` |
 //!
 //! # Taking sources out
 //! [`Cx::take`] takes a source out of its epoll set and gives it back: from then on no event of
@@ -121,6 +124,19 @@
 //! [classes](Class). Items are what a takeover moves; [`Cx::hold`] makes them sleep while the
 //! handover class goes on; [`Cx::resume`] wakes them with no edge lost, [`Cx::release`] gives
 //! them up. What is local sleeps with the items and stays.
+//!
+//! # After a fork
+//! fork(2) leaves parent and child with the same epoll set, and a signalfd in it tells only of the
+//! signals of the process that has added it (signalfd(2), "epoll(7) semantics"): a daemon that is
+//! set up before it forks would be deaf to SIGTERM. So a reactor notices that it is in a child, and
+//! makes epoll sets and an alarm of its own before its first turn there; sources, deadlines, timers
+//! and deferred calls go on. The parent's set is left alone, whatever the child adds, removes or
+//! drops.
+//!
+//! The sources themselves are still those of both. Of parent and child only one may turn the
+//! reactor, or each byte goes to whoever reads first. A child of the parent is none of the child: how
+//! it ends is told as [`Exit::Collected`]. A fork by a bare clone(2), past the C library, is not
+//! noticed.
 //!
 //! # In another loop
 //! A reactor is one of the other loop's descriptors: ask for it, and for the time by which to
@@ -164,6 +180,7 @@ mod drain;
 mod dump;
 mod entry;
 mod error;
+mod forked;
 mod freeze;
 mod id;
 mod lane;
@@ -198,6 +215,7 @@ pub use signals::{SignalInfo, Signals};
 pub use source::{Event, Interest, Next, Spec};
 pub use stats::Stats;
 pub use stream::Stream;
+pub(crate) use stream::refuse_itself;
 pub use time::Time;
 pub use waker::{WakeSource, Waker};
 

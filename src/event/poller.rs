@@ -5,6 +5,10 @@
 //!
 //! `Registry::try_clone` is not used anywhere: it duplicates the epoll descriptor, and closing
 //! the set as a whole would then close nothing.
+//!
+//! After a fork(2) parent and child have the same set, and what one of them does to it is done to
+//! both. So in a child a set that it has inherited is not touched: whatever is asked of it
+//! is an error, and taking a source out has no effect. The reactor makes a new one (`forked.rs`).
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +21,7 @@ use mio::{Events, Poll, Token};
 use super::id::SourceId;
 use super::source::{Event, Flags, Interest};
 use super::time::Time;
+use crate::sys;
 
 /// What is in no table has a token that is no [`SourceId`]: those have a top bit of 0.
 const NESTED: Token = Token(1 << (usize::BITS - 1));
@@ -43,16 +48,35 @@ pub(super) struct Poller {
     /// What was reported and not dispatched yet. It is empty between turns, unless a panic cut
     /// a batch short: edges come once, so the rest of the batch waits here for the next turn.
     pub(super) reported: VecDeque<Event>,
+    /// Which process made it; see [`sys::forks`].
+    forks: u32,
 }
 
 impl Poller {
     /// An empty set, asked for up to `room` events at a time.
     pub(super) fn new(room: usize) -> io::Result<Poller> {
+        sys::count_forks()?;
         Ok(Poller {
+            forks: sys::forks(),
             poll: Poll::new()?,
             events: Events::with_capacity(room),
             reported: VecDeque::with_capacity(room),
         })
+    }
+
+    /// It is that of our parent.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.forks != sys::forks()
+    }
+
+    fn is_ours(&self) -> io::Result<()> {
+        match self.is_inherited() {
+            true => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the epoll set is that of the parent process; turn the reactor first",
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn room(&self) -> usize {
@@ -60,6 +84,7 @@ impl Poller {
     }
 
     pub(super) fn add(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {
+        self.is_ours()?;
         let registry = self.poll.registry();
         let added = registry.register(&mut SourceFd(&fd), token(id), wanted(interest));
         added.map_err(|error| match error.raw_os_error() {
@@ -73,16 +98,20 @@ impl Poller {
     }
 
     pub(super) fn change(&self, fd: RawFd, id: SourceId, interest: Interest) -> io::Result<()> {
+        self.is_ours()?;
         let registry = self.poll.registry();
         registry.reregister(&mut SourceFd(&fd), token(id), wanted(interest))
     }
 
     pub(super) fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.is_ours()?;
         self.poll.registry().deregister(&mut SourceFd(&fd))
     }
 
     /// Watches another set.
     pub(super) fn nest(&self, inner: &Poller) -> io::Result<()> {
+        self.is_ours()?;
+        inner.is_ours()?;
         let fd = inner.poll.as_raw_fd();
         let registry = self.poll.registry();
         registry.register(&mut SourceFd(&fd), NESTED, mio::Interest::READABLE)
@@ -90,6 +119,7 @@ impl Poller {
 
     /// Watches a descriptor that does nothing but end a wait.
     pub(super) fn add_alarm(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.is_ours()?;
         let registry = self.poll.registry();
         registry.register(
             &mut SourceFd(&fd.as_raw_fd()),
@@ -102,6 +132,7 @@ impl Poller {
     /// It never returns early, and up to a millisecond late: mio rounds up to what
     /// epoll_wait(2) takes.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<Waited> {
+        self.is_ours()?;
         loop {
             let timeout = match until {
                 Some(Time::ZERO) => Some(Duration::ZERO),

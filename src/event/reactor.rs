@@ -33,6 +33,8 @@ impl<S> Reactor<S> {
 
     /// The verbs, for use between turns; the time is read anew.
     pub fn cx(&mut self) -> &mut Cx<S> {
+        // Should that fail, the next turn tries again and says why.
+        let _ = self.cx.renew_if_forked();
         self.cx.tick();
         &mut self.cx
     }
@@ -43,7 +45,9 @@ impl<S> Reactor<S> {
     /// A panic of a callback ends its source and passes through; the reactor can be turned on.
     ///
     /// # Errors
-    /// Only what epoll_wait(2) says, which for a sound set is nothing. Errors of sources go to
+    /// Only what epoll_wait(2) says, which for a sound set is nothing. In a child of fork(2) also
+    /// why the first turn cannot have [epoll sets of its own](super#after-a-fork): `EMFILE`,
+    /// `ENFILE`, `ENOMEM`, `ENOSPC`; the next turn tries again. Errors of sources go to
     /// [`Cx::on_error`].
     pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<()> {
         self.cx.run_turn(state, max_wait)
@@ -53,6 +57,10 @@ impl<S> Reactor<S> {
     /// [`Reactor::turn`] at the latest: [`Time::ZERO`] if there is something to do already,
     /// `None` if only the descriptor tells.
     pub fn wake_time(&mut self) -> Option<Time> {
+        if self.cx.renew_if_forked().is_err() {
+            // The turn says why.
+            return Some(Time::ZERO);
+        }
         self.cx.tick();
         self.cx.set_alarm();
         self.cx.wake_time(self.cx.is_held(), None)
@@ -71,8 +79,9 @@ impl<S> Reactor<S> {
 }
 
 /// The descriptor that becomes readable when a turn has something to do, for a loop that this
-/// one is part of. While items are held it is another one, and a release makes a new one: ask
-/// for it before each wait.
+/// one is part of. While items are held it is another one, and a release makes a new one, as does
+/// the first [`Reactor::wake_time`] or turn after a fork: ask for it before each wait, behind the
+/// time.
 impl<S> AsFd for Reactor<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let lanes = &self.cx.lanes;

@@ -32,4 +32,9 @@ pub struct Stats {
     pub deferred: u64,
     /// Callbacks that returned an error.
     pub faults: u64,
+    /// Pauses of an [`Acceptor`](super::Acceptor), for whatever reason.
+    pub accept_pauses: u64,
+    /// Accepts of an [`Acceptor`](super::Acceptor) that failed for a reason that accept(2) is not
+    /// known for.
+    pub accepts_unforeseen: u64,
 }

@@ -15,7 +15,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+};
 
 use super::{Cx, Event, Interest, Next, Spec};
 
@@ -51,8 +53,14 @@ impl<T: Default> Stream<T> {
     /// Begins to connect. It is done when the socket becomes writable; until then reading and
     /// flushing find that there is nothing to do, so a protocol need not know.
     ///
+    /// Where nobody listens at a port of the ephemeral range, connect(2) may pick that very port
+    /// for our end, and the socket is connected to itself (RFC 9293, 3.5: two SYNs that cross).
+    /// No protocol wants that, and it would keep the port from whoever is to listen there: such
+    /// a connection is reset, and refused.
+    ///
     /// # Errors
     /// Those of socket(2) and connect(2), of which many come later, by reading.
+    /// `ConnectionRefused` if it would be a connection to itself.
     pub fn connect(to: SocketAddr) -> io::Result<Stream<T>> {
         let family = match to {
             SocketAddr::V4(_) => AddressFamily::Inet,
@@ -61,10 +69,35 @@ impl<T: Default> Stream<T> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
         match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Stream::from(TcpStream::from(fd))),
+            // Interrupted, it goes on all the same (connect(2)).
+            Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {
+                refuse_itself(TcpStream::from(fd), to).map(Stream::from)
+            }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The socket, whose connect(2) to this address has returned, unless it is connected to itself.
+/// Our port is picked by that call, so this is decided by then.
+///
+/// # Errors
+/// `ConnectionRefused`; else what getsockname(2) says.
+pub(crate) fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
+    let ours = socket.local_addr()?;
+    let (here, there) = (ours.ip().to_canonical(), to.ip().to_canonical());
+    // The unspecified address is the one that we come from (`ip_route_output_key`).
+    if ours.port() != to.port() || (here != there && !there.is_unspecified()) {
+        return Ok(socket);
+    }
+    // An orderly end would leave it in TIME-WAIT, at the port of whoever is to listen there.
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    socket::setsockopt(&socket, sockopt::Linger, &at_once)?;
+    let why = "nobody listens there: the connection came back to ourselves";
+    Err(io::Error::new(ErrorKind::ConnectionRefused, why))
 }
 
 impl<T> Stream<T> {

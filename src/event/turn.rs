@@ -11,6 +11,7 @@ use super::{Class, Clock, Cx, Event, Time, TimerId};
 impl<S> Cx<S> {
     /// The whole of it. A hold or a resume asked for on the way begins with the next turn.
     pub(super) fn run_turn(&mut self, state: &mut S, longest: Option<Duration>) -> io::Result<()> {
+        self.renew_if_forked()?;
         let held = self.is_held();
         let awake: &[Class] = if held {
             &[Class::Handover]

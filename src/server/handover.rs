@@ -26,8 +26,8 @@ use socket_takeover::takeover::{
 
 use super::listener::Listener;
 use super::peer::Peer;
+use super::pid::Donors;
 use super::{Counters, Server};
-use crate::daemon::pidfile::PidFile;
 
 /// Version of every state that is saved here.
 pub(crate) const STATE_VERSION: u16 = 1;
@@ -69,6 +69,10 @@ impl Application for Server {
                 } else if let Some(listener) =
                     cx.handle::<Listener>(id).and_then(|handle| cx.get(handle))
                 {
+                    // A successor that cannot listen either would own what nobody can reach.
+                    if let Some(why) = self.accepting.obstacle() {
+                        return Err(format!("the listener is broken: {why}; free the port"));
+                    }
                     let local = listener.socket.local_addr().map_err(|e| e.to_string())?;
                     (ItemKind::Listener, "listener", Some(local), None)
                 } else {
@@ -114,7 +118,8 @@ impl Application for Server {
             }
             (ItemKind::Listener, "listener", Some(fd)) if known && self.listener.is_none() => {
                 let socket = TcpListener::from(fd);
-                let handle = Listener::from(socket).add(cx).map_err(invalid)?;
+                let listener = Listener::adopt(socket).map_err(invalid)?;
+                let handle = listener.add(cx).map_err(invalid)?;
                 self.listener = Some(handle);
                 Ok(Item::Source(handle.id()))
             }
@@ -123,9 +128,10 @@ impl Application for Server {
                     .map_err(Rejection::Invalid)?;
                 Ok(Item::Carried(SERVICE))
             }
-            (ItemKind::Opaque, "pid file", Some(fd)) if known && self.donors_pid_file.is_none() => {
+            // Whatever is wrong with it is no reason to end a takeover.
+            (ItemKind::Opaque, "pid file", fd) if self.donors_pid_file.is_none() => {
                 let path = Path::new(OsStr::from_bytes(arrival.state.bytes));
-                self.donors_pid_file = Some(PidFile::adopt(fd, path).map_err(invalid)?);
+                self.donors_pid_file = Some(Donors::adopt(fd.filter(|_| known), path));
                 Ok(Item::Carried(PID_FILE))
             }
             // A peer of a version that we do not know is better off with its donor.
@@ -162,6 +168,13 @@ impl Application for Server {
             },
             Item::Carried(SERVICE) => self.restore_service(state.bytes),
             Item::Carried(_) => Ok(()),
+        }
+    }
+
+    fn arrived(&mut self, _: &mut Cx<Server>) -> Result<(), String> {
+        match self.listener {
+            Some(_) => Ok(()),
+            None => Err("the donor has sent no listener, so nobody could connect to us".into()),
         }
     }
 

@@ -4,10 +4,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::proto::records::RefuseCode;
+use socket_takeover::sys::inherited_fds;
 use socket_takeover::takeover::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
@@ -15,6 +17,7 @@ use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
 
 use super::handover::peers;
 use super::listener::{self, Listener};
+use super::neighbour;
 use super::peer::Peer;
 use super::{Server, Shown};
 use crate::cli::{Options, Role};
@@ -26,6 +29,13 @@ use crate::daemon::report::ReportFile;
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
 
+/// Inherited descriptors for which there is room in the reserve (`RESERVE`): a takeover, logs and
+/// files need less than half of that.
+const INHERITED: usize = 16;
+
+/// When signals are asked for again after they could not be read.
+const SIGNALS: Duration = Duration::from_millis(100);
+
 /// Runs the service until it stops or has handed over, and returns its exit code.
 pub(crate) fn run(
     options: Options,
@@ -34,30 +44,55 @@ pub(crate) fn run(
     pid_file: Option<PidFile>,
     report: Option<ReportFile>,
 ) -> u8 {
-    let mut server = Server::new(logging, raise_nofile().soft);
+    let mut server = Server::new(logging, slots());
     server.pid_file = pid_file;
     server.readiness = readiness;
     server.report = report;
     if let Err(error) = serve(&mut server, &options) {
-        log::error!("{error}{}", remedy(&error));
+        log::error!("{error}{}", remedy(&error, &options));
         server.exit = error.exit_code();
     }
     server.farewell()
 }
 
+/// Descriptors that this process can have of its own. In the foreground what was inherited stays
+/// open, as it may be somebody's way to watch us (a daemon closes it): a few fit into the reserve
+/// that peers leave, and others are places that no peer gets.
+fn slots() -> usize {
+    let others = inherited_fds().len().saturating_sub(INHERITED);
+    raise_nofile().soft.saturating_sub(others)
+}
+
 /// What to do, in terms of our options.
-fn remedy(error: &Error) -> &'static str {
+fn remedy(error: &Error, options: &Options) -> String {
+    if let Error::Connect {
+        path,
+        why: ConnectError::Nobody(_),
+    } = error
+    {
+        // It has been looked for long enough for a service to have made its name anew.
+        return match neighbour::service_of(path.as_path(), options.pid_file.as_deref()) {
+            None => "; start the service without -T".to_owned(),
+            Some(service) => format!(
+                "; yet it may run: {service}; its log says why it does not offer a takeover; do \
+                 not start another one without -T before it has ended"
+            ),
+        };
+    }
+    advice(error).to_owned()
+}
+
+fn advice(error: &Error) -> &'static str {
     match error {
         Error::Taken { by, .. } => match by {
             Probe::Alive => "; take over from it with -T, or choose another path",
             Probe::Original => "; choose another path",
             _ => "; it is left alone, choose another path",
         },
-        Error::Connect { why, .. } => match why {
-            ConnectError::Nobody(_) => "; start the service without -T",
-            ConnectError::Busy => "; try again later",
-            _ => "",
-        },
+        Error::Connect {
+            why: ConnectError::Busy,
+            ..
+        } => "; try again later",
         Error::Original { why, .. } => match why {
             Obstacle::TooManyPeers(_) => "; try again when it has fewer",
             Obstacle::NoRoom { .. } => "; raise the limit of open files (ulimit -n)",
@@ -134,11 +169,24 @@ fn on_signals(
     signals: &mut Signals,
     server: &mut Server,
     cx: &mut Cx<Server>,
-    _: Event,
+    event: Event,
 ) -> io::Result<Next> {
-    while let Some(signal) = signals.read()? {
+    loop {
+        let signal = match signals.read() {
+            Ok(Some(signal)) => signal,
+            Ok(None) => return Ok(Next::Keep),
+            Err(error) => {
+                // Whatever it is: a service that cannot be told to stop would be worse.
+                log::warn!("signals: {error}; tried again");
+                cx.set_deadline(event.id(), Some(cx.now() + SIGNALS));
+                return Ok(Next::Keep);
+            }
+        };
         match signal.signo {
-            libc::SIGHUP => server.logging.reopen(),
+            libc::SIGHUP => {
+                server.logging.reopen();
+                server.restore_pid_file();
+            }
             number if server.stopping => {
                 log::warn!("signal {number} again: leaving at once");
                 Takeover::term(server, cx);
@@ -153,17 +201,19 @@ fn on_signals(
             }
         }
     }
-    Ok(Next::Keep)
 }
 
 impl Server {
     /// The port first: a second start by mistake ends here and has touched nothing else.
     fn open(&mut self, cx: &mut Cx<Server>, listen: SocketAddr, backlog: i32) -> io::Result<()> {
         let listener = Listener::bind(listen, backlog).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {}: {error}", Shown(listen)),
-            )
+            let by = match error.kind() {
+                io::ErrorKind::AddrInUse => neighbour::holder_of(listen.port()),
+                _ => None,
+            };
+            let by = by.map_or_else(String::new, |holder| format!(", by {holder}"));
+            let what = format!("cannot listen on {}: {error}{by}", Shown(listen));
+            io::Error::new(error.kind(), what)
         })?;
         let bound = listener.socket.local_addr()?;
         let number = listener.number();
@@ -180,11 +230,9 @@ impl Server {
 
     /// See [`Moment`].
     pub(super) fn on_moment(&mut self, cx: &mut Cx<Server>, moment: Moment) {
-        if let (Some(file), Some((outcome, report))) = (&mut self.report, moment.outcome()) {
-            file.add(outcome, report);
-        }
+        self.report(cx, &moment);
         match moment {
-            Moment::Open => self.is_ready(),
+            Moment::Open => self.is_ready(cx),
             Moment::Preload => {
                 if let Some(unsaid) = self.begun.may_say(Time::now()) {
                     let shown = fd_array(cx);
@@ -248,11 +296,7 @@ impl Server {
                 self.peer_ended(&peer, cx, "lost with its owner");
             }
         }
-        if let Some(pid_file) = &self.pid_file
-            && let Err(error) = pid_file.write()
-        {
-            log::warn!("pid file: {error}");
-        }
+        self.renew_pid_file();
     }
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
@@ -270,20 +314,7 @@ impl Server {
         log::info!("taken over from pid {}: {report}", report.other);
         for_each_peer(cx, |peer| log::debug!("Starting connection with {peer}"));
         self.start_statistics(cx);
-        self.is_ready();
-    }
-
-    /// The donor's pid file becomes ours, unless we were given one: then the donor's, which
-    /// would go on naming a process that is gone, is removed.
-    fn move_into_pid_file(&mut self) {
-        let moved = match (&self.pid_file, self.donors_pid_file.take()) {
-            (None, Some(donors)) => self.pid_file.insert(donors).write(),
-            (Some(_), Some(donors)) => donors.remove(),
-            (_, None) => Ok(()),
-        };
-        if let Err(error) = moved {
-            log::warn!("pid file: {error}");
-        }
+        self.is_ready(cx);
     }
 
     /// Everything that has arrived is answered in one last turn, then the peers are ended.
@@ -316,26 +347,6 @@ impl Server {
             Err(error) => self.exit = error.exit_code(),
         }
         std::process::exit(self.farewell().into());
-    }
-
-    /// The start is over and went well.
-    fn is_ready(&mut self) {
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(0);
-        }
-    }
-
-    /// What is left to do on the way out; returns the exit code.
-    fn farewell(&mut self) -> u8 {
-        if let Some(pid_file) = self.pid_file.take()
-            && let Err(error) = pid_file.remove()
-        {
-            log::warn!("pid file: {error}");
-        }
-        if let Some(readiness) = self.readiness.take() {
-            readiness.report(self.exit);
-        }
-        self.exit
     }
 }
 

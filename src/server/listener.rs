@@ -3,31 +3,49 @@
 //! [`RESERVE`] descriptors stay free for a takeover, logs and files. At the limit the
 //! listener is left alone, one line says so, and connections wait in its backlog: with edge
 //! triggering nothing would ever wake it again, so the end of a peer does. Where the limit
-//! is the system's (`ENFILE`, no memory, no epoll watch), its own deadline tries again. A service whose
-//! peers come and go at the limit pauses all the time, and says so once in [`QUIET`].
+//! is the system's (`ENFILE`, no memory, no epoll watch), or accept(2) fails for a reason that
+//! nobody has foreseen, its own deadline tries again. A service whose peers come and go at the
+//! limit pauses all the time, and says so once a minute.
+//!
+//! ```text
+//!                 accept fails                       does not listen any more
+//!   Open ──────────────────────▶ AtLimit, BackOff ──────────────────────────▶ Broken
+//!    ▲ ▲      a peer has gone, the pause is over │                               │
+//!    │ └─────────────────────────────────────────┘      listens again, or anew   │
+//!    └───────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Whoever has a copy of the listener can shut it down for all (shutdown(2)). The same socket is
+//! then made to listen again, so a taker that has it already has it whole; where that does not
+//! go a new one takes its place, from the same address. Until either succeeds the broken one
+//! stays, so that no takeover goes through without a listener: `Accepting::obstacle`.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 
-use nix::sys::socket::sockopt;
-use socket_takeover::event::{AcceptFailure, Backoff, Cx, Event, Handle, Next, Spec, Time};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+};
+use socket_takeover::event::{AcceptFailure, Backoff, Cx, Event, Handle, Next, Spec};
+use socket_takeover::sys;
 use socket_takeover::takeover::limits::RESERVE;
 
+use super::accepting::State;
 use super::peer::Peer;
 use super::{Server, Shown};
-
-/// The shortest time between two lines that say that no peers are accepted.
-const QUIET: Duration = Duration::from_secs(60);
+use crate::cli::DEFAULT_BACKLOG;
 
 /// See the file's own description.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     backoff: Backoff,
+    /// What it was bound to: one that was shut down may have lost its port.
+    address: SocketAddr,
+    backlog: i32,
 }
 
 impl AsFd for Listener {
@@ -36,71 +54,10 @@ impl AsFd for Listener {
     }
 }
 
-impl From<TcpListener> for Listener {
-    fn from(socket: TcpListener) -> Listener {
-        Listener {
-            socket,
-            backoff: Backoff::default(),
-        }
-    }
-}
-
-/// Whether connections are accepted, and what the log says about it.
-#[derive(Debug, Default)]
-pub(crate) struct Accepting {
-    /// None while they are accepted as they come.
-    pause: Option<Pause>,
-    /// When the log was last told of a pause.
-    told: Option<Time>,
-    /// It was told of this one.
-    telling: bool,
-}
-
-/// Until when no connection is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    /// A peer has gone.
-    AtLimit,
-    /// The back-off is over.
-    BackOff,
-}
-
-impl Accepting {
-    /// Connections may be waiting that no event will tell of.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.pause.is_some()
-    }
-
-    /// The end of a peer makes room for one that waits.
-    pub(crate) fn wants_room(&self) -> bool {
-        self.pause == Some(Pause::AtLimit)
-    }
-
-    fn pause(&mut self, pause: Pause, now: Time, why: impl fmt::Display) {
-        let lately = self.told.is_some_and(|told| now.since(told) < QUIET);
-        if self.pause.replace(pause).is_none() && !lately {
-            self.told = Some(now);
-            self.telling = true;
-            log::warn!("no more peers are accepted: {why}");
-        }
-    }
-
-    /// Nobody waits any more.
-    fn resume(&mut self) {
-        self.pause = None;
-        if std::mem::take(&mut self.telling) {
-            log::info!("peers are accepted again");
-        }
-    }
-}
-
 impl Listener {
     /// Binds and listens. Neither `SO_REUSEPORT` nor anything else that would let a second
     /// server share the port.
     pub(crate) fn bind(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
-        use nix::sys::socket::{
-            AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage,
-        };
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
             SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -118,14 +75,35 @@ impl Listener {
         nix::sys::socket::setsockopt(&fd, sockopt::OobInline, &true)?;
         nix::sys::socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         nix::sys::socket::listen(&fd, Backlog::new(backlog)?)?;
-        Ok(Listener::from(TcpListener::from(fd)))
+        let socket = TcpListener::from(fd);
+        Ok(Listener {
+            address: socket.local_addr()?,
+            socket,
+            backoff: Backoff::default(),
+            backlog,
+        })
+    }
+
+    /// One that was handed over. It is only looked at.
+    pub(crate) fn adopt(socket: TcpListener) -> io::Result<Listener> {
+        let backlog = sys::tcp_backlog(&socket).ok();
+        let backlog = backlog.and_then(|most| i32::try_from(most).ok());
+        Ok(Listener {
+            address: socket.local_addr()?,
+            socket,
+            backoff: Backoff::default(),
+            // One that was shut down has none any more.
+            backlog: backlog.filter(|most| *most > 0).unwrap_or(DEFAULT_BACKLOG),
+        })
     }
 
     /// Stops listening, for every holder of the socket: only at the end of the service.
     pub(crate) fn end(self) {
         use nix::sys::socket::{Shutdown, shutdown};
-        if let Err(error) = shutdown(self.number(), Shutdown::Both) {
-            log::warn!("the listener: {error}");
+        match shutdown(self.number(), Shutdown::Both) {
+            // Somebody else has done it already.
+            Ok(()) | Err(Errno::ENOTCONN) => {}
+            Err(error) => log::warn!("the listener: {error}"),
         }
     }
 
@@ -138,6 +116,59 @@ impl Listener {
     pub(crate) fn add(self, cx: &mut Cx<Server>) -> io::Result<Handle<Listener>> {
         cx.add(Spec::item("listener"), self, accept)
             .map_err(|refused| refused.error)
+    }
+
+    fn listens(&self) -> bool {
+        nix::sys::socket::getsockopt(&self.socket, sockopt::AcceptConn) == Ok(true)
+    }
+
+    /// Has the socket, which was shut down, listen again. A port that the kernel had picked is free
+    /// since, though getsockname(2) goes on to tell it; one of somebody's choice is not
+    /// (`net/ipv4/tcp.c`, `tcp_set_state`: `SOCK_BINDPORT_LOCK`).
+    fn listen_again(&self) -> io::Result<()> {
+        match nix::sys::socket::bind(self.number(), &SockaddrStorage::from(self.address)) {
+            // Bound already (bind(2)).
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+        nix::sys::socket::listen(&self.socket, Backlog::new(self.backlog)?)?;
+        match self.socket.local_addr()? {
+            address if address == self.address => Ok(()),
+            other => Err(io::Error::other(format!("it listens on {other}"))),
+        }
+    }
+
+    /// Goes on after it has turned out that nobody can be accepted any more.
+    fn mend(&mut self, server: &mut Server, cx: &mut Cx<Server>, event: Event) -> Next {
+        let Err(first) = self.listen_again() else {
+            return self.mended(server, Next::Again);
+        };
+        match Listener::bind(self.address, self.backlog).and_then(|anew| anew.add(cx)) {
+            Ok(anew) => {
+                server.listener = Some(anew);
+                self.mended(server, Next::End)
+            }
+            Err(why) => {
+                log::debug!("the listener: {first}, then {why}");
+                let accepting = &mut server.accepting;
+                accepting.broken(self.address, server.peers, cx.now(), &why);
+                cx.set_deadline(event.id(), Some(self.backoff.next(cx.now())));
+                Next::Keep
+            }
+        }
+    }
+
+    fn mended(&mut self, server: &mut Server, next: Next) -> Next {
+        self.backoff.reset();
+        log::warn!(
+            "somebody has shut the listener down: it listens on {} again; clients that were \
+             waiting to be accepted are lost",
+            Shown(self.address),
+        );
+        if server.accepting.obstacle().is_some() {
+            server.accepting.resume();
+        }
+        next
     }
 }
 
@@ -152,6 +183,11 @@ fn accept(
     cx: &mut Cx<Server>,
     event: Event,
 ) -> io::Result<Next> {
+    let is_broken = server.accepting.obstacle().is_some();
+    if is_broken || event.is_hangup() && !listener.listens() {
+        return Ok(listener.mend(server, cx, event));
+    }
+    let mut gone = None;
     for _ in 0..cx.budget() {
         if server.peers >= server.most_peers {
             let why = format_args!(
@@ -159,37 +195,52 @@ fn accept(
                  limit of open files (ulimit -n)",
                 server.peers,
             );
-            server.accepting.pause(Pause::AtLimit, cx.now(), why);
+            server.accepting.pause(State::AtLimit, cx.now(), why);
             return Ok(Next::Keep);
         }
         let error = match listener.socket.accept() {
             Ok((stream, address)) => {
                 let Err(error) = welcome(stream, address, server, cx) else {
                     listener.backoff.reset();
+                    gone = None;
                     continue;
                 };
                 // This one is lost; those behind it wait until they can be served.
-                server.accepting.pause(Pause::BackOff, cx.now(), error);
-                cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
-                return Ok(Next::Keep);
+                return Ok(back_off(listener, server, cx, event, &error.to_string()));
             }
             Err(error) => error,
         };
-        match AcceptFailure::of(&error) {
+        match AcceptFailure::judge(&listener.socket, &error) {
             AcceptFailure::Drained => {
                 server.accepting.resume();
                 return Ok(Next::Keep);
             }
-            AcceptFailure::PeerGone => {}
+            AcceptFailure::PeerGone => gone = Some(error),
             AcceptFailure::Exhausted => {
-                server.accepting.pause(Pause::BackOff, cx.now(), error);
-                cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
-                return Ok(Next::Keep);
+                let why = server.accepting.count(&error).to_string();
+                return Ok(back_off(listener, server, cx, event, &why));
             }
-            AcceptFailure::Broken => return Err(error),
+            AcceptFailure::Broken => return Ok(listener.mend(server, cx, event)),
         }
     }
-    Ok(Next::Again)
+    match gone {
+        // A firewall that forbids all of them, say: the answer may be the same for ever.
+        Some(error) => Ok(back_off(listener, server, cx, event, &error.to_string())),
+        None => Ok(Next::Again),
+    }
+}
+
+/// Nobody can be accepted now: tries again in a while.
+fn back_off(
+    listener: &mut Listener,
+    server: &mut Server,
+    cx: &mut Cx<Server>,
+    event: Event,
+    why: &str,
+) -> Next {
+    server.accepting.pause(State::BackOff, cx.now(), why);
+    cx.set_deadline(event.id(), Some(listener.backoff.next(cx.now())));
+    Next::Keep
 }
 
 /// Takes one that was accepted.

@@ -42,7 +42,7 @@ impl Server {
     }
 
     fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), Error> {
-        self.listener = Some(Listener::from(taken.listener).add(cx)?);
+        self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);
             // What was written to it is what was read, or it would not have been taken.

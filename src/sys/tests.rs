@@ -69,6 +69,46 @@ fn fork_with_a_second_thread_is_refused() {
 }
 
 #[test]
+fn thread_with_a_table_of_its_own_keeps_one_descriptor_and_the_process_all() {
+    let (mut reader, writer) = io::pipe().unwrap();
+    let number = writer.as_raw_fd();
+    let other = reader.as_raw_fd();
+    let in_thread = std::thread::spawn(move || {
+        let mut mine = File::from(own_table(number).unwrap());
+        mine.write_all(b"mine").unwrap();
+        let task = format!("/proc/thread-self/fd/{other}");
+        // An old kernel shares the table, and a new one has closed everything else.
+        (mine.as_raw_fd() == number, fs::read_link(task).is_err())
+    });
+    let (alone, closed) = in_thread.join().unwrap();
+    assert_eq!(alone, closed);
+    drop(writer);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "mine");
+    assert!(own_table(-1).is_err());
+}
+
+#[test]
+fn ignored_signal_makes_a_write_fail_in_place_of_the_process() {
+    assert!(ignore_signal(Signal::SIGKILL).is_err());
+    // The shell's own write meets the limit: it dies, or it lives to tell.
+    let script = "ulimit -f 0; : >$0; printf x 2>/dev/null >>$0; echo alive";
+    let folder = tempfile::tempdir().unwrap();
+    let run = |ignored: bool| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(folder.path().join("file"));
+        if ignored {
+            // SAFETY: one sigaction(2) between fork and exec (signal-safety(7)).
+            unsafe { command.pre_exec(|| ignore_signal(Signal::SIGXFSZ)) };
+        }
+        command.output().unwrap().stdout
+    };
+    assert_eq!(run(false), b"");
+    assert_eq!(run(true), b"alive\n");
+}
+
+#[test]
 fn queue_lengths_follow_the_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -102,6 +102,8 @@ pub struct Takeover {
     newest_state: Option<u16>,
     /// A taker is not refused by a donor in another network namespace.
     any_network: bool,
+    /// Why nobody can call at PATH.
+    unreachable: Option<String>,
     /// States are compared with their sockets; what came of it in the takeover under way.
     audit: Option<audit::Tally>,
 }
@@ -138,7 +140,15 @@ impl Takeover {
         }
         let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
+        donor::with(app, cx, donor::DonorSide::watch_name);
         Ok(())
+    }
+
+    /// Why no successor can find us at PATH just now: its name is gone or another's and cannot be
+    /// made anew, which is tried each second. None if one can, and where no takeover is offered.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<&str> {
+        self.unreachable.as_deref()
     }
 
     /// Whether each connection's state is compared with its socket, as

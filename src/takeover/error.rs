@@ -158,6 +158,8 @@ impl Error {
             },
             Error::Original { why, .. } => match why {
                 Obstacle::NoProcess
+                | Obstacle::Apart { .. }
+                | Obstacle::Untold(_)
                 | Obstacle::Shared(_)
                 | Obstacle::TooManyPeers(_)
                 | Obstacle::NoRoom { .. }

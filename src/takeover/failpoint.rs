@@ -1,6 +1,7 @@
 //! Failpoints: a process can be told to die, stop, be stopped, panic or leave as soon as one
 //! side of a takeover has entered a state. For tests alone, behind the feature `failpoints`;
-//! without it a [`Failpoint`] is nothing, and neither are the calls.
+//! without it a [`Failpoint`] is nothing, and neither are the calls. What `cargo build` and
+//! `cargo test` leave in `target` has none: tests that want one build it in a folder of its own.
 //!
 //! ```text
 //!   TAKEOVER_FAILPOINT = donor.await-claim.before:kill
@@ -25,7 +26,7 @@ pub(super) enum Side {
     Taker,
 }
 
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(any(test, feature = "failpoints")))]
 mod point {
     use super::Side;
     use crate::takeover::Error;
@@ -48,7 +49,7 @@ mod point {
     }
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(any(test, feature = "failpoints"))]
 mod point {
     use std::env;
     use std::io::{self, Write};

@@ -209,8 +209,10 @@ fn condition_in(status: &str) -> Condition {
     }
 }
 
-/// Whether what belongs to this user is as good as ours.
-pub(super) fn is_trusted(uid: u32) -> bool {
+/// Whether what belongs to this user is as good as ours: it is root or our own effective user,
+/// and not everybody whom a user namespace does not map.
+#[must_use]
+pub fn is_trusted(uid: u32) -> bool {
     trusts(uid, geteuid().as_raw(), in_initial_user_namespace)
 }
 

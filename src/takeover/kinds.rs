@@ -11,20 +11,26 @@
 //! | memfd, bpf map, bpf link | such a file | |
 //! | opaque | anything that can travel | |
 //!
-//! Some descriptors cannot travel. A Unix socket in flight can be in flight itself, which
-//! the kernel finds out by searching all of them, at each close (unix(7), `net/unix/garbage.c`);
-//! an epoll set and an io_uring name the descriptors of the process that made them; a
-//! signalfd reads the signals of whoever reads it.
+//! Some descriptors cannot travel: epoll sets, signalfds, io_uring, userfaultfds, KVM machines,
+//! vhost, VFIO, RDMA, SGX and binder devices, AF_XDP sockets. They are bound to the process that
+//! made them, or to its memory, and fail or do harm at another one, most of them only when they
+//! are used. Both sides refuse them. What only *makes* such things can travel (/dev/kvm,
+//! /dev/userfaultfd), and so can what many may use: pidfd, inotify, fanotify, perf events,
+//! /dev/fuse. A Unix socket in flight can be in flight itself, which the kernel finds out by
+//! searching all of them, at each close (unix(7), `net/unix/garbage.c`).
+//!
+//! Neither can what has O_ASYNC set: its signals go on going to the process that asked for them,
+//! or to whoever has its number next (fcntl(2), F_SETOWN).
+//!
+//! A lock of fcntl(2), F_SETLK, belongs to a process and stays behind, unseen, while the
+//! descriptor travels; one of flock(2) or F_OFD_SETLK belongs to the open file and travels.
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
-};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::validate::{self, PeerState};
 use crate::proto::records::ItemKind;
@@ -46,7 +52,7 @@ pub struct Claimed {
 /// What a descriptor is, as far as the kernel says so in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Nature {
-    Socket(Option<AddressFamily>),
+    Socket(i32),
     /// What `/proc/self/fd` shows.
     File(String),
 }
@@ -80,8 +86,41 @@ pub fn check(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<PeerState, String>
 /// # Errors
 /// Why it cannot, in words.
 pub fn can_travel(fd: BorrowedFd<'_>) -> Result<(), String> {
-    refuse(&nature(fd)?)
+    refuse(&nature(fd)?, flags(fd)?)
 }
+
+const MEMORY: &str = "is bound to the memory of the process that made it";
+const PROCESS: &str = "is bound to the process that made it";
+
+/// What cannot travel: how its name in `/proc/self/fd` begins, and why. Each is refused where
+/// the driver asks whose memory or process it is (`kvm->mm`, vhost `dev->mm`, `binder_proc`) or
+/// keeps what it was given of them.
+const BOUND: [(&str, &str); 16] = [
+    (
+        "anon_inode:[eventpoll]",
+        "names the descriptors of the process that made it",
+    ),
+    (
+        "anon_inode:[signalfd]",
+        "reads the signals of whoever reads it",
+    ),
+    ("anon_inode:[io_uring]", MEMORY),
+    ("anon_inode:[userfaultfd]", MEMORY),
+    // A machine, its processors, their figures; memory of a guest.
+    ("anon_inode:kvm-", MEMORY),
+    ("anon_inode:[kvm", MEMORY),
+    ("/dev/vhost-", MEMORY),
+    // Devices that have pages of ours mapped.
+    ("anon_inode:[vfio-device]", MEMORY),
+    ("/dev/vfio/", MEMORY),
+    ("/dev/iommu", MEMORY),
+    ("/dev/infiniband/", MEMORY),
+    ("/dev/sgx_", MEMORY),
+    ("/dev/kfd", PROCESS),
+    ("/dev/binder", PROCESS),
+    ("/dev/hwbinder", PROCESS),
+    ("/dev/vndbinder", PROCESS),
+];
 
 /// The kind of a descriptor as the kernel knows it, which [`check`] then finds to be so; opaque
 /// is whatever has no kind, and a TCP socket while it is being connected.
@@ -119,8 +158,8 @@ pub fn cookie(fd: BorrowedFd<'_>) -> u64 {
 }
 
 fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
-    let nature = nature(fd)?;
-    refuse(&nature)?;
+    let (nature, flags) = (nature(fd)?, flags(fd)?);
+    refuse(&nature, flags)?;
     let kind = claimed.kind;
     // What an unknown kind is, the application says or declines.
     if matches!(kind, ItemKind::Opaque | ItemKind::Other(_)) {
@@ -134,7 +173,7 @@ fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
         check_address(fd, claimed.local)?;
     }
     let is_polled = !matches!(kind, ItemKind::Memfd | ItemKind::BpfMap | ItemKind::BpfLink);
-    if is_polled && !is_nonblocking(fd) {
+    if is_polled && !flags.contains(OFlag::O_NONBLOCK) {
         return Err("O_NONBLOCK is not set".into());
     }
     Ok(())
@@ -142,14 +181,14 @@ fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
 
 fn is_kind(fd: BorrowedFd<'_>, kind: ItemKind, nature: &Nature) -> bool {
     match (kind, nature) {
-        (ItemKind::Udp, Nature::Socket(Some(AddressFamily::Inet | AddressFamily::Inet6))) => {
+        (ItemKind::Udp, Nature::Socket(libc::AF_INET | libc::AF_INET6)) => {
             is_type(fd, SockType::Datagram)
         }
-        (ItemKind::Raw, Nature::Socket(Some(AddressFamily::Inet | AddressFamily::Inet6))) => {
+        (ItemKind::Raw, Nature::Socket(libc::AF_INET | libc::AF_INET6)) => {
             is_type(fd, SockType::Raw)
         }
-        (ItemKind::Packet, Nature::Socket(family)) => *family == Some(AddressFamily::Packet),
-        (ItemKind::Netlink, Nature::Socket(family)) => *family == Some(AddressFamily::Netlink),
+        (ItemKind::Packet, Nature::Socket(family)) => *family == libc::AF_PACKET,
+        (ItemKind::Netlink, Nature::Socket(family)) => *family == libc::AF_NETLINK,
         (ItemKind::Tun, Nature::File(name)) => name == "/dev/net/tun",
         (ItemKind::Timerfd, Nature::File(name)) => name == "anon_inode:[timerfd]",
         (ItemKind::Eventfd, Nature::File(name)) => name == "anon_inode:[eventfd]",
@@ -165,7 +204,8 @@ fn is_kind(fd: BorrowedFd<'_>, kind: ItemKind, nature: &Nature) -> bool {
 impl Nature {
     fn name(&self) -> &str {
         match self {
-            Nature::Socket(Some(AddressFamily::Unix)) => "a Unix socket",
+            Nature::Socket(libc::AF_UNIX) => "a Unix socket",
+            Nature::Socket(libc::AF_XDP) => "an AF_XDP socket",
             Nature::Socket(_) => "another socket",
             Nature::File(name) => name,
         }
@@ -173,27 +213,41 @@ impl Nature {
 }
 
 fn nature(fd: BorrowedFd<'_>) -> Result<Nature, String> {
-    match getsockname::<SockaddrStorage>(fd.as_raw_fd()) {
-        Ok(address) => Ok(Nature::Socket(address.family())),
-        Err(Errno::ENOTSOCK) => fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-            .map(|name| Nature::File(name.to_string_lossy().into_owned()))
-            .map_err(|error| error.to_string()),
+    // Not by its address: some have none, and say so with the error of a call that failed.
+    match sys::socket_domain(fd) {
+        Ok(family) => Ok(Nature::Socket(family)),
+        // EBADF: opened with O_PATH, which may be a folder that files are opened from.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::EBADF)) => {
+            fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+                .map(|name| Nature::File(name.to_string_lossy().into_owned()))
+                .map_err(|error| error.to_string())
+        }
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn refuse(nature: &Nature) -> Result<(), String> {
+fn flags(fd: BorrowedFd<'_>) -> Result<OFlag, String> {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|error| error.to_string())?;
+    Ok(OFlag::from_bits_retain(flags))
+}
+
+fn refuse(nature: &Nature, flags: OFlag) -> Result<(), String> {
+    let bound = |name: &str| BOUND.iter().find(|(begin, _)| name.starts_with(begin));
     let why = match nature {
-        Nature::Socket(Some(AddressFamily::Unix)) => "could be in flight inside of itself",
-        Nature::File(name) => match name.as_str() {
-            "anon_inode:[eventpoll]" => "names the descriptors of the process that made it",
-            "anon_inode:[io_uring]" => "is bound to the memory of the process that made it",
-            "anon_inode:[signalfd]" => "reads the signals of whoever reads it",
-            _ => return Ok(()),
-        },
-        Nature::Socket(_) => return Ok(()),
+        Nature::Socket(libc::AF_UNIX) => Some("could be in flight inside of itself"),
+        // Its UMEM is pages of ours.
+        Nature::Socket(libc::AF_XDP) => Some(MEMORY),
+        Nature::Socket(_) => None,
+        Nature::File(name) => bound(name).map(|(_, why)| *why),
     };
-    Err(format!("{} cannot be handed over: it {why}", nature.name()))
+    if let Some(why) = why {
+        let name = nature.name();
+        return Err(format!("{name} cannot be handed over: it {why}"));
+    }
+    match flags.contains(OFlag::O_ASYNC) {
+        true => Err(format!("{}: {}", nature.name(), validate::Invalid::Async)),
+        false => Ok(()),
+    }
 }
 
 fn check_cookie(fd: BorrowedFd<'_>, recorded: u64) -> Result<(), String> {
@@ -216,11 +270,6 @@ fn check_address(fd: BorrowedFd<'_>, recorded: Option<SocketAddr>) -> Result<(),
 
 fn is_type(fd: BorrowedFd<'_>, wanted: SockType) -> bool {
     getsockopt(&fd, sockopt::SockType) == Ok(wanted)
-}
-
-fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
-    fcntl(fd.as_fd(), FcntlArg::F_GETFL)
-        .is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK))
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd;
 
+use crate::procfs;
+
 /// The right to own the items of one attempt.
 #[derive(Debug)]
 pub struct Lease(OwnedFd);
@@ -59,7 +61,7 @@ impl Lease {
     /// semaphore, or is granted already. Else what reading `/proc/self` says.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Lease> {
         let number = fd.as_raw_fd();
-        let kind = fs::read_link(format!("/proc/self/fd/{number}"))?;
+        let kind = fs::read_link(format!("/proc/self/fd/{number}")).map_err(procfs::explain)?;
         if kind.as_os_str() != "anon_inode:[eventfd]" {
             return Err(invalid("lease is not an eventfd"));
         }
@@ -67,7 +69,8 @@ impl Lease {
         if !flags.contains(OFlag::O_NONBLOCK) {
             return Err(invalid("lease is an eventfd that blocks"));
         }
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+        let info =
+            fs::read_to_string(format!("/proc/self/fdinfo/{number}")).map_err(procfs::explain)?;
         // The semaphore line came with Linux 6.5; before it the mode cannot be asked for.
         if field(&info, "eventfd-semaphore:").is_some_and(|mode| mode != "0") {
             return Err(invalid("lease is an eventfd in semaphore mode"));

@@ -13,6 +13,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd;
 
+use crate::procfs;
+
 /// Descriptors kept from the peers, for a takeover (channel, lease, pidfd), logs and files:
 /// at the limit accept(2), eventfd(2) and SO_PEERPIDFD all fail.
 pub const RESERVE: usize = 64;
@@ -91,7 +93,9 @@ fn clamp(limit: rlim_t) -> usize {
 
 fn open_fds() -> io::Result<usize> {
     // Since Linux 6.2 the folder's size is the number of open descriptors.
-    let size = fs::metadata("/proc/self/fd")?.len();
+    let size = fs::metadata("/proc/self/fd")
+        .map_err(procfs::explain)?
+        .len();
     if size > 0 {
         return Ok(usize::try_from(size).unwrap_or(usize::MAX));
     }

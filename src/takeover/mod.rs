@@ -328,7 +328,7 @@
 //! |---|---|---|---|
 //! | old one | 0 | handed over, or stopped | nothing: it must not be started again |
 //! | new one | none yet | it serves, until it is stopped or taken over in its turn: 0 | |
-//! | new one | 69 | nobody offers a takeover at PATH | a cold start |
+//! | new one | 69 | nobody offers a takeover at PATH, and none has within two seconds | a cold start, if the old one does not run |
 //! | new one | 75 | the old one serves on, or was too busy to say | try again later |
 //! | new one | 76 | the old one serves on, and the two releases do not fit | do not try again: install another release, or stop the old one and start cold |
 //! | new one | 1 | something failed, the line on stderr says what; if the old one has died, nobody serves | a cold start, which [`Start::run`] refuses with nothing opened where a process lives at PATH |

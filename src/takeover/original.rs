@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - *find, count*: whose socket it is, and what else it has; refused is who is not like the
-//!   original.
+//!   original, and who has its clients in another network namespace: what listens on its port
+//!   here would be a stranger.
 //! - *anchor*: one more client, whose message it answers if it is the original, and who then says
 //!   nothing: a peer that it has still to serve keeps it from ending too early.
 //! - *fetch*: a copy of each of its sockets, with pidfd_getfd(2), if we may trace it (ptrace(2)).
@@ -30,6 +31,7 @@
 //! | file | |
 //! |---|---|
 //! | `original/find.rs` | PATH to process, without a call |
+//! | `original/sock_diag.rs` | the Unix sockets that listen, from the kernel |
 //! | `original/census.rs` | its sockets |
 //! | `original/anchor.rs` | a connection of our own |
 //! | `original/process.rs` | stop, continue, kill |
@@ -48,6 +50,7 @@ mod held;
 mod obstacle;
 mod process;
 mod settle;
+mod sock_diag;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -114,9 +117,12 @@ pub fn take_over<T>(
 ) -> Result<(Taken, T), Obstacle> {
     let begun = Time::now();
     let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
-    let (process, unix) = find::find(path, &door)?;
+    let (process, unix) = find::find(&door)?;
     let found = examine(&process)?;
     let mut held = Held::new(&process, found.listener_inode, unix)?;
+    if !held.is_in_our_network()? {
+        return Err(Obstacle::Apart { pid: process.pid });
+    }
     is_within_limit(found.peers.len(), &held)?;
     log::info!(
         "Taking over from the original program, pid {} uid {}, at [{path}]: {} Peers, listener {}",
@@ -160,7 +166,9 @@ pub fn take_over<T>(
         log::warn!("pid {} was killed and is not dead yet", process.pid);
     }
     let fds = held.len() as u64;
-    let (listener, peers, ended) = held.release(&unsettled, anchor.as_ref())?;
+    // It is dead: whatever fails from here on is no harmless reason any more.
+    let released = held.release(&unsettled, anchor.as_ref());
+    let (listener, peers, ended) = released.map_err(|why| Obstacle::Called(why.to_string()))?;
     let report = Report {
         generation: 1,
         other: process.pid,
@@ -272,12 +280,17 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
         let stopped = match process.stop(STOP) {
             Ok(stopped) => Some(stopped),
             Err(_) if process.is_dead() => None,
-            Err(error) => return Err(Obstacle::Called(format!("it cannot be stopped: {error}"))),
+            Err(error) => {
+                longest = try_again(&error, "it cannot be stopped", begun, end)?;
+                continue;
+            }
         };
         let mut has_left = stopped.is_none();
         if !has_left && let Err(error) = held.fetch(process) {
             if !process.is_dead() {
-                return Err(Obstacle::Called(error.to_string()));
+                drop(stopped);
+                longest = try_again(&error, "its descriptors", begun, end)?;
+                continue;
             }
             has_left = true;
         }
@@ -317,6 +330,21 @@ fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Sett
         );
         return Ok(Settled { unsettled, lost });
     }
+}
+
+/// There is no way back any more, so what has failed once is tried until the last moment; how long
+/// it goes on in between.
+fn try_again(
+    error: &io::Error,
+    what: &str,
+    begun: Instant,
+    end: Instant,
+) -> Result<Duration, Obstacle> {
+    if Instant::now() >= end {
+        return Err(Obstacle::Called(format!("{what}: {error}")));
+    }
+    log::warn!("the original: {what}: {error}; tried again");
+    Ok(UNSTOPPED.max(begun.elapsed() * 2))
 }
 
 /// Lets it go on until it seems to have come to rest, or `longest`. Stopping it while its threads

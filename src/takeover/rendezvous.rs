@@ -18,15 +18,17 @@
 //! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
 //! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
 
+mod folder;
 mod lock;
 mod offer;
 mod path;
+mod standing;
 
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -35,10 +37,15 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::channel::Channel;
 use super::identity::{self, Identity, IdentityError};
+use crate::procfs;
+use folder::Folder;
+pub(crate) use offer::Inode as FileId;
+use offer::Inode;
 
 pub use lock::Holder;
 pub use offer::{Offer, PublishError, Replace};
 pub use path::{MAX_PATH, PathError, TakeoverPath};
+pub(crate) use standing::Standing;
 
 /// What is at a PATH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +93,8 @@ pub enum ConnectError {
 /// # Errors
 /// If that cannot be told: no such directory, no permission.
 pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
-    let directory = path.open_directory()?;
-    Ok(look(&directory, &path.name)?.into())
+    let folder = path.open_directory()?;
+    Ok(look(&folder, &path.name)?.into())
 }
 
 /// Connects to the donor at PATH. Both checks of its identity are done: who owns PATH, and
@@ -97,9 +104,9 @@ pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
 /// Why not; nothing was handed over then.
 pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
     let sight = match path.open_directory() {
-        Ok(directory) => look(&directory, &path.name).map_err(other)?,
+        Ok(folder) => look(&folder, &path.name).map_err(ConnectError::Other)?,
         Err(Errno::ENOENT) => Sight::Nothing,
-        Err(error) => return Err(other(error)),
+        Err(error) => return Err(ConnectError::Other(error.into())),
     };
     let socket = match sight {
         Sight::Answers(socket) => socket,
@@ -124,22 +131,21 @@ pub(super) struct StreamDoor(Entry);
 impl StreamDoor {
     /// Looks at PATH; who listens there feels nothing.
     pub(super) fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
-        let directory = path.open_directory()?;
-        let Some(entry) = Entry::open(&directory, &path.name)? else {
+        let folder = path.open_directory()?;
+        let Some(entry) = Entry::open(&folder, &path.name)? else {
             return Ok(None);
         };
         Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
     }
 
-    /// Device and number of the socket's file.
-    pub(super) fn file(&self) -> io::Result<(u64, u64)> {
-        let found = fstat(&self.0.file)?;
-        Ok((found.st_dev, found.st_ino))
+    /// The socket's file, opened with O_PATH.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
     }
 
     /// Connects. For the original program this is the order to hand over: it cannot be undone.
     pub(super) fn call(&self) -> io::Result<OwnedFd> {
-        Ok(self.0.dial(SockType::Stream)?)
+        self.0.dial(SockType::Stream).map_err(procfs::explain)
     }
 }
 
@@ -163,11 +169,11 @@ enum Sight {
 /// before the call: then a file refuses that is not at PATH any more. So a refusal counts only
 /// from a file that is still there on a second look. Each further round takes one more
 /// successor, so it ends.
-fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<Sight> {
+fn look(folder: &Folder, name: &OsStr) -> io::Result<Sight> {
     // Held open, as only that keeps its number from being another file's.
     let mut refused: Option<Entry> = None;
     loop {
-        let Some(entry) = Entry::open(directory, name)? else {
+        let Some(entry) = Entry::open(folder, name)? else {
             return Ok(Sight::Nothing);
         };
         let sight = entry.call()?;
@@ -181,23 +187,24 @@ fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<Sight> {
 
 /// Looks at a name without a call: what is in the way of a socket there, if anything is. The
 /// one who listens, if somebody does, feels nothing.
-fn glance(directory: &OwnedFd, name: &OsStr) -> nix::Result<Option<Probe>> {
-    let entry = Entry::open(directory, name)?;
+fn glance(folder: &Folder, name: &OsStr) -> nix::Result<Option<Probe>> {
+    let entry = Entry::open(folder, name)?;
     Ok(entry.and_then(|entry| entry.obstacle()).map(Probe::from))
 }
 
 /// A file of any kind, opened with O_PATH.
 struct Entry {
     file: OwnedFd,
-    inode: u64,
+    inode: Inode,
     kind: SFlag,
+    mode: Mode,
     owner: u32,
 }
 
 impl Entry {
-    fn open(directory: &OwnedFd, name: &OsStr) -> nix::Result<Option<Entry>> {
+    fn open(folder: &Folder, name: &OsStr) -> nix::Result<Option<Entry>> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(directory, name, flags, Mode::empty()) {
+        let file = match openat(folder, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(error),
@@ -205,14 +212,16 @@ impl Entry {
         let found = fstat(&file)?;
         Ok(Some(Entry {
             file,
-            inode: found.st_ino,
+            inode: (found.st_dev, found.st_ino),
             kind: SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT,
+            mode: Mode::from_bits_truncate(found.st_mode),
             owner: found.st_uid,
         }))
     }
 
-    fn call(&self) -> nix::Result<Sight> {
-        self.obstacle().map_or_else(|| self.call_socket(), Ok)
+    fn call(&self) -> io::Result<Sight> {
+        let called = self.obstacle().map_or_else(|| self.call_socket(), Ok);
+        called.map_err(procfs::explain)
     }
 
     /// What keeps it from being a socket that may be called.
@@ -258,10 +267,6 @@ impl Entry {
             }
         }
     }
-}
-
-fn other(error: Errno) -> ConnectError {
-    ConnectError::Other(error.into())
 }
 
 impl From<Sight> for Probe {

@@ -16,17 +16,21 @@
 //! its ports, which are bound before PATH is made.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
 use super::application::Application;
+use super::channel::Channel;
 use super::drive::{Deadlines, Ending, Takeover};
 use super::error::Error;
 use super::failpoint;
+use super::identity::Identity;
 use super::limits::raise_nofile;
 use super::moment::Moment;
-use super::rendezvous::{self, Offer, Probe, PublishError, Replace, TakeoverPath};
-use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec};
+use super::rendezvous::{self, ConnectError, Offer, Probe, PublishError, Replace, TakeoverPath};
+use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec, Time};
 
 /// How a process starts; see the [module](super) for an example.
 #[derive(Debug, Clone)]
@@ -104,6 +108,9 @@ impl Start {
     /// PATH, a socket of mode 0600, and a lock file PATH.lock, which stays. Callers have to be
     /// root or our own user. A socket that a crash has left is replaced; one that somebody
     /// listens on, and what is no socket, is left alone: [`Error::Taken`].
+    ///
+    /// Once a second the owner looks whether PATH is still its own. One that is gone is made anew
+    /// where nobody but root and we could interfere; why one is not, [`Takeover::unreachable`] says.
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))
@@ -225,6 +232,9 @@ impl Start {
     /// whether PATH is free before anything is opened, as [`Start::run`] does, asks
     /// [`rendezvous::probe`].
     ///
+    /// If nobody is at PATH this looks for two seconds before it says so, and does nothing else
+    /// meanwhile: a donor whose name was taken away offers it anew within one.
+    ///
     /// # Errors
     /// Why not. A donor has felt nothing then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
@@ -240,7 +250,7 @@ impl Start {
             }
             Role::Taker(path) => {
                 warn_if_exposed(path);
-                let (channel, donor) = rendezvous::connect(path).map_err(|why| Error::Connect {
+                let (channel, donor) = call(path).map_err(|why| Error::Connect {
                     path: path.clone(),
                     why,
                 })?;
@@ -260,6 +270,22 @@ impl Start {
         Ok(())
     }
 }
+
+/// Connects to the donor. Where nobody is it is looked again for a while: a donor whose name was
+/// taken away makes it anew within a second.
+fn call(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
+    let end = Time::now() + SOUGHT;
+    loop {
+        match rendezvous::connect(path) {
+            Err(ConnectError::Nobody(_)) if Time::now() < end => thread::sleep(AGAIN),
+            called => return called,
+        }
+    }
+}
+
+/// How long a donor is looked for where nobody is, and how often.
+const SOUGHT: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether a takeover can be offered at a path: nobody else may own it.
 fn look_at(path: &TakeoverPath) -> Result<(), Error> {

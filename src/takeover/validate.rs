@@ -257,7 +257,10 @@ impl fmt::Display for Invalid {
                 write!(out, "connected to {found}, recorded {recorded}")
             }
             Invalid::Blocks => out.write_str("O_NONBLOCK is not set"),
-            Invalid::Async => out.write_str("O_ASYNC is set"),
+            Invalid::Async => out.write_str(
+                "O_ASYNC is set, and its signals would go on going to its first owner; clear it \
+                 (fcntl(2), F_SETFL) before a takeover",
+            ),
             Invalid::Inheritable => out.write_str("FD_CLOEXEC is not set"),
             Invalid::UpperLayer => out.write_str("an upper layer (TLS) runs in the kernel"),
             Invalid::Repair => out.write_str("TCP_REPAIR is set"),

@@ -60,14 +60,6 @@ impl Example {
         Server::spawn(self.command().arg("-T").arg(self.stage.path()))
     }
 
-    /// The same, which does something to itself in a state of the takeover; see the library's
-    /// failpoints.
-    pub fn take_over_failing(&self, failpoint: &str) -> Server {
-        let mut command = self.command();
-        command.env("TAKEOVER_FAILPOINT", failpoint);
-        Server::spawn(command.arg("-T").arg(self.stage.path()))
-    }
-
     /// A whole takeover: the successor serves and `donor` has exited with 0.
     pub fn replace(&self, donor: &mut Server) -> Server {
         let taker = self.take_over();

@@ -90,27 +90,36 @@ pub fn open_folder(of: &Path, mode: u32) {
 /// # Panics
 /// If the test fails inside.
 pub fn in_own_network(test: &str, settings: &[&str]) -> bool {
-    if std::env::var(PART).is_ok_and(|part| part == test) {
-        return true;
-    }
-    let alone: &[&str] = match geteuid().is_root() {
-        true => &["--net"],
-        false => &["--user", "--map-root-user", "--net"],
-    };
-    let mut probe = Command::new("unshare");
-    let allowed = probe.args(alone).args(["ip", "link", "set", "lo", "up"]);
-    if !allowed.status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no network namespace for this user, or no unshare(1), ip(8)");
-        return false;
-    }
     let mut script = "ip link set lo up".to_owned();
     for setting in settings {
         script.push_str(&format!(" && sysctl -q -w '{setting}'"));
     }
-    script.push_str(" && exec \"$0\" \"$@\"");
+    inside(test, "--net", "ip link set lo up", &script)
+}
+
+/// The same with mounts of our own, which nobody else sees and which end with the test.
+pub fn in_own_mounts(test: &str) -> bool {
+    inside(test, "--mount", "mount -t tmpfs none /mnt", "true")
+}
+
+/// True inside; outside it runs the test inside if `probe` can be run there, `script` first.
+fn inside(test: &str, space: &str, probe: &str, script: &str) -> bool {
+    if std::env::var(PART).is_ok_and(|part| part == test) {
+        return true;
+    }
+    let alone: &[&str] = match geteuid().is_root() {
+        true => &[space],
+        false => &["--user", "--map-root-user", space],
+    };
+    let mut command = Command::new("unshare");
+    let allowed = command.args(alone).args(["sh", "-c", probe]);
+    if !allowed.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this user cannot have a namespace and run {probe:?} in it");
+        return false;
+    }
     let inside = Command::new("unshare")
         .args(alone)
-        .args(["sh", "-c", &script])
+        .args(["sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().expect("this runs"))
         .args(["--exact", test, "--nocapture"])
         .env(PART, test)

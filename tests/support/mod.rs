@@ -13,11 +13,12 @@
 //! | `client.rs` | [`Client`], one that does exactly what it is told |
 //! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `apart.rs` | parts that need another process, user or network |
+//! | `failpoints.rs` | the service with failpoints, built when it is wanted |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
 //! | `pair.rs` | donor and taker on two reactors in the test's own process |
-//! | `waiting.rs` | waiting for a process's descriptors |
+//! | `waiting.rs` | waiting for a process's descriptors, or the text of a file |
 //! | `original.rs` | the original C program, played |
 //! | `pinned.rs` | [`Pinned`](pinned::Pinned), a real process held at an exact record |
 //!
@@ -39,6 +40,7 @@ mod verdict;
 pub mod apart;
 mod client;
 pub mod corner;
+pub mod failpoints;
 pub mod fault;
 pub mod original;
 pub mod pair;
@@ -51,6 +53,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -63,6 +66,7 @@ pub use random::{Random, seed};
 pub use scene::Scene;
 pub use server::{PATIENT, Server, Stage};
 pub use verdict::Verdict;
+pub use waiting::{wait_text, wait_until};
 
 /// No single wait is longer. A machine with much else to do reaches a tenth of it.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -88,6 +92,16 @@ pub fn need(program: &str) {
 pub fn raise_nofile() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("RLIMIT_NOFILE exists");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("soft may be raised to hard");
+}
+
+/// Whether stdout has a reader. The harness of a test collects what `println!` says, so that it
+/// cannot be written in another way; where there is no harness it panics without a reader.
+pub fn is_heard() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let left = PollFlags::POLLERR | PollFlags::POLLHUP;
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && !fds[0].revents().is_some_and(|seen| seen.intersects(left))
 }
 
 /// Waits until `fd` is readable; false if `bound` has passed first.

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use socket_takeover::takeover::scm;
@@ -33,6 +34,9 @@ const PLAY: &str = "PLAY_ORIGINAL";
 const ADDS: &str = "PLAY_ORIGINAL_ADDS";
 /// Where it listens; 127.0.0.1 unless this says otherwise.
 const LISTENS: &str = "PLAY_ORIGINAL_LISTENS";
+
+/// Whether its listener is in a network namespace of its own.
+const APART: &str = "PLAY_ORIGINAL_APART";
 
 const GOES_ON: u8 = 0;
 const ASKED_TO_HOLD: u8 = 1;
@@ -69,6 +73,11 @@ pub fn that_adds_one(command: &mut Command) -> &mut Command {
     command.env(ADDS, "1")
 }
 
+/// One whose listener is in a network namespace that nothing else of it is in.
+pub fn listening_apart(command: &mut Command) -> &mut Command {
+    command.env(APART, "1")
+}
+
 /// One that listens elsewhere.
 pub fn on<'a>(command: &'a mut Command, ip: &str) -> &'a mut Command {
     command.env(LISTENS, ip)
@@ -91,7 +100,17 @@ struct Peer {
 type Peers = Arc<Mutex<Vec<Arc<Peer>>>>;
 
 fn play(path: PathBuf, ip: IpAddr, adds: u8) -> ! {
-    let listener = TcpListener::bind((ip, 0)).expect("a port");
+    let bind = move || TcpListener::bind((ip, 0)).expect("a port");
+    let listener = match env::var_os(APART) {
+        // It is that of the thread alone, and sockets stay where they were made.
+        Some(_) => thread::spawn(move || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+            bind()
+        })
+        .join()
+        .expect("a listener"),
+        None => bind(),
+    };
     let (number, port) = (listener.as_raw_fd(), listener.local_addr().unwrap().port());
     eprintln!("Starting TCP server on [{ip}]:{port} (fd:{number})");
     let peers = Peers::default();

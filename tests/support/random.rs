@@ -53,6 +53,8 @@ pub fn seed() -> u64 {
         Ok(text) => text.parse().expect("SEED is a number"),
         Err(_) => RandomState::new().build_hasher().finish(),
     };
-    println!("SEED={seed}");
+    if super::is_heard() {
+        println!("SEED={seed}");
+    }
     seed
 }

@@ -16,7 +16,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use socket_takeover::sys::pidfd_open;
 
-use super::{BOUND, Log, wait_readable};
+use super::{BOUND, Log, failpoints, wait_readable};
 
 /// Options of a service that a busy machine cannot make give up a takeover: one that hangs
 /// runs into [`BOUND`].
@@ -119,7 +119,7 @@ impl Server {
 
     /// The same, with a failpoint such as `donor.await-claim.before:kill`.
     pub fn start_failing<A: AsRef<OsStr>>(failpoint: &str, args: &[A]) -> Server {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(failpoints::service());
         Server::spawn(command.args(args).env("TAKEOVER_FAILPOINT", failpoint))
     }
 
@@ -155,13 +155,21 @@ impl Server {
 
     /// Runs `command`, whose stderr is the log.
     pub fn spawn(command: &mut Command) -> Server {
+        Server::spawn_to(command, Stdio::piped())
+    }
+
+    /// Runs `command` with another stderr; of its log nothing is seen here.
+    pub fn spawn_to(command: &mut Command, stderr: impl Into<Stdio>) -> Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the service can be run");
-        let log = Log::of(child.stderr.take().expect("it is piped"));
+        let log = match child.stderr.take() {
+            Some(stderr) => Log::of(stderr),
+            None => Log::of(std::io::empty()),
+        };
         let pidfd = pidfd_open(child.id()).expect("it is our child");
         Server {
             child,

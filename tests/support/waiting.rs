@@ -1,5 +1,8 @@
-//! Waiting for what nothing announces: a process's descriptors; and how often it says a thing.
+//! Waiting for what nothing announces: a process's descriptors, the text of a file; and how
+//! often it says a thing.
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -30,7 +33,39 @@ impl Server {
         self.wait_line(what);
         let lines = self.log().count(what);
         let seconds = since.elapsed().as_secs() as usize;
-        println!("{lines} lines with {what:?} in {seconds} s");
+        if super::is_heard() {
+            println!("{lines} lines with {what:?} in {seconds} s");
+        }
         assert!(lines <= seconds + 2, "{:#?}", self.log().lines());
+    }
+}
+
+/// Waits until the file has a line like that, and returns it.
+///
+/// # Panics
+/// If it has none within [`BOUND`].
+#[track_caller]
+pub fn wait_text(file: &Path, part: &str) -> String {
+    let mut text = String::new();
+    wait_until(|| {
+        text = String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
+        text.contains(part)
+    });
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.contains(part));
+    line.unwrap_or_default().to_owned()
+}
+
+/// Waits until it is so.
+///
+/// # Panics
+/// If it is not within [`BOUND`].
+#[track_caller]
+pub fn wait_until(mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + BOUND;
+    while !so() {
+        assert!(Instant::now() < end, "it does not come");
+        // Whoever it waits for may need this CPU.
+        thread::yield_now();
     }
 }

@@ -116,7 +116,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         .filter(|plan| options.wants(plan.victim.name()))
         .collect();
     let whole = measure(options.seed);
-    println!(
+    show!(
         "a whole takeover takes {:.2} ms; {} runs, each kill at a moment within {:.2} ms",
         millis(whole),
         plans.len(),
@@ -132,13 +132,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             let mut tally = tally.lock().expect("nobody panics with it");
             tally.add(plan, outcome);
             if tally.done.is_multiple_of(PROGRESS) {
-                println!("{} runs, {:.0?}", tally.done, begun.elapsed());
+                show!("{} runs, {:.0?}", tally.done, begun.elapsed());
             }
         }
     });
     let tally = tally.into_inner().expect("nobody panics with it");
     tally.show();
-    println!(
+    show!(
         "{} runs in {:.0?}; in {} no client noticed, and the owner's counters name each \
          connection and message once",
         tally.done,
@@ -165,7 +165,7 @@ impl Tally {
             Err(why) => {
                 self.failed += 1;
                 if self.failed <= SHOWN {
-                    println!("run {}, {:?} killed: {why}", plan.number, plan.victim);
+                    show!("run {}, {:?} killed: {why}", plan.number, plan.victim);
                 }
             }
         }
@@ -179,12 +179,17 @@ impl Tally {
     }
 
     fn show(&self) {
-        println!(
+        show!(
             "{:<7} {:<16} {:<15} {:>6} {:>13} {:>13}",
-            "killed", "where", "serves then", "runs", "clients fine", "clients lost"
+            "killed",
+            "where",
+            "serves then",
+            "runs",
+            "clients fine",
+            "clients lost"
         );
         for ((victim, phase, owner), row) in &self.rows {
-            println!(
+            show!(
                 "{:<7} {:<16} {:<15} {:>6} {:>13} {:>13}",
                 victim.name(),
                 phase.name(),

@@ -15,6 +15,14 @@
 //! | `original` | `original.rs`: the C program that this grew from is taken over |
 //! | `soak` | `soak.rs`: takeovers every second for as long as asked |
 
+/// Says what a proof has seen. A proof does not end because its reader has: the exit code tells
+/// what came of it.
+macro_rules! show {
+    ($($part:tt)*) => {{
+        let _ = takeover_say::say!($($part)*);
+    }};
+}
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -28,6 +36,8 @@ mod syscalls;
 mod wire;
 
 use std::process::ExitCode;
+
+use takeover_say::tell;
 
 use options::Options;
 
@@ -83,11 +93,11 @@ fn main() -> ExitCode {
     let (name, options) = match options::parse(std::env::args().skip(1)) {
         Ok(parsed) => parsed,
         Err(options::Stop::Help) => {
-            print!("{}", help());
+            show!("{}", help().trim_end());
             return ExitCode::SUCCESS;
         }
         Err(options::Stop::Usage(why)) => {
-            eprintln!("torture: {why}; see --help");
+            tell!("torture: {why}; see --help");
             return ExitCode::from(2);
         }
     };
@@ -96,12 +106,12 @@ fn main() -> ExitCode {
         .filter(|proof| name.as_deref().is_none_or(|name| name == proof.name))
         .collect();
     if let (Some(name), true) = (&name, chosen.is_empty()) {
-        eprintln!("torture: there is no proof '{name}'; see --help");
+        tell!("torture: there is no proof '{name}'; see --help");
         return ExitCode::from(2);
     }
     let mut failed = 0;
     for proof in &chosen {
-        println!("== {}: {}", proof.name, proof.about);
+        show!("== {}: {}", proof.name, proof.about);
         let outcome = std::panic::catch_unwind(|| (proof.run)(&options))
             .unwrap_or_else(|_| Err("it panicked".into()))
             .and_then(|()| match options.unmatched() {
@@ -109,14 +119,14 @@ fn main() -> ExitCode {
                 None => Ok(()),
             });
         match outcome {
-            Ok(()) => println!("== {}: holds", proof.name),
+            Ok(()) => show!("== {}: holds", proof.name),
             Err(why) => {
-                println!("== {}: FAILED: {why}", proof.name);
+                show!("== {}: FAILED: {why}", proof.name);
                 failed += 1;
             }
         }
     }
-    println!("{} passed, {failed} failed", chosen.len() - failed);
+    show!("{} passed, {failed} failed", chosen.len() - failed);
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

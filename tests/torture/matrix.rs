@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let of = cells.len();
     cells.retain(|cell| options.wants(&cell.name()));
     let jobs: Vec<&Cell> = (0..times).flat_map(|_| &cells).collect();
-    println!(
+    show!(
         "{} of {of} cells, {times} times each; seed {}",
         cells.len(),
         options.seed
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
                     drop(figures);
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                     if done.is_multiple_of(PROGRESS) {
-                        println!("{done} of {} in {:.0?}", jobs.len(), began.elapsed());
+                        show!("{done} of {} in {:.0?}", jobs.len(), began.elapsed());
                     }
                 }
             });
@@ -107,7 +107,7 @@ impl Figures {
                 self.missed += tries - 1;
             }
             Err(why) => {
-                println!("{}: {why}", cell.name());
+                show!("{}: {why}", cell.name());
                 *self
                     .faults
                     .entry(format!("{}: {why}", cell.name()))
@@ -117,15 +117,15 @@ impl Figures {
     }
 
     fn tell(&self, runs: usize, began: Instant) {
-        println!("{runs} runs in {:.0?}:", began.elapsed());
+        show!("{runs} runs in {:.0?}:", began.elapsed());
         for (outcome, count) in &self.outcomes {
-            println!("{count:>6}  {outcome}");
+            show!("{count:>6}  {outcome}");
         }
         if self.missed > 0 {
-            println!("{:>6}  runs repeated: the state was not met", self.missed);
+            show!("{:>6}  runs repeated: the state was not met", self.missed);
         }
         for (fault, count) in &self.faults {
-            println!("{count:>6}  NOT AS THE TABLE SAYS: {fault}");
+            show!("{count:>6}  NOT AS THE TABLE SAYS: {fault}");
         }
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<(Option<String
     }
     options.seed = match seed {
         Some(seed) => {
-            println!("SEED={seed}");
+            show!("SEED={seed}");
             seed
         }
         None => crate::support::seed(),

@@ -54,9 +54,12 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let times = options.times(1, 20);
     let mut random = Random::new(options.seed);
     let mut damaged = 0;
-    println!(
+    show!(
         "{:>16} {:>5} {:>8} {:>8}   freeze ms: median, longest",
-        "clients", "runs", "in all", "damaged"
+        "clients",
+        "runs",
+        "in all",
+        "damaged"
     );
     for clients in CLIENTS {
         let counts = if options.short { &SHORT[..] } else { &COUNTS };
@@ -103,9 +106,11 @@ fn show(name: &str, row: &Row) {
         Some(longest) => format!("{:.1}, {longest:.1}", freezes[freezes.len() / 2]),
         None => "-".into(),
     };
-    println!(
+    show!(
         "{name:>16} {:>5} {:>8} {:>8}   {freeze}",
-        row.runs, row.clients, row.damaged
+        row.runs,
+        row.clients,
+        row.damaged
     );
 }
 
@@ -132,7 +137,7 @@ fn ours(clients: &str, count: usize, seed: u64, row: &mut Row) {
         row.clients += verdict.connections as usize;
         row.damaged += verdict.faults as usize;
         if verdict.faults > 0 {
-            println!("{clients} {count}, seed {seed}: {verdict}");
+            show!("{clients} {count}, seed {seed}: {verdict}");
         }
     }
 }

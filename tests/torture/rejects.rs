@@ -116,15 +116,15 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             memory = Some(resident(&scene)?);
         }
         if (number + 1) % SAY == 0 {
-            println!("{} of {times}: {} KiB", number + 1, resident(&scene)?);
+            show!("{} of {times}: {} KiB", number + 1, resident(&scene)?);
         }
     }
     for (cause, count) in &counts {
-        println!("  {:<40} {count:>6}", format!("{cause:?}"));
+        show!("  {:<40} {count:>6}", format!("{cause:?}"));
     }
     let before = memory.ok_or("too few attempts to say anything")?;
     let after = resident(&scene)?;
-    println!("{times} attempts; resident memory {before} KiB, {after} KiB in the end");
+    show!("{times} attempts; resident memory {before} KiB, {after} KiB in the end");
     if after.abs_diff(before) > MEMORY {
         return Err(format!(
             "the donor's memory went from {before} to {after} KiB"
@@ -133,7 +133,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     same("flags of descriptors", &flags, &self::flags(&scene))?;
     same("options of sockets", &sockets, &options_of_sockets(&scene))?;
     let refused = scene.donor.log().count("takeover failed, we serve on");
-    println!("{refused} of them came as far as a takeover that failed");
+    show!("{refused} of them came as far as a takeover that failed");
     scene.end();
     Ok(())
 }
@@ -326,7 +326,7 @@ fn same(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Result<(), String> {
-    println!("{what}: {} compared", before.len());
+    show!("{what}: {} compared", before.len());
     let differs = before
         .iter()
         .find(|(key, value)| after.get(*key) != Some(*value));

@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let long = if options.short { 10 * pace } else { LONG };
     let interrupt = Interrupt::new();
     let mut soak = Soak::new(options.seed);
-    println!("{HEADING}");
+    show!("{HEADING}");
     let mut due = Instant::now();
     let end = due + options.long.unwrap_or(long);
     loop {
@@ -162,7 +162,7 @@ impl Soak {
             .and(self.steady.finish());
         let counters = self.owner.retire();
         let [first, last] = summary(&self.chain);
-        println!("{seen}");
+        show!("{seen}");
         if seen.faults > 0 {
             return Err(format!("{} faults", seen.faults));
         }
@@ -200,7 +200,7 @@ struct Generation {
 
 impl Generation {
     fn show(&self, number: usize, seen: &Verdict) {
-        println!(
+        show!(
             "{number:>5} {:>7} {:>5} {:>10.3} {:>9.3} {:>8.2} {:>4} {:>7} {:>15} {:>15.2} {:>14.2}",
             self.pid,
             self.items,
@@ -221,7 +221,7 @@ fn summary(chain: &[Generation]) -> [f64; 2] {
     let quarter = (chain.len() / 4).max(1);
     let (first, last) = (&chain[..quarter], &chain[chain.len() - quarter..]);
     let freeze = |share| quantile(chain, |one| one.freeze, share);
-    println!(
+    show!(
         "{} takeovers; freeze ms: least {:.3}, median {:.3}, p99 {:.3}, most {:.3}",
         chain.len(),
         freeze(0.0),
@@ -235,9 +235,14 @@ fn summary(chain: &[Generation]) -> [f64; 2] {
         medians(|one| one.rss),
         medians(|one| one.freeze),
     );
-    println!(
+    show!(
         "medians of the first and the last quarter: fds {} and {}, RSS {} and {} KiB, freeze {:.3} and {:.3} ms",
-        fds[0], fds[1], rss[0], rss[1], freeze[0], freeze[1]
+        fds[0],
+        fds[1],
+        rss[0],
+        rss[1],
+        freeze[0],
+        freeze[1]
     );
     rss
 }

@@ -102,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let traces = Scene::new(options.seed, false).record();
     let series = plan(options, &traces);
     let faults: usize = series.iter().map(|one| one.calls.min(one.most)).sum();
-    println!("{} series, about {faults} faults", series.len());
+    show!("{} series, about {faults} faults", series.len());
     let all = series.len();
     let table = Mutex::new(Table::default());
     let queue = Mutex::new(VecDeque::from(series));
@@ -252,13 +252,13 @@ impl Table {
     fn violation(&mut self, site: &Site, nth: usize, why: &str) {
         self.line(site).violations += 1;
         let what = format!("{} at call {nth}: {why}", site.name());
-        println!("VIOLATION {what}");
+        show!("VIOLATION {what}");
         self.violations.push(what);
     }
 
     fn progress(&self, all: usize, began: Instant) {
         let faults: usize = self.lines.values().map(|line| line.faults).sum();
-        println!(
+        show!(
             "{:>5.0} s: {} of {all} series, {faults} faults, {} violations",
             began.elapsed().as_secs_f64(),
             self.done,
@@ -274,7 +274,7 @@ impl Table {
             Outcome::OwnerDied,
             Outcome::PeerEnded,
         ];
-        println!(
+        show!(
             "{:<6} {:<18} {:>5} {:>6} {:>9} {:>11} {:>7} {:>10} {:>10} {:>10}",
             "side",
             "call",
@@ -298,16 +298,18 @@ impl Table {
             }
         }
         print_line("both", "all", &sum, &columns);
-        println!("{:.0} s", began.elapsed().as_secs_f64());
+        show!("{:.0} s", began.elapsed().as_secs_f64());
     }
 }
 
 fn print_line(side: &str, call: &str, line: &Line, columns: &[Outcome; 5]) {
     let count = |outcome| line.outcomes.get(&outcome).copied().unwrap_or(0);
     let [took, back, refused, died, peer] = columns.map(count);
-    println!(
+    show!(
         "{side:<6} {call:<18} {:>5} {:>6} {took:>9} {back:>11} {refused:>7} {died:>10} \
          {peer:>10} {:>10}",
-        line.calls, line.faults, line.violations
+        line.calls,
+        line.faults,
+        line.violations
     );
 }

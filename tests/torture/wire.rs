@@ -175,9 +175,9 @@ impl Table {
     }
 
     fn print(&self, to: &str) {
-        println!("said to a {to}:");
+        show!("said to a {to}:");
         for ((record, spoil, outcome), count) in &self.0 {
-            println!("  {record:<22} {spoil:<13} {outcome:<22} {count:>6}");
+            show!("  {record:<22} {spoil:<13} {outcome:<22} {count:>6}");
         }
     }
 
@@ -191,12 +191,12 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if options.wants("donor") {
         let table = at_donor::run(options, spread(DONOR_SPREAD))?;
         table.print("donor");
-        println!("{} in all, and the donor serves as before", table.total());
+        show!("{} in all, and the donor serves as before", table.total());
     }
     if options.wants("taker") {
         let table = at_taker::run(options, spread(TAKER_SPREAD))?;
         table.print("taker");
-        println!("{} in all, and no taker owned by mistake", table.total());
+        show!("{} in all, and no taker owned by mistake", table.total());
     }
     Ok(())
 }

@@ -228,6 +228,63 @@ fn name_that_is_gone_is_no_error() {
 }
 
 #[test]
+fn name_that_is_gone_is_made_again_with_lock_and_content() {
+    let place = Place::new();
+    let mut pid_file = place.open().unwrap();
+    assert!(!pid_file.renew().unwrap());
+    fs::remove_file(place.path()).unwrap();
+    assert!(pid_file.renew().unwrap());
+    assert_eq!(place.content(), ours());
+    assert!(matches!(place.open(), Err(PidFileError::Held { .. })));
+    pid_file.remove().unwrap();
+    assert!(!place.path().exists());
+}
+
+#[test]
+fn name_that_became_another_files_is_not_made_again() {
+    let place = Place::new();
+    let mut pid_file = place.open().unwrap();
+    fs::remove_file(place.path()).unwrap();
+    fs::write(place.path(), "someone else's").unwrap();
+    let error = pid_file.renew().unwrap_err().to_string();
+    assert!(error.contains("another file by now"), "{error}");
+    assert_eq!(place.content(), "someone else's");
+}
+
+#[test]
+fn file_of_another_user_is_neither_opened_nor_adopted() {
+    let place = Place::holding("         1\n");
+    if std::os::unix::fs::chown(place.path(), Some(12_345), None).is_err() {
+        return println!("skipped: needs root to give a file away");
+    }
+    let error = place.open().unwrap_err();
+    assert!(matches!(error, PidFileError::Owner { uid: 12_345, .. }));
+    let line = error.to_string();
+    assert!(line.contains("uid 12345") && line.contains("; remove it"));
+    let file = File::options().read(true).write(true).open(place.path());
+    let error = PidFile::adopt(file.unwrap().into(), &place.path()).unwrap_err();
+    assert!(matches!(error, PidFileError::Owner { .. }), "{error}");
+    assert_eq!(place.content(), "         1\n");
+}
+
+#[test]
+fn file_on_a_disk_is_written_beside_the_loop() {
+    let place = Place::holding("         1\n");
+    let pid_file = place.open().unwrap();
+    pid_file.file.write_all_at(b"         2", 0).unwrap();
+    match pid_file.write_aside() {
+        // A slow machine: it comes all the same.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            while place.content() != ours() {
+                thread::yield_now();
+            }
+        }
+        written => written.unwrap(),
+    }
+    assert_eq!(place.content(), ours());
+}
+
+#[test]
 fn forgotten_file_keeps_its_name() {
     let place = Place::new();
     place.open().unwrap().forget();
@@ -255,7 +312,7 @@ fn open_while_others_start_and_stop_never_holds_a_removed_file() {
             tries += 1;
             // Held by one of the others, or ours: then by its name, not by a removed file.
             if let Ok(pid_file) = place.open() {
-                assert!(pid_file.has_the_name());
+                assert_eq!(pid_file.name(), Name::Ours);
                 assert_eq!(place.content(), ours());
                 assert!(matches!(place.open(), Err(PidFileError::Held { .. })));
                 pid_file.remove().unwrap();

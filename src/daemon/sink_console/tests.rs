@@ -167,13 +167,15 @@ fn stuck_pipe_that_cannot_be_opened_anew_costs_no_time() {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {
         let mut sink = Counted::new(ConsoleSink {
-            way: Way::Polled(writer.into()),
+            way: Way::Aside(Writer::new(writer, Some(lost_here))),
             journal: false,
             rest: Vec::new(),
         });
-        while sink.lost < 100 {
+        while sink.sink.lost_behind() < 100 {
             sink.write(&line(Level::Info, &"x".repeat(1_500)));
         }
+        assert!(!sink.sink.is_idle());
+        sink.sink.flush(Instant::now());
         done.send(()).unwrap();
     });
     finished.recv_timeout(PATIENCE).expect("the sink waits");
@@ -196,8 +198,10 @@ fn file_is_shared_line_by_line_with_other_writers() {
     let mut shell = File::create(&path).unwrap();
     let mut sink = ConsoleSink::on(shell.try_clone().unwrap().into());
     sink.send(&line(Level::Info, "ours 1")).unwrap();
+    sink.flush(Instant::now() + PATIENCE);
     shell.write_all(b"theirs\n").unwrap();
     sink.send(&line(Level::Info, "ours 2")).unwrap();
+    sink.flush(Instant::now() + PATIENCE);
     let all = std::fs::read_to_string(&path).unwrap();
     assert_eq!(all, "ours 1\ntheirs\nours 2\n");
 }

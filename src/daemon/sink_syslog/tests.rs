@@ -2,7 +2,8 @@
 //! argument here, so none of it waits; what must not block is run under a watchdog.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::mpsc;
 use std::thread;
 
@@ -249,20 +250,114 @@ fn stuck_daemon_that_is_restarted_is_found() {
     assert_eq!(received(&daemon), "found");
 }
 
+/// The next message of a stream, without the NUL at its end.
+fn from_stream(stream: &mut BufReader<UnixStream>) -> String {
+    let mut message = Vec::new();
+    stream.read_until(0, &mut message).unwrap();
+    assert_eq!(message.pop(), Some(0), "{message:?}");
+    let message = String::from_utf8(message).unwrap();
+    message.split_once(": ").unwrap().1.to_owned()
+}
+
+fn accepted(listener: &UnixListener) -> BufReader<UnixStream> {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(stream)
+}
+
 #[test]
-fn stream_socket_at_the_path_is_an_error_and_no_more() {
+fn stream_socket_gets_messages_that_end_in_nul() {
     let place = Place::new();
-    let stream = UnixListener::bind(place.path()).unwrap();
+    let listener = UnixListener::bind(place.path()).unwrap();
     let mut sink = place.sink();
     let clock = Clock::start();
-    let change = format!("{:?}", sink.write(&clock.line(0, "x")));
-    assert!(
-        change.contains(&format!("code: {}", libc::EPROTOTYPE)),
-        "{change}"
-    );
-    drop(stream);
+    assert!(sink.write(&clock.line(0, "one")).is_none());
+    assert!(sink.write(&clock.line(0, "two")).is_none());
+    let mut daemon = accepted(&listener);
+    assert_eq!(from_stream(&mut daemon), "one");
+    assert_eq!(from_stream(&mut daemon), "two");
+    // Restarted, as a daemon for datagrams.
+    drop((daemon, listener));
     fs::remove_file(place.path()).unwrap();
     let daemon = place.start_daemon();
-    sink.write(&clock.line(1_000, "y"));
-    assert_eq!(waiting(&daemon), 2);
+    assert!(sink.write(&clock.line(1_000, "three")).is_none());
+    assert_eq!(received(&daemon), "three");
+    assert_eq!(sink.lost, 0);
+}
+
+/// So long that the kernel takes it in parts, unlike any line of the service.
+fn numbered(number: u64) -> String {
+    format!("{number:06} {}", "x".repeat(150_000))
+}
+
+/// Lines to a stream that nobody reads, until one is cut and others are lost.
+fn stuck_stream(mut sink: Counted<SyslogSink>, clock: Clock) -> (Counted<SyslogSink>, Clock, u64) {
+    under_watchdog(move || {
+        let mut number = 0;
+        while sink.lost < 10 {
+            sink.write(&clock.line(number, &numbered(number)));
+            number += 1;
+        }
+        assert!(sink.sink.cut.is_some());
+        (sink, clock, number)
+    })
+}
+
+#[test]
+fn stuck_stream_costs_lines_and_no_time_and_tears_none() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path()).unwrap();
+    let (sink, clock) = (place.sink(), Clock::start());
+    let mut daemon = accepted(&listener);
+    let (mut sink, clock, count) = stuck_stream(sink, clock);
+    let mut expected = 0;
+    while expected < count - sink.lost - 1 {
+        assert_eq!(from_stream(&mut daemon), numbered(expected));
+        expected += 1;
+    }
+    // There is room: the one that was cut goes on where it was.
+    assert!(sink.write(&clock.line(count, "read again")).is_some());
+    assert_eq!(from_stream(&mut daemon), numbered(expected));
+    assert_eq!(from_stream(&mut daemon), "log lines lost here: 10");
+    assert_eq!(from_stream(&mut daemon), "read again");
+}
+
+#[test]
+fn message_that_a_stream_has_taken_in_part_goes_to_the_next_daemon_as_a_whole() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path()).unwrap();
+    let (sink, clock) = (place.sink(), Clock::start());
+    let daemon = accepted(&listener);
+    let (mut sink, clock, count) = stuck_stream(sink, clock);
+    let cut = numbered(count - sink.lost - 1);
+    drop((daemon, listener));
+    fs::remove_file(place.path()).unwrap();
+    let daemon = place.start_daemon();
+    assert!(sink.write(&clock.line(count + 1_000, "new")).is_some());
+    let mut room = vec![0; 200_000];
+    let length = daemon.recv(&mut room).unwrap();
+    let whole = str::from_utf8(&room[..length]).unwrap();
+    assert!(whole.ends_with(&cut), "{length}");
+    assert_eq!(received(&daemon), "log lines lost here: 10");
+    assert_eq!(received(&daemon), "new");
+}
+
+#[test]
+fn stream_whose_queue_of_connections_is_full_is_not_waited_for() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path()).unwrap();
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(place.path()).unwrap();
+    let path = place.path();
+    let mut sink = under_watchdog(move || {
+        let mut sink = Counted::new(SyslogSink::at(&path, Facility::LOG_DAEMON));
+        let change = sink.write(&Clock::start().line(0, "lost"));
+        assert!(format!("{change:?}").contains("WouldBlock"), "{change:?}");
+        sink
+    });
+    drop(accepted(&listener));
+    assert!(sink.write(&Clock::start().line(1_000, "found")).is_some());
+    let mut daemon = accepted(&listener);
+    assert_eq!(from_stream(&mut daemon), "log lines lost here: 1");
+    assert_eq!(from_stream(&mut daemon), "found");
 }

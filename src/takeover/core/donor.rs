@@ -476,7 +476,7 @@ fn wait_on(wait: Wait, actions: &mut Vec<Action>) -> State {
     if wait.is_over() {
         // What the taker declined it never had: those clients need not share its end.
         let declined = wait.ledger.declined().collect();
-        actions.extend([Action::Disarm, Action::Orphan(declined), Action::HangUp]);
+        actions.extend([Action::Disarm, Action::Orphan(declined)]);
         return State::Idle;
     }
     actions.push(Action::Arm(Step::Look));

@@ -14,6 +14,7 @@
 //! | `donor/complaints.rs` | what the log says of callers that are no takers |
 //! | `donor/tell.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
+//! | `donor/name.rs` | what it does about its name, PATH |
 //!
 //! Changes of items are reported to the machine before any other event while the taker is
 //! told about them, so that a batch never misses one. From the hold to the outcome nothing
@@ -22,6 +23,7 @@
 mod attempt;
 mod complaints;
 mod hear;
+mod name;
 mod outcome;
 mod tell;
 
@@ -42,6 +44,7 @@ use attempt::Attempt;
 use complaints::Complaints;
 pub(super) use hear::INIT;
 use hear::callers;
+use name::Name;
 pub(super) use tell::Predecessor;
 
 /// See the file's own description.
@@ -60,6 +63,7 @@ pub(super) struct DonorSide {
     /// What a notification of the application panicked with, until all is done.
     panic: Option<Box<dyn Any + Send>>,
     complaints: Complaints,
+    name: Name,
     failpoint: Failpoint,
 }
 
@@ -133,6 +137,7 @@ impl DonorSide {
             terms: 0,
             panic: None,
             complaints: Complaints::default(),
+            name: Name::default(),
             failpoint: Failpoint::of(Side::Donor),
         }
     }
@@ -140,15 +145,6 @@ impl DonorSide {
     /// See [`Takeover::may_leave`](super::Takeover::may_leave).
     pub(super) fn may_leave(&self) -> bool {
         self.predecessor.is_none() && !self.machine.has_granted()
-    }
-
-    /// Removes PATH, if it still is ours.
-    fn withdraw<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(offer) = cx.take(self.offer)
-            && let Err(error) = offer.withdraw()
-        {
-            log::warn!("PATH was not removed: {error}");
-        }
     }
 
     /// The operator wants us to stop. The donor before us hears ACTIVE first: to it the end of

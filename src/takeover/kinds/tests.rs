@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -8,7 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{SockFlag, SockProtocol, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, socket};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
 use super::*;
@@ -129,6 +129,9 @@ fn opaque_is_anything_that_can_travel() {
         Ok(PeerState::Alive)
     );
     assert_eq!(verdict(ItemKind::Opaque, &memfd()), Ok(PeerState::Alive));
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let folder = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty()).unwrap();
+    assert_eq!(verdict(ItemKind::Opaque, &folder), Ok(PeerState::Alive));
 }
 
 #[test]
@@ -145,6 +148,99 @@ fn what_cannot_travel_is_refused_with_the_reason() {
     assert!(can_travel(signals.as_fd()).unwrap_err().contains("signals"));
     assert!(verdict(ItemKind::Opaque, &unix).is_err());
     assert_eq!(can_travel(eventfd().as_fd()), Ok(()));
+}
+
+#[test]
+fn descriptors_bound_to_a_process_or_its_memory_are_refused_by_either_side() {
+    let kvm = File::open("/dev/kvm");
+    let made = [
+        ("userfaultfd", sys::userfaultfd()),
+        ("AF_XDP", sys::any_socket(libc::AF_XDP, libc::SOCK_RAW, 0)),
+        ("kvm-vm", kvm.and_then(|kvm| sys::virtual_machine(&kvm))),
+    ];
+    for (name, made) in made {
+        match made {
+            Ok(fd) => {
+                let why = can_travel(fd.as_fd()).unwrap_err();
+                assert!(why.contains(name) && why.contains("memory"), "{why}");
+                assert_eq!(verdict(ItemKind::Opaque, &fd), Err(why));
+            }
+            Err(error) => println!("{name}: skipped, {error}"),
+        }
+    }
+}
+
+/// Devices that not every machine has, by the names that the kernel gives them.
+#[test]
+fn names_of_what_is_bound_are_known() {
+    let refused = |name: &str| refuse(&Nature::File(name.into()), OFlag::empty()).is_err();
+    for name in [
+        "anon_inode:[io_uring]",
+        "anon_inode:kvm-vm",
+        "anon_inode:kvm-vcpu:3",
+        "anon_inode:[kvm-gmem]",
+        "/dev/vhost-net",
+        "/dev/vhost-vsock",
+        "/dev/vhost-vdpa-0",
+        "/dev/vfio/vfio",
+        "/dev/vfio/26",
+        "/dev/vfio/devices/vfio0",
+        "anon_inode:[vfio-device]",
+        "/dev/iommu",
+        "/dev/infiniband/uverbs0",
+        "/dev/binderfs/binder",
+        "/dev/sgx_enclave",
+    ] {
+        assert!(refused(name), "{name}");
+    }
+    for name in [
+        "/dev/kvm",
+        "/dev/userfaultfd",
+        "/dev/net/tun",
+        "/dev/fuse",
+        "/dev/null",
+        "anon_inode:[pidfd]",
+        "anon_inode:inotify",
+        "anon_inode:[fanotify]",
+        "anon_inode:[perf_event]",
+        "anon_inode:bpf-map",
+        "/srv/dev/vhost-net",
+    ] {
+        assert!(!refused(name), "{name}");
+    }
+}
+
+#[test]
+fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
+    let (udp, claimed) = udp();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkRoute,
+    )
+    .unwrap();
+    let netlinks = self::claimed(ItemKind::Netlink, &netlink);
+    let pipes = self::claimed(ItemKind::Opaque, &reader);
+    let all = [
+        (udp.as_fd(), claimed),
+        (netlink.as_fd(), netlinks),
+        (reader.as_fd(), pipes),
+    ];
+    for (fd, claimed) in all {
+        let before = flags(fd).unwrap();
+        assert_eq!(can_travel(fd), Ok(()));
+        fcntl(fd, FcntlArg::F_SETFL(before | OFlag::O_ASYNC)).unwrap();
+        let why = can_travel(fd).unwrap_err();
+        assert!(
+            why.contains("O_ASYNC is set") && why.contains("F_SETFL"),
+            "{why}"
+        );
+        assert_eq!(check(fd, &claimed), Err(why));
+        fcntl(fd, FcntlArg::F_SETFL(before)).unwrap();
+        assert_eq!(can_travel(fd), Ok(()));
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::event::refuse_itself;
 use crate::proto::sequence::MESSAGE;
 
 /// See the file's own description.
@@ -26,9 +27,12 @@ impl Anchor {
     /// Connects, says one message and hears it; each within `longest`.
     ///
     /// # Errors
-    /// `InvalidData` if the answer is another one; else those of connect(2), read(2).
+    /// `InvalidData` if the answer is another one, `ConnectionRefused` if nobody listens and the
+    /// connection came back to ourselves, which would echo as well; else those of connect(2),
+    /// read(2).
     pub(super) fn drop_at(listener: SocketAddr, longest: Duration) -> io::Result<Anchor> {
-        let mut stream = TcpStream::connect_timeout(&reachable(listener), longest)?;
+        let to = reachable(listener);
+        let mut stream = refuse_itself(TcpStream::connect_timeout(&to, longest)?, to)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(longest))?;
         let message = [0; MESSAGE];

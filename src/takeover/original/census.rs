@@ -61,7 +61,7 @@ pub(super) fn sockets(pid: u32) -> io::Result<Vec<Socket>> {
 /// Counts; a process that is not like the original is an error, in words.
 pub(super) fn census(process: &Process) -> io::Result<Result<Census, &'static str>> {
     let sockets = sockets(process.pid)?;
-    let rows = match looked_at(process, &sockets) {
+    let rows = match looked_at(process, &sockets)? {
         Some(rows) => rows,
         None => tcp_table(process.pid)?,
     };
@@ -69,14 +69,16 @@ pub(super) fn census(process: &Process) -> io::Result<Result<Census, &'static st
 }
 
 /// None if we may not look.
-fn looked_at(process: &Process, sockets: &[Socket]) -> Option<HashMap<u64, Row>> {
+fn looked_at(process: &Process, sockets: &[Socket]) -> io::Result<Option<HashMap<u64, Row>>> {
     let mut rows = HashMap::new();
     for socket in sockets {
         let fd = match process.fetch(socket.number) {
             Ok(fd) => fd,
-            Err(error) if is_forbidden(&error) => return None,
-            // It was closed meanwhile.
-            Err(_) => continue,
+            Err(error) => match Unfetched::of(&error) {
+                Unfetched::Closed => continue,
+                Unfetched::Forbidden => return Ok(None),
+                Unfetched::Short => return Err(error),
+            },
         };
         if let Ok(state) = sys::tcp_state(&fd)
             && let Ok((local, remote)) = validate::describe_tcp(fd.as_fd())
@@ -90,12 +92,29 @@ fn looked_at(process: &Process, sockets: &[Socket]) -> Option<HashMap<u64, Row>>
             rows.insert(socket.inode, row);
         }
     }
-    Some(rows)
+    Ok(Some(rows))
 }
 
-/// Whether pidfd_getfd(2) is not for us: no right to trace, or a kernel before 5.6.
-pub(super) fn is_forbidden(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
+/// Why pidfd_getfd(2) has given no copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfetched {
+    /// The process has closed it, or has died.
+    Closed,
+    /// We are short of descriptors, or the kernel is of memory.
+    Short,
+    /// It is not for us: no right to trace, a kernel before 5.6, or a reason that is not known
+    /// here, such as a security module's own. What can be done without copies is done then.
+    Forbidden,
+}
+
+impl Unfetched {
+    pub(super) fn of(error: &io::Error) -> Unfetched {
+        match error.raw_os_error() {
+            Some(libc::EBADF | libc::ESRCH) => Unfetched::Closed,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Unfetched::Short,
+            _ => Unfetched::Forbidden,
+        }
+    }
 }
 
 /// The TCP sockets that a process can see, by inode. The kernel walks its whole hash table for
@@ -229,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn socket_that_cannot_be_had_is_closed_only_if_the_kernel_says_so() {
+        for number in 1..4096 {
+            let why = Unfetched::of(&io::Error::from_raw_os_error(number));
+            let is_closed = [libc::EBADF, libc::ESRCH].contains(&number);
+            assert_eq!(why == Unfetched::Closed, is_closed, "{number}");
+        }
+        for forbidden in [libc::EPERM, libc::EACCES, libc::ENOSYS, libc::EOPNOTSUPP] {
+            let why = Unfetched::of(&io::Error::from_raw_os_error(forbidden));
+            assert_eq!(why, Unfetched::Forbidden);
+        }
+    }
+
+    #[test]
     fn own_sockets_of_both_families_are_found_either_way() {
         for ip in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(ip) else {
@@ -242,7 +274,7 @@ mod tests {
             let process = Process::open(std::process::id()).unwrap();
             let table = tcp_table(process.pid).unwrap();
             // A process may always trace itself.
-            for rows in [table, looked_at(&process, &sockets).unwrap()] {
+            for rows in [table, looked_at(&process, &sockets).unwrap().unwrap()] {
                 let row_of = |number: i32| {
                     let socket = sockets.iter().find(|socket| socket.number == number);
                     rows[&socket.unwrap().inode]

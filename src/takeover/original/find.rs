@@ -2,48 +2,41 @@
 //! the order to hand over.
 //!
 //! ```text
-//!   PATH ── device, inode ◀── stat ── /proc/PID/{root,cwd}/name        is it this one?
-//!                                          ▲             ▲
-//!   /proc/net/unix: listening, SOCK_STREAM ┴ name, socket's inode ── /proc/PID/fd: who has it?
+//!   PATH ── device, inode ──▶ sock_diag: who listens, bound to that file? ── socket's inode
+//!                                                                                │
+//!                                                       who has it? ◀── /proc/PID/fd
 //! ```
 //!
-//! `/proc/net/unix` shows the name that was bound, perhaps a relative one, so it is looked up
-//! from where its process is. Whoever alone has the listening socket is the only one who can
-//! accept a call.
+//! Whoever alone has the listening socket is the only one who can accept a call. Nothing that
+//! another user could choose has a part in it: no name, and no link.
+//!
+//! A Unix socket is reached through its file from any network namespace, and told of in its own
+//! alone. One in another namespace has its clients there, where we cannot talk to it: it is
+//! looked for, as far as we may go there, to be named.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
 
 use super::Obstacle;
 use super::census::{self, socket_inode};
 use super::process::Process;
+use super::sock_diag::{self, File, Listener};
 use crate::takeover::identity;
-use crate::takeover::rendezvous::{StreamDoor, TakeoverPath};
+use crate::takeover::rendezvous::StreamDoor;
 
-/// The process that would accept a call at PATH, and its listening Unix socket.
-pub(super) fn find(path: &TakeoverPath, door: &StreamDoor) -> Result<(Process, u64), Obstacle> {
-    let file = door.file()?;
-    let bound = listeners(&fs::read("/proc/net/unix")?);
-    let alike = |name: &Path| name.file_name() == path.as_path().file_name();
-    let candidates: Vec<_> = bound.iter().filter(|(_, name)| alike(name)).collect();
-    let wanted: HashSet<u64> = candidates.iter().map(|(inode, _)| *inode).collect();
-
-    let mut found = Vec::new();
-    for (pid, inode) in holders(&wanted)? {
-        let is_path = |(_, name): &&&(u64, PathBuf)| is_file(pid, name, file);
-        let mut names = candidates.iter().filter(|(other, _)| *other == inode);
-        if names.find(is_path).is_some() {
-            found.push((pid, inode));
-        }
-    }
+/// The process that would accept a call through `door`, and its listening Unix socket.
+pub(super) fn find(door: &StreamDoor) -> Result<(Process, u64), Obstacle> {
+    let file = File::of(door.file())?;
+    let found = holders(&bound_to(file).map_err(Obstacle::Untold)?)?;
     let [(pid, inode)] = found[..] else {
         return Err(match found.is_empty() {
-            true => Obstacle::NoProcess,
+            true => elsewhere(file)?.map_or(Obstacle::NoProcess, |pid| Obstacle::Apart { pid }),
             false => Obstacle::Shared(found.len()),
         });
     };
@@ -64,42 +57,50 @@ pub(super) fn find(path: &TakeoverPath, door: &StreamDoor) -> Result<(Process, u
     Ok((process, inode))
 }
 
-/// Inode and bound name of each Unix socket that listens for SOCK_STREAM (proc(5)).
-fn listeners(table: &[u8]) -> Vec<(u64, PathBuf)> {
-    /// __SO_ACCEPTCON, `linux/net.h`.
-    const LISTENS: u64 = 0x10000;
-    const STREAM: u64 = 1;
-    let mut found = Vec::new();
-    for line in table.split(|byte| *byte == b'\n').skip(1) {
-        // Num RefCount Protocol Flags Type St Inode Path
-        let mut rest = line;
-        let words = [(); 7].map(|()| word(&mut rest));
-        let [.., flags, kind, _, inode] = words;
-        // One blank, and everything behind it.
-        let name = rest.get(1..).unwrap_or_default();
-        if let (Some(flags), Some(STREAM), Some(inode)) =
-            (number(flags, 16), number(kind, 16), number(inode, 10))
-            && flags & LISTENS != 0
-            && !name.is_empty()
-            && !name.starts_with(b"@")
+/// The sockets that listen where this file is.
+fn bound_to(file: File) -> io::Result<HashSet<u64>> {
+    Ok(choose(&sock_diag::listeners()?, file))
+}
+
+/// Of two that seem to be bound to one file, that of a stranger is bound to another: the file is
+/// not his.
+fn choose(all: &[Listener], file: File) -> HashSet<u64> {
+    let mut wanted: Vec<&Listener> = all.iter().filter(|it| it.file == Some(file)).collect();
+    if wanted.len() > 1 {
+        wanted.retain(|found| found.owner.is_none_or(identity::is_trusted));
+    }
+    wanted.iter().map(|found| found.socket).collect()
+}
+
+/// A process that listens there in another network namespace, if we find one.
+fn elsewhere(file: File) -> io::Result<Option<u32>> {
+    let ours = namespace(Path::new("/proc/self"))?;
+    let mut seen = HashSet::from([ours]);
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let process = entry.path();
+        // What is no process, or one that we may not look at, has none.
+        let Ok(theirs) = namespace(&process) else {
+            continue;
+        };
+        if seen.insert(theirs)
+            && let Ok(namespace) = fs::File::open(process.join("ns/net"))
+            // Only the thread moves there, and it ends with the question.
+            && let Ok(Ok(wanted)) = thread::spawn(move || {
+                setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+                bound_to(file)
+            })
+            .join()
+            && let [(pid, _), ..] = holders(&wanted)?[..]
         {
-            found.push((inode, PathBuf::from(OsStr::from_bytes(name))));
+            return Ok(Some(pid));
         }
     }
-    found
+    Ok(None)
 }
 
-/// Takes a word, and the blanks before it, off a line.
-fn word<'a>(line: &mut &'a [u8]) -> &'a [u8] {
-    let text = line.trim_ascii_start();
-    let end = text.iter().position(|byte| *byte == b' ');
-    let (word, rest) = text.split_at(end.unwrap_or(text.len()));
-    *line = rest;
-    word
-}
-
-fn number(word: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(word).ok()?, radix).ok()
+fn namespace(process: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(process.join("ns/net"))?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// Who has one of these sockets open, as far as we may look.
@@ -130,53 +131,81 @@ fn holders(wanted: &HashSet<u64>) -> io::Result<Vec<(u32, u64)>> {
     Ok(found.into_iter().collect())
 }
 
-/// Whether the name that a process has bound leads to this file.
-fn is_file(pid: u32, name: &Path, file: (u64, u64)) -> bool {
-    let from = |folder: &str| {
-        let path = Path::new("/proc").join(pid.to_string()).join(folder);
-        fs::metadata(path.join(name.strip_prefix("/").unwrap_or(name)))
-    };
-    let found = if name.is_absolute() {
-        from("root")
-    } else {
-        from("cwd")
-    };
-    found.is_ok_and(|found| (found.dev(), found.ino()) == file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+    use crate::takeover::rendezvous::TakeoverPath;
 
     #[test]
-    fn listening_stream_sockets_are_told_from_all_others() {
-        let table = b"\
-Num       RefCount Protocol Flags    Type St Inode Path
-00000000e5a1: 00000002 00000000 00010000 0001 01 23450 /run/one
-00000000e5a2: 00000002 00000000 00010000 0005 01 23451 /run/seqpacket
-00000000e5a3: 00000003 00000000 00000000 0001 03 23452 /run/connected
-00000000e5a4: 00000002 00000000 00010000 0001 01 23453 @abstract
-00000000e5a5: 00000002 00000000 00010000 0001 01     7 a name with  blanks
-00000000e5a6: 00000002 00000000 00010000 0001 01 23454
-garbage
-";
-        let found = listeners(table);
-        let expected = [
-            (23450, PathBuf::from("/run/one")),
-            (7, PathBuf::from("a name with  blanks")),
-        ];
-        assert_eq!(found, expected);
+    fn stranger_whose_file_has_the_same_number_elsewhere_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = fs::File::open(folder.path()).unwrap();
+        let file = File::of(file.as_fd()).unwrap();
+        let listener = |socket, owner| Listener {
+            socket,
+            file: Some(file),
+            owner,
+        };
+        let us = nix::unistd::geteuid().as_raw();
+        let (ours, theirs) = (listener(1, Some(us)), listener(2, Some(us + 12345)));
+        let unknown = listener(3, None);
+        let elsewhere = Listener { file: None, ..ours };
+        assert_eq!(choose(&[ours, theirs, elsewhere], file), HashSet::from([1]));
+        assert_eq!(choose(&[ours, unknown], file), HashSet::from([1, 3]));
+        assert_eq!(choose(&[theirs], file), HashSet::from([2]));
+    }
+
+    fn found_at(path: &Path) -> Result<u32, Obstacle> {
+        let path = TakeoverPath::new(path).unwrap();
+        let door = StreamDoor::open(&path).unwrap().expect("it listens");
+        find(&door).map(|(process, _)| process.pid)
     }
 
     #[test]
-    fn own_listener_is_found_by_a_relative_or_an_absolute_name() {
-        use std::os::unix::net::UnixListener;
+    fn own_listener_is_found_by_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sock et");
         let _listener = UnixListener::bind(&path).unwrap();
-        let path = TakeoverPath::new(&path).unwrap();
-        let door = StreamDoor::open(&path).unwrap().expect("it listens");
-        let (process, _) = find(&path, &door).unwrap();
-        assert_eq!(process.pid, std::process::id());
+        assert_eq!(found_at(&path).unwrap(), std::process::id());
+        let other = folder.path().join("other name");
+        fs::rename(&path, &other).unwrap();
+        assert_eq!(found_at(&other).unwrap(), std::process::id());
+    }
+
+    /// Another socket, in a folder whose name goes on as a line of `/proc/net/unix`, and one in
+    /// whose place a link was put since.
+    #[test]
+    fn name_that_pretends_to_be_another_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+
+        let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+        let (unix, stream) = (
+            nix::sys::socket::AddressFamily::Unix,
+            nix::sys::socket::SockType::Stream,
+        );
+        let forger: OwnedFd = nix::sys::socket::socket(unix, stream, flags, None).unwrap();
+        let inode = nix::sys::stat::fstat(&forger).unwrap().st_ino;
+        let line = format!("a\n0: 2 0 10000 1 1 {inode} {}", path.display());
+        let forged = folder.path().join(line);
+        fs::create_dir_all(forged.parent().unwrap()).unwrap();
+        let address = nix::sys::socket::UnixAddr::new(&forged).unwrap();
+        nix::sys::socket::bind(forger.as_raw_fd(), &address).unwrap();
+        nix::sys::socket::listen(&forger, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
+
+        fs::create_dir(folder.path().join("b")).unwrap();
+        let linked = folder.path().join("b/socket");
+        let _linked = UnixListener::bind(&linked).unwrap();
+        fs::remove_file(&linked).unwrap();
+        std::os::unix::fs::symlink(&path, &linked).unwrap();
+
+        assert_eq!(found_at(&path).unwrap(), std::process::id());
+        let door = StreamDoor::open(&TakeoverPath::new(&path).unwrap());
+        let file = File::of(door.unwrap().unwrap().file()).unwrap();
+        assert_eq!(bound_to(file).unwrap().len(), 1);
     }
 }

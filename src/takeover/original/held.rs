@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::sys::stat::fstat;
 
 use super::anchor::Anchor;
-use super::census;
+use super::census::{self, Unfetched};
 use super::process::Process;
 use super::settle::{Look, Seen};
 use crate::sys;
@@ -59,6 +59,22 @@ impl Held {
         self.sockets.contains_key(&self.listener)
     }
 
+    /// Whether its listener is where ours would be: only then do we reach it by its address.
+    pub(super) fn is_in_our_network(&self) -> io::Result<bool> {
+        if let Some(listener) = self.sockets.get(&self.listener) {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let ours = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+            match sys::network_cookie(listener) {
+                Ok(theirs) => return Ok(theirs == sys::network_cookie(ours)?),
+                // Before Linux 5.14.
+                Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Numbers of sockets are the same everywhere, and this table is that of our namespace.
+        Ok(census::tcp_table(std::process::id())?.contains_key(&self.listener))
+    }
+
     pub(super) fn may_fetch(&self) -> bool {
         self.may_fetch
     }
@@ -101,8 +117,11 @@ impl Held {
     fn fetch_one(&mut self, process: &Process, socket: census::Socket) {
         match process.fetch(socket.number) {
             Ok(fd) => self.keep(socket.inode, fd),
-            Err(error) if census::is_forbidden(&error) => self.may_fetch = false,
-            Err(error) => log::warn!("fd {} of the original: {error}", socket.number),
+            Err(error) => match Unfetched::of(&error) {
+                Unfetched::Closed => {}
+                Unfetched::Forbidden => self.may_fetch = false,
+                Unfetched::Short => log::warn!("fd {} of the original: {error}", socket.number),
+            },
         }
     }
 
@@ -174,8 +193,15 @@ impl Held {
                 continue;
             }
             let stream = TcpStream::from(fd);
-            stream.set_nonblocking(true)?;
-            peers.push((stream, address));
+            // Nobody else has any of them any more: one that fails is one that is lost.
+            match stream.set_nonblocking(true) {
+                Ok(()) => peers.push((stream, address)),
+                Err(error) => {
+                    log::warn!("Peer {address}: {error}");
+                    reset(stream.into());
+                    ended.push(address);
+                }
+            }
         }
         // As they have come, which is how logs are read.
         peers.sort_by_key(|(stream, _)| stream.as_raw_fd());

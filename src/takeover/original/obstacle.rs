@@ -12,6 +12,13 @@ use super::MAX_PEERS;
 pub enum Obstacle {
     /// Among the processes that we may look into, none listens there.
     NoProcess,
+    /// It runs in another network namespace, and its clients are there: take over from it there.
+    Apart {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The kernel does not tell which Unix sockets there are; why.
+    Untold(io::Error),
     /// So many processes have the socket.
     Shared(usize),
     /// It belongs to a user who is neither root nor we.
@@ -71,9 +78,19 @@ impl From<io::Error> for Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::NoProcess => {
-                f.write_str("no process is found that listens there with SOCK_STREAM")
-            }
+            Obstacle::NoProcess => f.write_str(
+                "no process is found that listens there with SOCK_STREAM, among those in this \
+                 network namespace that we may look into",
+            ),
+            Obstacle::Apart { pid } => write!(
+                f,
+                "pid {pid} runs in another network namespace; take over from there: \
+                 nsenter -t {pid} -n socket-takeover -T …"
+            ),
+            Obstacle::Untold(why) => write!(
+                f,
+                "the kernel does not tell who listens there (sock_diag, CONFIG_UNIX_DIAG): {why}"
+            ),
             Obstacle::Shared(count) => write!(f, "{count} processes have its socket"),
             Obstacle::Foreign { pid, uid } => write!(
                 f,
@@ -107,9 +124,10 @@ impl fmt::Display for Obstacle {
 impl Error for Obstacle {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Obstacle::NotPermitted { why, .. } | Obstacle::Silent(why) | Obstacle::Os(why) => {
-                Some(why)
-            }
+            Obstacle::NotPermitted { why, .. }
+            | Obstacle::Untold(why)
+            | Obstacle::Silent(why)
+            | Obstacle::Os(why) => Some(why),
             _ => None,
         }
     }

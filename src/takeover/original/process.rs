@@ -79,9 +79,12 @@ impl Process {
 
     fn is_stopped(&self) -> io::Result<bool> {
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            // One that ends meanwhile does not run either.
-            let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else {
-                continue;
+            let stat = match fs::read_to_string(thread?.path().join("stat")) {
+                Ok(stat) => stat,
+                // One that ends meanwhile does not run either (proc(5)).
+                Err(error) if is_gone(&error) => continue,
+                // Whether it runs is not known then, and must not be guessed.
+                Err(error) => return Err(error),
             };
             if !matches!(state(&stat), Some('T' | 'Z' | 'X')) {
                 return Ok(false);
@@ -111,6 +114,11 @@ impl Drop for Stopped<'_> {
         // One that is dead by now need not go on.
         let _ = self.0.signal(libc::SIGCONT);
     }
+}
+
+/// The thread of a file in `/proc` has ended.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// The state in a line of `stat`: behind the name, which is in brackets and may hold any.

@@ -9,7 +9,7 @@
 //! the process that *took* the lock. A flock belongs to the open file, so it outlives that process
 //! if one that it started has inherited the descriptor.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -21,9 +21,11 @@ use nix::errno::Errno;
 #[allow(deprecated)]
 use nix::fcntl::flock;
 use nix::fcntl::{FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::geteuid;
 
-use super::offer::{Inode, PublishError, inode_of};
+use super::folder::Folder;
+use super::offer::{Inode, MODE, PublishError, inode_of, set_mode, stat_of};
 use crate::takeover::identity::is_trusted;
 
 /// The lock on PATH.lock; dropped, it is free.
@@ -46,11 +48,11 @@ const ROUNDS: usize = 8;
 
 impl Lock {
     /// Takes the lock on `name`.lock, or says who has it.
-    pub(super) fn take(directory: &OwnedFd, name: &OsStr) -> Result<Lock, PublishError> {
+    pub(super) fn take(folder: &Folder, name: &OsStr) -> Result<Lock, PublishError> {
         let mut file_name = name.to_owned();
         file_name.push(".lock");
         for _ in 0..ROUNDS {
-            let file = open(directory, &file_name).map_err(|error| named(&file_name, error))?;
+            let file = open(folder, &file_name).map_err(|error| named(&file_name, error))?;
             let found = fstat(&file)?;
             if !is_trusted(found.st_uid) {
                 // In a folder of everybody anybody may have made it, to lock it for ever.
@@ -62,7 +64,7 @@ impl Lock {
             // dropped, and panics if that fails: here that would be an owner with all its peers.
             #[allow(deprecated)]
             match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
-                Ok(()) if inode_of(directory, &file_name)? == Some(inode) => {
+                Ok(()) if inode_of(folder, &file_name)? == Some(inode) => {
                     return Ok(Lock(File::from(file)));
                 }
                 Ok(()) => {}
@@ -77,15 +79,34 @@ impl Lock {
     }
 }
 
-fn open(directory: &OwnedFd, name: &OsString) -> nix::Result<OwnedFd> {
+fn open(folder: &Folder, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(directory, name.as_os_str(), flags, MODE)
+    let open = || openat(folder, name, flags, MODE);
+    let file = match open() {
+        // One that was made under a umask that takes our own rights away.
+        Err(Errno::EACCES) if let Some(inode) = unreadable(folder, name) => {
+            set_mode(folder, name, inode)?;
+            open()
+        }
+        opened => opened,
+    }?;
+    let found = fstat(&file)?;
+    if found.st_uid == geteuid().as_raw() && Mode::from_bits_truncate(found.st_mode) != MODE {
+        fchmod(&file, MODE)?; // open(2) takes the umask off.
+    }
+    Ok(file)
 }
 
-const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+/// A regular file of our own.
+fn unreadable(folder: &Folder, name: &OsStr) -> Option<Inode> {
+    let found = stat_of(folder, name).ok()??;
+    let is_file = found.st_mode & libc::S_IFMT == libc::S_IFREG;
+    let is_ours = found.st_uid == geteuid().as_raw();
+    (is_file && is_ours).then_some((found.st_dev, found.st_ino))
+}
 
-fn named(file: &OsStr, error: Errno) -> PublishError {
-    let error = io::Error::from(error);
+fn named(file: &OsStr, error: impl Into<io::Error>) -> PublishError {
+    let error = error.into();
     let what = format!("{}: {error}", file.display());
     PublishError::Os(io::Error::new(error.kind(), what))
 }
@@ -148,13 +169,13 @@ impl fmt::Display for Holder {
             ),
             Some(command) => write!(
                 out,
-                "pid {} ({command}); try again when it is done, or end it",
+                "pid {} ({command}): wait until that is done, or end it",
                 self.pid
             ),
             None => write!(
                 out,
                 "a descriptor of pid {}, which has ended and left it to a process that it \
-                 started; fuser(1) names that one: end it",
+                 started: end that one, fuser(1) names it",
                 self.pid
             ),
         }

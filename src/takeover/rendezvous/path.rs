@@ -5,15 +5,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::stat;
 
-use crate::takeover::identity;
+use super::folder::{Folder, is_exposed};
 
 /// The longest PATH in bytes. Nothing here needs the limit, but a longer name could not be
 /// given to any program that puts it into a sockaddr_un (unix(7)).
@@ -89,17 +86,11 @@ impl TakeoverPath {
     /// credentials stay.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        const EVERYBODY_WRITES: u32 = 0o002;
-        const STICKY: u32 = 0o1000;
-        fs::metadata(&self.directory).is_ok_and(|found| {
-            !identity::is_trusted(found.uid())
-                || found.mode() & (EVERYBODY_WRITES | STICKY) == EVERYBODY_WRITES
-        })
+        stat(&self.directory).is_ok_and(|found| is_exposed(&found))
     }
 
-    pub(super) fn open_directory(&self) -> nix::Result<OwnedFd> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open(&self.directory, flags, Mode::empty())
+    pub(super) fn open_directory(&self) -> nix::Result<Folder> {
+        Folder::open(&self.directory)
     }
 }
 

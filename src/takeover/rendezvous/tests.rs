@@ -1,4 +1,5 @@
 mod lock;
+mod standing;
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

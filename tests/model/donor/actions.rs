@@ -178,6 +178,7 @@ impl DonorProcess {
             }
         }
         self.end_clients(declined, kernel);
+        self.hang_up(kernel);
         self.polls = true;
         self.tracks = false;
         Ok(())

@@ -207,6 +207,24 @@ impl FakeDonor {
         Stuffing { items, fds, states }
     }
 
+    /// What a donor has that has lost its listener, and serves nobody.
+    pub fn stuffing_without_listener(&self) -> Stuffing {
+        let (mut items, mut states) = (Vec::new(), Vec::new());
+        let mut builder = ItemsBuilder::new(&mut items);
+        let service = Descriptor {
+            local: None,
+            has_fd: false,
+            ..self.descriptor(SERVICE, ItemKind::State, "service", 0)
+        };
+        assert_eq!(builder.push(&service), Ok(Fit::Taken));
+        builder.finish(false);
+        let mut builder = StateBuilder::new(&mut states);
+        push_state(&mut builder, SERVICE, false, &[0; 32]);
+        builder.finish(true);
+        let fds = Vec::new();
+        Stuffing { items, fds, states }
+    }
+
     /// Sends a batch; returns what its ACK will name. A taker that does not like the items
     /// may have hung up before the states.
     pub fn throw(&mut self, stuffing: &Stuffing) -> u32 {

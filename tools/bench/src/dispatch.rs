@@ -16,6 +16,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket_takeover::event::{Config, Next, Reactor, Spec};
 
+use takeover_say::say;
+
 use crate::cli::Options;
 use crate::echo::order;
 use crate::figures::{median, ratios, spread};
@@ -160,12 +162,12 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
     ];
     pin(options.load_cpu);
     let pairs = options.pairs;
-    println!(
+    say!(
         "Nanoseconds a callback, wait included, and the ratio in {pairs} pairs; median (min–max).\n"
-    );
+    )?;
     let [raw, ours, calloop] = subjects.map(|(name, _)| name);
-    println!("| ready at once | {raw} | {ours} | ratio | {calloop} | ratio |");
-    println!("|---|---|---|---|---|---|");
+    say!("| ready at once | {raw} | {ours} | ratio | {calloop} | ratio |")?;
+    say!("|---|---|---|---|---|---|")?;
     for ready in READY {
         let mut rounds = vec![Vec::with_capacity(pairs); subjects.len()];
         for round in 0..pairs {
@@ -175,12 +177,12 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
                 rounds[which].push(measure(ready, options.length / 10)?);
             }
         }
-        print!("| {ready} | {} |", spread(&rounds[0], 0));
+        let mut line = format!("| {ready} | {} |", spread(&rounds[0], 0));
         for figures in &rounds[1..] {
             let ratio = spread(&ratios(figures, &rounds[0]), 2);
-            print!(" {} | {ratio} |", spread(figures, 0));
+            line += &format!(" {} | {ratio} |", spread(figures, 0));
         }
-        println!();
+        say!("{line}")?;
     }
     Ok(())
 }

@@ -6,6 +6,9 @@
 //! each as often first, and are compared round by round.
 
 use std::error::Error;
+use std::io;
+
+use takeover_say::say;
 
 use crate::cli::Options;
 use crate::figures::{ratios, spread};
@@ -31,10 +34,10 @@ pub(crate) fn brief(options: &Options) -> Result<(), Box<dyn Error>> {
 /// CPU time and round trips of all servers.
 pub(crate) fn full(options: &Options) -> Result<(), Box<dyn Error>> {
     let measured = compare(options, &Server::ALL, &FULL)?;
-    println!("\nRound trips a second in thousands, and their ratio likewise.\n");
-    head(&Server::ALL);
+    say!("\nRound trips a second in thousands, and their ratio likewise.\n")?;
+    head(&Server::ALL)?;
     for (load, rounds) in FULL.into_iter().zip(&measured) {
-        row(load, rounds, 1, |measured| measured.rate / 1000.0);
+        row(load, rounds, 1, |measured| measured.rate / 1000.0)?;
     }
     Ok(())
 }
@@ -46,10 +49,8 @@ fn compare(
     loads: &[Load],
 ) -> Result<Vec<Rounds>, Box<dyn Error>> {
     let pairs = options.pairs;
-    println!(
-        "Server CPU time a message in ns, and its ratio in {pairs} pairs; median (min–max).\n"
-    );
-    head(servers);
+    say!("Server CPU time a message in ns, and its ratio in {pairs} pairs; median (min–max).\n")?;
+    head(servers)?;
     let mut all = Vec::with_capacity(loads.len());
     let mut is_apart = true;
     for &load in loads {
@@ -63,11 +64,11 @@ fn compare(
                 rounds[which].push(measured);
             }
         }
-        row(load, &rounds, 0, |measured| measured.cost);
+        row(load, &rounds, 0, |measured| measured.cost)?;
         all.push(rounds);
     }
     if !is_apart {
-        println!("\nServer and load could not be pinned apart: take the figures with care.");
+        say!("\nServer and load could not be pinned apart: take the figures with care.")?;
     }
     Ok(all)
 }
@@ -82,7 +83,7 @@ pub(crate) fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-fn head(servers: &[Server]) {
+fn head(servers: &[Server]) -> io::Result<()> {
     let (mut names, mut rule) = (String::new(), String::new());
     for server in servers {
         let ratio = match server {
@@ -93,7 +94,7 @@ fn head(servers: &[Server]) {
         rule += "---|";
         rule += if ratio.is_empty() { "" } else { "---|" };
     }
-    println!("| connections × depth |{names}\n|---|{rule}");
+    say!("| connections × depth |{names}\n|---|{rule}")
 }
 
 /// The first server is what the others are divided by.
@@ -102,17 +103,17 @@ fn row(
     rounds: &Rounds,
     decimals: usize,
     figure: impl Fn(&Measured) -> f64,
-) {
+) -> io::Result<()> {
     let mut columns = rounds
         .iter()
         .map(|of_one| of_one.iter().map(&figure).collect::<Vec<f64>>());
     let floor = columns.next().unwrap_or_default();
-    print!("| {connections} × {depth} | {} |", spread(&floor, decimals));
+    let mut line = format!("| {connections} × {depth} | {} |", spread(&floor, decimals));
     for column in columns {
         let ratio = spread(&ratios(&column, &floor), 2);
-        print!(" {} | {ratio} |", spread(&column, decimals));
+        line += &format!(" {} | {ratio} |", spread(&column, decimals));
     }
-    println!();
+    say!("{line}")
 }
 
 #[test]

@@ -9,14 +9,17 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use takeover_say::say;
+
 use crate::cli::Options;
 use crate::echo::order;
 use crate::figures::{median, quantile};
+use crate::reach;
 use crate::ready::wait_until;
 use crate::servers::Server;
 use crate::subject::Subject;
@@ -43,11 +46,11 @@ struct Shown {
 /// Measures and prints.
 pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
     let rounds = options.pairs;
-    println!(
+    say!(
         "Answers to {QUIET} quiet peers that send every {} ms, in µs from when each message was \
          due, over {rounds} rounds;\nwhat the firehose got back meanwhile (median).\n",
         EVERY.as_millis(),
-    );
+    )?;
     let mut alone: [Shown; Server::ALL.len()] = Default::default();
     let mut beside: [Shown; Server::ALL.len()] = Default::default();
     for round in 0..rounds {
@@ -57,16 +60,16 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
             measure(server, true, options, &mut beside[which])?;
         }
     }
-    println!("| | alone p50 | p99 | max | beside a firehose p50 | p99 | max | firehose MiB/s |");
-    println!("|---|---|---|---|---|---|---|---|");
+    say!("| | alone p50 | p99 | max | beside a firehose p50 | p99 | max | firehose MiB/s |")?;
+    say!("|---|---|---|---|---|---|---|---|")?;
     for ((server, alone), beside) in Server::ALL.iter().zip(&alone).zip(&beside) {
-        print!("| {} |", server.name());
+        let mut line = format!("| {} |", server.name());
         for shown in [alone, beside] {
             for of_a_thousand in [500, 990, 1000] {
-                print!(" {:.0} |", quantile(&shown.latencies, of_a_thousand));
+                line += &format!(" {:.0} |", quantile(&shown.latencies, of_a_thousand));
             }
         }
-        println!(" {:.0} |", median(&beside.rates));
+        say!("{line} {:.0} |", median(&beside.rates))?;
     }
     Ok(())
 }
@@ -234,7 +237,7 @@ impl Firehose {
 }
 
 fn connect(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let stream = reach::connect(port)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     Ok(stream)

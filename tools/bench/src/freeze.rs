@@ -18,6 +18,8 @@ use crate::figures::{median, quantile, ratios, spread};
 use chain::{Chain, Stir, Took};
 pub(crate) use pair::{cold, successor};
 
+use takeover_say::say;
+
 /// How many connections.
 const SIZES: [usize; 4] = [1_000, 5_000, 10_000, 19_000];
 /// What stays for everything but connections, in every process.
@@ -39,17 +41,17 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
     let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= most).collect();
     let largest = *sizes.last().ok_or("the limit of open files is too low")?;
     if largest < SIZES[SIZES.len() - 1] {
-        println!("The limit of open files allows {most} connections.\n");
+        say!("The limit of open files allows {most} connections.\n")?;
     }
-    println!(
+    say!(
         "Milliseconds of {} takeovers in turns, silent connections; median (min–max).\n",
         options.pairs
-    );
-    println!(
+    )?;
+    say!(
         "| connections | freeze: floor | service | ratio | floor: pass, validate, register | \
          floor: start to exit | service | ratio | to pass, validate, register |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    )?;
+    say!("|---|---|---|---|---|---|---|---|---|")?;
     let mut freezes = Vec::new();
     for &size in &sizes {
         let mut floor = Chain::floor(size)?;
@@ -61,21 +63,21 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
                 service.takeover(Stir::Nothing)?,
             ));
         }
-        freezes.push(row(size, &pairs[1..]));
+        freezes.push(row(size, &pairs[1..])?);
     }
     if let [first, .., last] = freezes.as_slice() {
-        println!(
+        say!(
             "\nThe service's freeze with {largest} connections is {:.2} of that with {}.",
             last / first,
             sizes[0]
-        );
+        )?;
     }
     stirred(options, largest)?;
     served(options, largest)
 }
 
 /// One size; returns the service's median freeze.
-fn row(size: usize, pairs: &[(Took, Took)]) -> f64 {
+fn row(size: usize, pairs: &[(Took, Took)]) -> Result<f64, Box<dyn Error>> {
     let of = |figure: &dyn Fn(&(Took, Took)) -> Duration| -> Vec<f64> {
         pairs
             .iter()
@@ -85,7 +87,7 @@ fn row(size: usize, pairs: &[(Took, Took)]) -> f64 {
     let (floor, service) = (of(&|pair| pair.0.freeze), of(&|pair| pair.1.freeze));
     let passed = of(&|pair| pair.0.passed);
     let (floors_whole, whole) = (of(&|pair| pair.0.whole), of(&|pair| pair.1.whole));
-    println!(
+    say!(
         "| {size} | {} | {} | {} | {} | {} | {} | {} | {} |",
         spread(&floor, 3),
         spread(&service, 3),
@@ -95,20 +97,20 @@ fn row(size: usize, pairs: &[(Took, Took)]) -> f64 {
         spread(&whole, 1),
         spread(&ratios(&whole, &floors_whole), 2),
         spread(&ratios(&whole, &passed), 2),
-    );
-    median(&service)
+    )?;
+    Ok(median(&service))
 }
 
 /// What happens to the connections meanwhile, and what that does to the freeze.
 fn stirred(options: &Options, size: usize) -> Result<(), Box<dyn Error>> {
-    println!(
+    say!(
         "\nThe service with {size} connections, of which these do something once their first \
          copies are out, beside the floor whose connections are silent.\n"
-    );
-    println!(
+    )?;
+    say!(
         "| meanwhile | left for the freeze | freeze | ratio to the silent floor | start to exit |"
-    );
-    println!("|---|---|---|---|---|");
+    )?;
+    say!("|---|---|---|---|---|")?;
     let mut floor = Chain::floor(size)?;
     let mut service = Chain::service(size, options)?;
     for (name, stir) in STIRRED {
@@ -126,13 +128,13 @@ fn stirred(options: &Options, size: usize) -> Result<(), Box<dyn Error>> {
         let of =
             |figure: &dyn Fn(&Took) -> f64| -> Vec<f64> { takeovers.iter().map(figure).collect() };
         let freeze = of(&|took| milliseconds(took.freeze));
-        println!(
+        say!(
             "| {name} | {} | {} | {} | {} |",
             spread(&of(&|took| took.last as f64), 0),
             spread(&freeze, 3),
             spread(&ratios(&freeze, &floors), 2),
             spread(&of(&|took| milliseconds(took.whole)), 1),
-        );
+        )?;
     }
     Ok(())
 }
@@ -152,24 +154,24 @@ fn served(options: &Options, size: usize) -> Result<(), Box<dyn Error>> {
         let took = service.takeover(Stir::Rate(*messages))?;
         busy.extend(service.times(took.preload)?);
     }
-    println!(
+    say!(
         "\nAnswers to {messages} messages a second over {size} connections, in µs from when each \
          was due: without a takeover, and while the successor is told everything.\n"
-    );
-    println!("| | answers | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|");
+    )?;
+    say!("| | answers | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|")?;
     for (name, times) in [("calm", &calm), ("preload", &busy)] {
         if times.is_empty() {
             return Err("no message was answered".into());
         }
         let at = |of_a_thousand| quantile(times, of_a_thousand) / 1e3;
-        println!(
+        say!(
             "| {name} | {} | {:.0} | {:.0} | {:.0} | {:.0} |",
             times.len(),
             at(500),
             at(990),
             at(999),
             at(1000)
-        );
+        )?;
     }
     Ok(())
 }

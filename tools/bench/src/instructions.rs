@@ -12,6 +12,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use takeover_say::say;
 
 use crate::cli::Options;
 use crate::clients::Clients;
@@ -26,22 +27,22 @@ const MANY: usize = 220;
 
 /// Counts and prints.
 pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
-    println!("Instructions a message in user space, counted by callgrind.\n");
+    say!("Instructions a message in user space, counted by callgrind.\n")?;
     let names: Vec<&str> = Server::ALL.iter().map(|server| server.name()).collect();
-    println!("| connections | {} |", names.join(" | "));
-    println!("|---|{}", "---|".repeat(names.len()));
+    say!("| connections | {} |", names.join(" | "))?;
+    say!("|---|{}", "---|".repeat(names.len()))?;
     for connections in LOADS {
-        print!("| {connections} |");
+        let mut line = format!("| {connections} |");
         for server in Server::ALL {
             let few = run(server, connections, FEW, options)?;
             let many = run(server, connections, MANY, options)?;
             let messages = connections * (MANY - FEW);
-            print!(
+            line += &format!(
                 " {:.0} |",
                 many.saturating_sub(few) as f64 / messages as f64
             );
         }
-        println!();
+        say!("{line}")?;
     }
     Ok(())
 }

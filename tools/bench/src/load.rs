@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use crate::reach::connect;
 use crate::ready::wait;
 use crate::subject::Subject;
 
@@ -74,7 +75,7 @@ fn run(epoll: &Epoll, clients: &mut [Client], length: Duration) -> Result<u64, B
 
 impl Client {
     fn connect(port: u16, depth: usize) -> io::Result<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        let stream = connect(port)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Client {

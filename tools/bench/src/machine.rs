@@ -1,23 +1,24 @@
 //! The machine: what a figure depends on, and what this program asks of it.
 
-use std::fs;
+use std::{fs, io};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use nix::unistd::Pid;
+use takeover_say::say;
 
 /// The facts as a table.
-pub(crate) fn print_facts() {
+pub(crate) fn print_facts() -> io::Result<()> {
     let kernel = uname().map_or_else(
         |error| error.to_string(),
         |names| names.release().to_string_lossy().into_owned(),
     );
-    println!("| | |\n|---|---|");
-    println!("| kernel | {kernel} |");
-    println!("| CPUs | {} |", cpus());
-    println!("| compiler | {} |", env!("BENCH_RUSTC"));
-    println!("| other load at the start | {} |", load_average());
+    say!("| | |\n|---|---|")?;
+    say!("| kernel | {kernel} |")?;
+    say!("| CPUs | {} |", cpus())?;
+    say!("| compiler | {} |", env!("BENCH_RUSTC"))?;
+    say!("| other load at the start | {} |", load_average())
 }
 
 /// The load averages of 1, 5 and 15 minutes (proc(5), loadavg).

@@ -27,6 +27,7 @@ mod load;
 mod machine;
 mod memory;
 mod process;
+mod reach;
 mod ready;
 mod servers;
 mod subject;
@@ -38,6 +39,8 @@ use std::process::ExitCode;
 
 use cli::{Command, Options};
 
+use takeover_say::{say, tell};
+
 /// The arguments make no sense.
 const USAGE: u8 = 2;
 
@@ -45,14 +48,14 @@ fn main() -> ExitCode {
     let (command, options) = match cli::parse(std::env::args_os().skip(1)) {
         Ok(asked) => asked,
         Err(error) => {
-            eprintln!("takeover-bench: {error}");
+            tell!("takeover-bench: {error}");
             return ExitCode::from(USAGE);
         }
     };
     match run(command, &options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("takeover-bench: {error}");
+            tell!("takeover-bench: {error}");
             ExitCode::FAILURE
         }
     }
@@ -76,30 +79,27 @@ fn run(command: Command, options: &Options) -> Result<(), Box<dyn Error>> {
         Command::Hold(port, count, talks) => holder::hold(port, count, talks),
         Command::Subject(server, port) => Ok(server.serve(port)?),
         Command::Armed(server, count) => memory::armed(server, count),
-        Command::Help => {
-            print!("{}", cli::HELP);
-            Ok(())
-        }
+        Command::Help => Ok(takeover_say::print(cli::HELP)?),
     }
 }
 
 fn all(options: &Options, open_files: usize) -> Result<(), Box<dyn Error>> {
-    println!("## Machine\n");
-    machine::print_facts();
-    println!("\n## Echo\n");
+    say!("## Machine\n")?;
+    machine::print_facts()?;
+    say!("\n## Echo\n")?;
     echo::full(options)?;
-    println!("\n## Dispatch\n");
+    say!("\n## Dispatch\n")?;
     dispatch::table(options)?;
-    println!("\n## Timers\n");
+    say!("\n## Timers\n")?;
     timers::table(options)?;
-    println!("\n## Memory\n");
+    say!("\n## Memory\n")?;
     memory::table(options, open_files)?;
-    println!("\n## Fairness\n");
+    say!("\n## Fairness\n")?;
     fairness::table(options)?;
-    println!("\n## Freeze\n");
+    say!("\n## Freeze\n")?;
     freeze::table(options, open_files)?;
-    println!("\n## Sweep\n");
+    say!("\n## Sweep\n")?;
     sweep::table(options, open_files)?;
-    println!("\nLoad average at the end: {}.", machine::load_average());
+    say!("\nLoad average at the end: {}.", machine::load_average())?;
     Ok(())
 }

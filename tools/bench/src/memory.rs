@@ -16,7 +16,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
 
+use takeover_say::say;
+
 use crate::cli::Options;
+use crate::reach::refuse_itself;
 use crate::servers::Server;
 use crate::subject::{Subject, private_memory};
 use crate::timers;
@@ -36,12 +39,12 @@ const AT_ONCE: u32 = 1000;
 pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn Error>> {
     let most = open_files.saturating_sub(RESERVE + WARM_UP).max(1);
     let connections = options.connections.min(most);
-    println!("User memory in bytes: private, written to, without the kernel's.\n");
+    say!("User memory in bytes: private, written to, without the kernel's.\n")?;
     if connections < options.connections {
-        println!("The limit of open files allows {connections} connections.\n");
+        say!("The limit of open files allows {connections} connections.\n")?;
     }
-    println!("| | each of {connections} idle connections | each of {TIMERS} armed timers |");
-    println!("|---|---|---|");
+    say!("| | each of {connections} idle connections | each of {TIMERS} armed timers |")?;
+    say!("|---|---|---|")?;
     for server in Server::ALL {
         let connection = idle_connection(server, connections, options)?;
         let timer = if has_timers(server) {
@@ -49,7 +52,7 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
         } else {
             "–".into()
         };
-        println!("| {} | {connection:.0} | {timer} |", server.name());
+        say!("| {} | {connection:.0} | {timer} |", server.name())?;
     }
     Ok(())
 }
@@ -66,7 +69,7 @@ pub(crate) fn armed(server: Server, count: usize) -> Result<(), Box<dyn Error>> 
         Server::Tokio => arm::<timers::Tokio>(count)?,
         _ => arm::<timers::Ours>(count)?,
     };
-    println!("{each}");
+    say!("{each}")?;
     Ok(())
 }
 
@@ -108,7 +111,7 @@ pub(crate) fn used_connection(
     bind(socket.as_raw_fd(), &SockaddrIn::from(from))?;
     let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
-    let mut stream = TcpStream::from(socket);
+    let mut stream = refuse_itself(TcpStream::from(socket))?;
     if !talks {
         return Ok(stream);
     }

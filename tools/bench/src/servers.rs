@@ -12,6 +12,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
+use takeover_say::tell;
+
 use crate::cli::Options;
 
 /// One read's worth.
@@ -67,7 +69,7 @@ impl Server {
     pub(crate) fn serve(self, port: u16) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
-        eprintln!("[127.0.0.1]:{}", listener.local_addr()?.port());
+        tell!("[127.0.0.1]:{}", listener.local_addr()?.port());
         match self {
             Server::Floor => floor::serve(&listener),
             Server::Tokio => tokio::serve(listener),

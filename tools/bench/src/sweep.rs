@@ -10,7 +10,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use socket_takeover::takeover::limits;
-use takeover_sweep::{Outcome, Refused, Summary, roll, start, stop};
+use takeover_say::{say, tell};
+use takeover_sweep::{Outcome, Refused, Shard, Summary, roll, start, stop};
 
 use crate::cli::Options;
 use crate::clients::Clients;
@@ -35,27 +36,29 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
     let any = ([127, 0, 0, 1], 0).into();
     let shards = start(folder.path(), &service, options.shards, any)
         .map_err(|(name, Refused { why, .. })| format!("{name}: {why}"))?;
+    let running = Running(shards);
+    let shards = running.0.as_slice();
     let mut clients = Vec::new();
-    for shard in &shards {
+    for shard in shards {
         clients.push(Clients::connect(shard.address()?.port(), each, "talking")?);
     }
     let all = each * shards.len();
-    eprintln!("{all} connections over {} shards are up", shards.len());
-    println!(
+    tell!("{all} connections over {} shards are up", shards.len());
+    say!(
         "{all} connections over {} shards, {AT_ONCE} successors at a time.\n",
         shards.len()
-    );
-    println!(
+    )?;
+    say!(
         "| sweep | replaced | connections lost | all in, s | freeze of a shard, ms: min | p50 | \
          p99 | max |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    )?;
+    say!("|---|---|---|---|---|---|---|---|")?;
     let at_once = NonZeroUsize::new(AT_ONCE).ok_or("nobody at a time")?;
     for sweep in 1..=SWEEPS {
         let began = Instant::now();
-        let outcomes = roll(&shards, &service, at_once, |shard, outcome| {
+        let outcomes = roll(shards, &service, at_once, |shard, outcome| {
             if let Outcome::Refused(Refused { why, .. }) = outcome {
-                eprintln!("{}: {why}", shard.name());
+                tell!("{}: {why}", shard.name());
             }
         });
         let took = began.elapsed().as_secs_f64();
@@ -73,18 +76,29 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
                 .freeze(of_a_hundred)
                 .map_or(0.0, |freeze| freeze.as_secs_f64() * 1e3)
         };
-        println!(
+        say!(
             "| {sweep} | {replaced} of {} | 0 of {all} | {took:.2} | {:.3} | {:.3} | {:.3} | {:.3} |",
             shards.len(),
             freeze(0),
             freeze(50),
             freeze(99),
             freeze(100),
-        );
+        )?;
         if replaced < shards.len() {
             return Err("a shard was not replaced".into());
         }
     }
     drop(clients);
-    Ok(stop(&shards)?)
+    stop(shards)?;
+    Ok(())
+}
+
+/// Daemons, which would outlive a measurement that fails.
+struct Running(Vec<Shard>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing else can be done for those that do not stop.
+        let _ = stop(&self.0);
+    }
 }

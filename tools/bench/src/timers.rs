@@ -21,6 +21,8 @@ use crate::figures::median;
 use subjects::{Calloop, Heap};
 pub(crate) use subjects::{Ours, Subject, Tokio};
 
+use takeover_say::say;
+
 /// Those armed lie within this, beginning after half of it.
 const SPREAD: Duration = Duration::from_secs(60);
 /// Each is pushed by this.
@@ -52,13 +54,13 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
         (Tokio::NAME, measure::<Tokio>),
     ];
     let count = options.pairs.min(MOST_ROUNDS);
-    println!(
+    say!(
         "Nanoseconds of the processor for each timer (idle: a turn), the median of {count}. \
          calloop looks for\na free slot from the first one on: it is asked once for \
          {CALLOOP_LIMIT}, and not for more.\n"
-    );
-    println!("| armed | | {} |", COLUMNS.join(" | "));
-    println!("|---|---|{}", "---|".repeat(COLUMNS.len()));
+    )?;
+    say!("| armed | | {} |", COLUMNS.join(" | "))?;
+    say!("|---|---|{}", "---|".repeat(COLUMNS.len()))?;
     for armed in SIZES {
         let able = subjects.iter().filter(|(name, _)| able(name, armed));
         let able: Vec<_> = able.collect();
@@ -71,12 +73,12 @@ pub(crate) fn table(options: &Options) -> Result<(), Box<dyn Error>> {
             }
         }
         for ((name, _), figures) in able.iter().zip(&rounds) {
-            print!("| {armed} | {name} |");
+            let mut line = format!("| {armed} | {name} |");
             for column in 0..COLUMNS.len() {
                 let values: Vec<f64> = figures.iter().map(|line| line[column]).collect();
-                print!(" {:.0} |", median(&values));
+                line += &format!(" {:.0} |", median(&values));
             }
-            println!();
+            say!("{line}")?;
         }
     }
     Ok(())

@@ -23,6 +23,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::answers::Answers;
+use crate::cause::{Cause, is_want_of_memory};
 use crate::desk::{BUFFER, Desk};
 use crate::message::{WORD, stream_bytes};
 use crate::pace::{Pace, Step};
@@ -31,6 +32,8 @@ const MILLISECOND: u64 = 1_000_000;
 /// How long a connection may take to come up: SYNs that were lost or refused for want of
 /// room are repeated after 1, 3 and 7 seconds (tcp(7), `tcp_syn_retries`).
 const CONNECT_TIMEOUT: u64 = 15_000 * MILLISECOND;
+/// When a call is repeated for which this machine had no memory.
+const RETRY_AFTER: u64 = 10 * MILLISECOND;
 /// Bytes that a connection may read in a turn before the others have theirs.
 const READ_BUDGET: usize = 4 * BUFFER;
 /// Messages that an unreading connection adds in a turn.
@@ -55,7 +58,7 @@ pub enum Fate {
 #[derive(Debug)]
 pub enum Gone {
     /// It never came up.
-    Unreachable(io::Error),
+    Unreachable(Cause),
     /// It broke.
     Reset(io::Error),
     /// The server ended it.
@@ -67,7 +70,7 @@ pub enum Gone {
 impl Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(error) => write!(f, "did not come up: {error}"),
+            Self::Unreachable(cause) => write!(f, "did not come up: {cause}"),
             Self::Reset(error) => write!(f, "broke: {error}"),
             Self::Closed => f.write_str("was closed by the server"),
             Self::Stalled => f.write_str("still owes answers"),
@@ -96,6 +99,8 @@ pub struct Conn {
     allowed: u64,
     /// When the pace has something to do.
     pace_at: Option<u64>,
+    /// When a call that this machine had no memory for is repeated.
+    retry_at: Option<u64>,
     /// An event said that the stream ends or broke.
     hung_up: bool,
     /// It needs another turn.
@@ -130,6 +135,7 @@ impl Conn {
             written: 0,
             allowed: 0,
             pace_at: None,
+            retry_at: None,
             hung_up: false,
             again: false,
             armed: None,
@@ -166,7 +172,8 @@ impl Conn {
             Phase::Connecting { until } | Phase::Ending { until } => Some(until),
             Phase::Open | Phase::Drained => None,
         };
-        [phase_at, self.answers.settle_at(), self.pace_at]
+        let pace_at = self.pace_at;
+        [phase_at, self.answers.settle_at(), pace_at, self.retry_at]
             .into_iter()
             .flatten()
             .min()
@@ -204,11 +211,14 @@ impl Conn {
         let now = desk.clock.now();
         match self.phase {
             Phase::Connecting { until } if until <= now => {
-                Fate::Gone(Gone::Unreachable(io::ErrorKind::TimedOut.into()))
+                Fate::Gone(unreachable(io::ErrorKind::TimedOut.into()))
             }
             Phase::Connecting { .. } => Fate::Alive,
-            // An event would have said if there were anything to read.
-            Phase::Open | Phase::Ending { .. } | Phase::Drained => self.turn(false, desk),
+            // Unless a read failed, an event would have said if there were anything to read.
+            Phase::Open | Phase::Ending { .. } | Phase::Drained => {
+                let failed = self.retry_at.take_if(|at| *at <= now).is_some();
+                self.turn(failed, desk)
+            }
         }
     }
 
@@ -231,7 +241,7 @@ impl Conn {
     fn connected(&mut self) -> Fate {
         match self.link.stream.take_error() {
             Ok(None) => {}
-            Ok(Some(error)) | Err(error) => return Fate::Gone(Gone::Unreachable(error)),
+            Ok(Some(error)) | Err(error) => return Fate::Gone(unreachable(error)),
         }
         match self.link.stream.peer_addr() {
             Ok(_) => {
@@ -245,7 +255,7 @@ impl Conn {
             Err(error) if error.kind() == io::ErrorKind::NotConnected && !self.hung_up => {
                 Fate::Alive
             }
-            Err(error) => Fate::Gone(Gone::Unreachable(error)),
+            Err(error) => Fate::Gone(unreachable(error)),
         }
     }
 
@@ -304,6 +314,10 @@ impl Conn {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_want_of_memory(&error) => {
+                    self.starve(&error, desk);
+                    return Ok(());
+                }
                 Err(error) => return Err(Gone::Reset(error)),
             }
         }
@@ -358,6 +372,10 @@ impl Conn {
                 Ok(count) => self.written += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_want_of_memory(&error) => {
+                    self.starve(&error, desk);
+                    break;
+                }
                 Err(error) => {
                     // What was answered before it broke still counts, and may say why.
                     self.hung_up = true;
@@ -369,6 +387,17 @@ impl Conn {
         }
         Ok(self.written > before)
     }
+
+    /// A read or a write failed for a reason of this machine's: it is repeated.
+    fn starve(&mut self, error: &io::Error, desk: &mut Desk) {
+        self.retry_at = Some(desk.clock.now() + RETRY_AFTER);
+        desk.tally.client_failures += 1;
+        desk.complain(&self.link, format_args!("held up by this machine: {error}"));
+    }
+}
+
+fn unreachable(error: io::Error) -> Gone {
+    Gone::Unreachable(Cause::of(error))
 }
 
 impl Display for Conn {

@@ -1,7 +1,7 @@
-//! Opening connections: descriptors for all of them, and a non-blocking connect.
+//! Opening connections: descriptors for all of them, and a non-blocking connect that never
+//! takes itself for a server.
 
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -11,6 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
+
+use crate::cause::Cause;
 
 /// Descriptors for what is not a connection: epoll, timer, signals, a file being written.
 const SPARE_DESCRIPTORS: u64 = 16;
@@ -50,8 +52,32 @@ pub fn make_room(connections: usize) -> Result<(), String> {
 /// failed, when its stream is writable.
 ///
 /// # Errors
-/// What socket(2), bind(2) and connect(2) say at once; a name for the failing call is in it.
-pub fn dial(target: SocketAddr, source: Option<IpAddr>, buffers: Buffers) -> io::Result<TcpStream> {
+/// What socket(2), bind(2) and connect(2) say at once, and whose trouble that is.
+pub fn dial(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    buffers: Buffers,
+) -> Result<TcpStream, Cause> {
+    let stream = socket_for(target, buffers).map_err(Cause::client)?;
+    if let Some(source) = source {
+        bind_source(&stream, source)?;
+    }
+    match connect(stream.as_raw_fd(), &SockaddrStorage::from(target)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(Cause::of(errno.into())),
+    }
+    let stream = TcpStream::from_std(stream.into());
+    // connect(2) has picked the port, so this is decided now.
+    match stream.local_addr() {
+        Ok(local) if is_itself(local, target) => {
+            abort(stream);
+            Err(Cause::itself())
+        }
+        _ => Ok(stream),
+    }
+}
+
+fn socket_for(target: SocketAddr, buffers: Buffers) -> nix::Result<OwnedFd> {
     let family = match target {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -64,29 +90,37 @@ pub fn dial(target: SocketAddr, source: Option<IpAddr>, buffers: Buffers) -> io:
         setsockopt(&stream, sockopt::RcvBuf, &SMALL_BUFFER)?;
         setsockopt(&stream, sockopt::SndBuf, &SMALL_BUFFER)?;
     }
-    if let Some(source) = source {
-        bind_source(&stream, source)?;
-    }
-    match connect(stream.as_raw_fd(), &SockaddrStorage::from(target)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => {}
-        Err(Errno::EADDRNOTAVAIL) => {
-            let hint = "no free local port; spread the connections with --sources or --source";
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, hint));
-        }
-        Err(errno) => return Err(errno.into()),
-    }
-    Ok(TcpStream::from_std(stream.into()))
+    Ok(stream)
 }
 
-fn bind_source(stream: &OwnedFd, source: IpAddr) -> io::Result<()> {
+fn bind_source(stream: &OwnedFd, source: IpAddr) -> Result<(), Cause> {
     // The port is picked by connect, where it has to be unique only for this target (ip(7)).
     // A kernel without the option picks it here, and then has fewer of them.
     let _ = setsockopt(stream, sockopt::IpBindAddressNoPort, &true);
     let address = SockaddrStorage::from(SocketAddr::new(source, 0));
-    bind(stream.as_raw_fd(), &address).map_err(|errno| {
-        let error = io::Error::from(errno);
-        io::Error::new(error.kind(), format!("source address {source}: {error}"))
+    bind(stream.as_raw_fd(), &address).map_err(|errno| match errno {
+        Errno::EADDRNOTAVAIL => Cause::Source(source),
+        errno => Cause::client(errno),
     })
+}
+
+/// Whether a socket with this local address that connects to `target` is connected to itself.
+fn is_itself(local: SocketAddr, target: SocketAddr) -> bool {
+    let (ours, theirs) = (local.ip().to_canonical(), target.ip().to_canonical());
+    // The unspecified address is the one that we come from (`ip_route_output_key`).
+    local.port() == target.port() && (ours == theirs || theirs.is_unspecified())
+}
+
+/// Closes a connection by a reset. An orderly end of one to itself would leave it in TIME-WAIT,
+/// at the very port that a server wants to bind (RFC 9293, 3.6).
+fn abort(stream: TcpStream) {
+    let at_once = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // Without it the port is taken for a minute, and nothing can be done about that.
+    let _ = setsockopt(&stream, sockopt::Linger, &at_once);
+    drop(stream);
 }
 
 #[cfg(test)]
@@ -108,9 +142,28 @@ mod tests {
     fn source_that_is_not_ours_is_named() {
         let target = "127.0.0.1:9".parse().unwrap();
         let source = "192.0.2.1".parse().unwrap();
-        let error = dial(target, Some(source), Buffers::Automatic).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-        assert!(error.to_string().contains("192.0.2.1"), "{error}");
+        let cause = dial(target, Some(source), Buffers::Automatic).unwrap_err();
+        assert!(
+            matches!(cause, Cause::Source(it) if it == source),
+            "{cause}"
+        );
+        assert!(cause.to_string().contains("192.0.2.1"), "{cause}");
+    }
+
+    #[test]
+    fn same_address_and_port_at_both_ends_is_a_connection_to_itself() {
+        for (local, target, itself) in [
+            ("127.0.0.1:40000", "127.0.0.1:40000", true),
+            ("127.0.0.1:40001", "127.0.0.1:40000", false),
+            ("127.0.0.2:40000", "127.0.0.1:40000", false),
+            ("127.0.0.1:40000", "0.0.0.0:40000", true),
+            ("[::1]:40000", "[::1]:40000", true),
+            ("[::ffff:127.0.0.1]:7", "[::ffff:127.0.0.1]:7", true),
+            ("[::1]:40000", "[::]:40000", true),
+        ] {
+            let is = is_itself(local.parse().unwrap(), target.parse().unwrap());
+            assert_eq!(is, itself, "{local} to {target}");
+        }
     }
 
     #[test]

@@ -3,15 +3,16 @@
 //!
 //! Pure, without socket or clock: [`message`], [`check`] (what the answers mean), [`dues`]
 //! (when each message was due), [`pace`] (when a connection sends what), [`plan`] (who does
-//! what), [`tally`] (the sums), [`cli`], [`report`], [`join`] (several runs in one verdict)
+//! what), [`tally`] (the sums), [`cause`] (whose fault an error is), [`cli`], [`report`], [`join`] (several runs in one verdict)
 //! and [`plot`] (a picture of some). Joined to the world: [`alarms`], [`console`], [`trace`]
-//! (what is written down on the way), [`desk`] (what all share), [`answers`] and [`conn`] (one
+//! (what is written down on the way, by [`ink`]), [`desk`] (what all share), [`answers`] and [`conn`] (one
 //! connection), [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
 
 use std::fmt;
 
 pub mod alarms;
 pub mod answers;
+pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod conn;
@@ -19,6 +20,7 @@ pub mod console;
 pub mod desk;
 pub mod dial;
 pub mod dues;
+pub mod ink;
 pub mod join;
 pub mod message;
 pub mod pace;
@@ -39,6 +41,8 @@ pub enum Failure {
     NoServer(String),
     /// This side of the network failed.
     Failed(String),
+    /// This machine has no room for the load: nothing was measured.
+    Unable(String),
 }
 
 impl Failure {
@@ -49,6 +53,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::NoServer(_) => 69,
+            Self::Unable(_) => report::UNABLE,
         }
     }
 }
@@ -56,7 +61,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(line) | Self::NoServer(line) | Self::Failed(line) => f.write_str(line),
+            Self::Usage(line) | Self::NoServer(line) | Self::Failed(line) | Self::Unable(line) => {
+                f.write_str(line)
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The verdict: for people, for scripts, and the line in between.
 
 use std::fmt::Write as _;
-use std::io::{Write as _, stdout};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -14,6 +13,9 @@ use crate::tally::Tally;
 /// When 1 % of the messages left later than this, the times say more about this program
 /// than about the server. Nanoseconds.
 const TOO_LATE: u64 = 1_000_000;
+
+/// Exit code if this machine had no room for the load (`EX_OSERR` of sysexits.h).
+pub const UNABLE: u8 = 71;
 
 /// The points of a distribution, by their names in the JSON verdict.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
@@ -80,10 +82,30 @@ impl Summary {
         text
     }
 
-    /// Whether everything came back right.
+    /// Whether everything came back right, and all of the load that was asked for was there.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.tally.is_clean()
+    }
+
+    /// The exit code that tells the verdict: a fault of the server is one, whatever else
+    /// there is.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.tally.fault_count() {
+            0 if self.is_clean() => 0,
+            0 => UNABLE,
+            _ => 1,
+        }
+    }
+
+    /// The same as a word of the JSON verdict.
+    fn verdict(&self) -> &'static str {
+        match self.exit_code() {
+            0 => "ok",
+            UNABLE => "incomplete",
+            _ => "fail",
+        }
     }
 
     /// The verdict in a few lines, worst first.
@@ -91,7 +113,11 @@ impl Summary {
     pub fn text(&self) -> String {
         let tally = &self.tally;
         let mut text = match self.failures().as_slice() {
-            [] => "OK: every message came back once, in order and unchanged\n".to_owned(),
+            [] if self.is_clean() => {
+                "OK: every message came back once, in order and unchanged\n".to_owned()
+            }
+            [] => "INCOMPLETE: no fault of the server was seen, but less load than was asked for\n"
+                .to_owned(),
             failures => format!("FAIL: {}\n", failures.join(", ")),
         };
         let _ = writeln!(
@@ -105,6 +131,15 @@ impl Summary {
             tally.stalled,
             tally.churned
         );
+        if tally.client_failures > 0 {
+            let _ = writeln!(
+                text,
+                "this client  {} times had no port, descriptor or memory: more source addresses \
+                 (--sources,\n             --source), a wider net.ipv4.ip_local_port_range, a higher \
+                 ulimit -n help",
+                tally.client_failures
+            );
+        }
         let _ = writeln!(
             text,
             "messages     {} sent, {} received, {} lost, {} doubled, {} reordered, \
@@ -152,7 +187,7 @@ impl Summary {
         let failures: Vec<&str> = faults.map(|(name, _)| name).collect();
         let gap = tally.longest_gap;
         json!({
-            "verdict": if self.is_clean() { "ok" } else { "fail" },
+            "verdict": self.verdict(),
             "failures": failures,
             "seed": self.seed,
             "loop": match self.load {
@@ -164,6 +199,7 @@ impl Summary {
             "connections": self.connections,
             "established": tally.established,
             "connect_failures": tally.connect_failures,
+            "client_failures": tally.client_failures,
             "resets": tally.resets,
             "closed_by_server": tally.closed_by_server,
             "stalled": tally.stalled,
@@ -245,11 +281,7 @@ pub fn progress(tally: &Tally, connections: usize, elapsed: Duration) -> String 
 /// # Errors
 /// `Failed` if stdout takes nothing: a verdict that nobody got is no verdict.
 pub fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::Failed(format!("stdout: {error}")))
+    takeover_say::print(text).map_err(|error| Failure::Failed(format!("stdout: {error}")))
 }
 
 fn times_text(times: &Histogram<u64>) -> String {
@@ -341,6 +373,29 @@ mod tests {
         assert_eq!(json["verdict"], "ok");
         assert_eq!(json["failures"], json!([]));
         assert_eq!(json["longest_gap_ms"], Value::Null);
+    }
+
+    #[test]
+    fn run_that_this_machine_had_no_room_for_is_neither_ok_nor_the_servers_fault() {
+        let mut summary = Summary {
+            tally: Tally::new(None),
+            ..summary()
+        };
+        summary.tally.client_failures = 7;
+        assert_eq!(summary.exit_code(), UNABLE);
+        let text = summary.text();
+        assert!(text.starts_with("INCOMPLETE: "), "{text}");
+        assert!(
+            text.contains("7 times") && text.contains("--sources"),
+            "{text}"
+        );
+        let json: Value = serde_json::from_str(&summary.json()).unwrap();
+        assert_eq!(json["verdict"], "incomplete");
+        assert_eq!(json["failures"], json!([]));
+        assert_eq!(json["client_failures"], 7);
+        summary.tally.lost = 1;
+        assert_eq!(summary.exit_code(), 1);
+        assert!(summary.text().starts_with("FAIL: 1 lost\n"));
     }
 
     #[test]

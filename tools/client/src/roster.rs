@@ -5,7 +5,6 @@
 //! those connections are connecting or were stopped and owe answers; every connection that
 //! needs to wake has an alarm that is not later.
 
-use std::io;
 use std::net::SocketAddr;
 
 use mio::Poll;
@@ -13,6 +12,7 @@ use mio::Poll;
 use crate::Failure;
 use crate::alarms::Alarms;
 use crate::answers::Answers;
+use crate::cause::Cause;
 use crate::conn::{Conn, Fate, Gone};
 use crate::desk::Desk;
 use crate::dial::{self, Buffers};
@@ -143,8 +143,9 @@ impl Roster {
         // The first answers of those opened at the start wait until the server has accepted
         // all of them, which is no pause. For those opened later it is one.
         let answers = Answers::new(slot, self.stance == Stance::Sending, now);
-        let conn = dial::dial(self.target, self.plan.source(slot), buffers)
-            .and_then(|it| Conn::new(it, slot, pace, answers, self.poll.registry(), now));
+        let conn = dial::dial(self.target, self.plan.source(slot), buffers).and_then(|it| {
+            Conn::new(it, slot, pace, answers, self.poll.registry(), now).map_err(Cause::own)
+        });
         match conn {
             Ok(conn) => {
                 self.slots[slot] = Some(conn);
@@ -153,7 +154,7 @@ impl Roster {
                 self.arm(slot);
                 Ok(())
             }
-            Err(error) => self.unreachable(slot, &error),
+            Err(cause) => self.unreachable(slot, &cause),
         }
     }
 
@@ -161,8 +162,8 @@ impl Roster {
     /// slot does nothing.
     ///
     /// # Errors
-    /// `NoServer`, or `Failed` for a reason on this side, if a connection did not come up
-    /// and none ever did.
+    /// `NoServer` if a connection did not come up and none ever did; `Unable` (or `Failed`,
+    /// for a source address that is none) if this machine has no room for one at the start.
     pub fn with(
         &mut self,
         slot: usize,
@@ -184,9 +185,9 @@ impl Roster {
                 self.owing -= 1;
                 self.replace_if_sending(slot)
             }
-            Fate::Gone(Gone::Unreachable(error)) => {
+            Fate::Gone(Gone::Unreachable(cause)) => {
                 self.remove(slot);
-                self.unreachable(slot, &error)
+                self.unreachable(slot, &cause)
             }
             Fate::Gone(gone) => {
                 let was_stopped = conn.is_ending();
@@ -298,23 +299,34 @@ impl Roster {
         }
     }
 
-    /// A connection did not come up. If none ever did, there is no server.
-    fn unreachable(&mut self, slot: usize, error: &io::Error) -> Result<(), Failure> {
-        let target = self.target;
-        if self.desk.tally.established > 0 {
-            self.desk.tally.connect_failures += 1;
-            let who = format_args!("connection {slot}");
-            self.desk
-                .complain(&who, format_args!("{target} did not take it: {error}"));
-            return Ok(());
-        }
-        Err(match error.kind() {
-            io::ErrorKind::AddrNotAvailable => Failure::Failed(error.to_string()),
-            _ => Failure::NoServer(format!(
+    /// A connection did not come up. If none ever did, there is no server; if this machine
+    /// has no room for the load, there is nothing to measure.
+    fn unreachable(&mut self, slot: usize, cause: &Cause) -> Result<(), Failure> {
+        let (target, who) = (self.target, format_args!("connection {slot}"));
+        let opening = self.stance == Stance::Gathering;
+        let tally = &mut self.desk.tally;
+        match cause {
+            Cause::Server(error) if tally.established == 0 => Err(Failure::NoServer(format!(
                 "nobody answers at {target}: {error}; is the server running, and is this its \
                  address and port?"
-            )),
-        })
+            ))),
+            Cause::Server(error) => {
+                tally.connect_failures += 1;
+                let what = format_args!("{target} did not take it: {error}");
+                self.desk.complain(&who, what);
+                Ok(())
+            }
+            Cause::Source(_) if opening => Err(Failure::Failed(cause.to_string())),
+            Cause::Client(_) if opening => Err(Failure::Unable(format!(
+                "{who} cannot be opened from here: {cause}"
+            ))),
+            Cause::Client(_) | Cause::Source(_) => {
+                tally.client_failures += 1;
+                let what = format_args!("cannot be opened from here: {cause}");
+                self.desk.complain(&who, what);
+                Ok(())
+            }
+        }
     }
 
     /// Sets the alarm of a connection, unless an earlier one is set.

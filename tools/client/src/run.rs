@@ -26,6 +26,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::Failure;
 use crate::alarms::{Alarms, Clock};
+use crate::cause::Cause;
 use crate::cli::Options;
 use crate::conn::Conn;
 use crate::console::Console;
@@ -57,19 +58,20 @@ enum Phase {
     Over,
 }
 
-/// Runs the load and returns what came of it.
+/// Runs the load and returns what came of it, and what became of the trace: a file that fails
+/// is no reason to lose the verdict.
 ///
 /// # Errors
 /// [`Failure`] if the run could not take place; faults of the server are no error here, but
 /// part of the summary.
-pub fn run(options: &Options) -> Result<Summary, Failure> {
+pub fn run(options: &Options) -> Result<(Summary, Result<(), Failure>), Failure> {
     dial::make_room(options.connections).map_err(Failure::Usage)?;
     let mut run = Run::new(options)?;
     let mut events = Events::with_capacity(EVENTS);
     while run.phase != Phase::Over {
         run.turn(&mut events)?;
     }
-    run.finish()
+    Ok(run.finish())
 }
 
 struct Run<'a> {
@@ -89,9 +91,9 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(options: &'a Options) -> Result<Self, Failure> {
         let seed = options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
-        let poll = Poll::new().map_err(failed("epoll"))?;
-        let mut alarms = Alarms::new(poll.registry(), TIMER).map_err(failed("timerfd"))?;
-        let signals = take_signals(&poll).map_err(failed("signalfd"))?;
+        let poll = Poll::new().map_err(unable("epoll"))?;
+        let mut alarms = Alarms::new(poll.registry(), TIMER).map_err(unable("timerfd"))?;
+        let signals = take_signals(&poll).map_err(unable("signalfd"))?;
         let mut console = Console::new(options.quiet, options.verbose);
         console.tell(format_args!("seed: {seed}"));
         if console.shows_progress() {
@@ -128,12 +130,12 @@ impl<'a> Run<'a> {
             .roster
             .alarms
             .set(self.now())
-            .map_err(failed("timerfd"))?;
+            .map_err(unable("timerfd"))?;
         let wait = (due || self.roster.has_unfinished()).then_some(Duration::ZERO);
         match self.roster.poll.poll(events, wait) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(failed("epoll")(error)),
+            Err(error) => return Err(unable("epoll")(error)),
         }
         let unfinished = self.roster.take_unfinished();
         for event in events.iter() {
@@ -214,7 +216,7 @@ impl<'a> Run<'a> {
     }
 
     /// The last look, and the sums.
-    fn finish(mut self) -> Result<Summary, Failure> {
+    fn finish(mut self) -> (Summary, Result<(), Failure>) {
         self.roster.close_all();
         self.roster.desk.console.clear_progress();
         // It has: no run ends well without a start.
@@ -230,12 +232,11 @@ impl<'a> Run<'a> {
             interrupted: self.interrupted,
             tally: self.roster.desk.tally,
         };
-        if let Some(trace) = trace {
-            trace
-                .finish(now, &summary.tally, &summary.json())
-                .map_err(failed("--trace"))?;
-        }
-        Ok(summary)
+        let traced = match trace {
+            Some(trace) => trace.finish(now, &summary.tally, &summary.json()),
+            None => Ok(()),
+        };
+        (summary, traced.map_err(failed("--trace")))
     }
 
     fn signalled(&mut self) -> Result<(), Failure> {
@@ -352,6 +353,11 @@ fn announce(connections: usize, file: Option<&Path>) -> Result<(), Failure> {
     std::fs::write(&unready, &line)
         .and_then(|()| std::fs::rename(&unready, path))
         .map_err(|error| Failure::Failed(format!("--ready-file {}: {error}", path.display())))
+}
+
+/// A call that only this machine answers.
+fn unable(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Unable(format!("{what}: {}", Cause::own(error)))
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {

@@ -24,6 +24,9 @@ pub struct Tally {
     pub established: u64,
     /// Connections that could not be opened.
     pub connect_failures: u64,
+    /// What this machine had no room for: connections that could not be opened from here, and
+    /// reads and writes that had to be repeated. No fault of the server.
+    pub client_failures: u64,
     /// Connections that ended with an error.
     pub resets: u64,
     /// Connections that the server ended.
@@ -66,6 +69,7 @@ impl Tally {
         Self {
             established: 0,
             connect_failures: 0,
+            client_failures: 0,
             resets: 0,
             closed_by_server: 0,
             stalled: 0,
@@ -106,10 +110,11 @@ impl Tally {
     }
 
     /// Every count, by the name that the JSON verdict uses.
-    pub fn counts_mut(&mut self) -> [(&'static str, &mut u64); 14] {
+    pub fn counts_mut(&mut self) -> [(&'static str, &mut u64); 15] {
         [
             ("established", &mut self.established),
             ("connect_failures", &mut self.connect_failures),
+            ("client_failures", &mut self.client_failures),
             ("resets", &mut self.resets),
             ("closed_by_server", &mut self.closed_by_server),
             ("stalled", &mut self.stalled),
@@ -138,7 +143,7 @@ impl Tally {
         let _ = self.late.add(&other.late);
     }
 
-    /// How many things have gone wrong so far.
+    /// How many things have gone wrong with the server so far.
     #[must_use]
     pub fn fault_count(&self) -> u64 {
         self.faults().iter().map(|&(_, count)| count).sum()
@@ -161,10 +166,10 @@ impl Tally {
         ]
     }
 
-    /// Whether everything came back right.
+    /// Whether everything came back right, and all of the load that was asked for was there.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.faults().iter().all(|&(_, count)| count == 0)
+        self.fault_count() == 0 && self.client_failures == 0
     }
 }
 
@@ -200,6 +205,14 @@ mod tests {
         assert!(!tally.add_gap(gap(5)));
         assert_eq!(tally.longest_gap, Some(gap(101)));
         assert_eq!(tally.gaps_over_max, 1);
+        assert!(!tally.is_clean());
+    }
+
+    #[test]
+    fn failure_of_this_machine_is_no_fault_and_yet_not_clean() {
+        let mut tally = Tally::new(None);
+        tally.client_failures = 1;
+        assert_eq!(tally.fault_count(), 0);
         assert!(!tally.is_clean());
     }
 

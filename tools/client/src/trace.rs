@@ -11,35 +11,30 @@
 //! its answer came, so that a line can be written as soon as its time is over; buckets in which
 //! nothing came, right or wrong, have none.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::cli::{Load, Options};
+use crate::ink::Ink;
 use crate::tally::{Tally, histogram};
 
 /// Length of a bucket, in nanoseconds.
 const BUCKET: u64 = 10_000_000;
-/// How often the lines are given to whoever reads them while the run goes on.
-const FLUSH_EVERY: u64 = 500_000_000;
 
 /// See the file's own description.
 #[derive(Debug)]
 pub struct Trace {
-    out: BufWriter<File>,
+    out: Ink,
     /// What the run's clock has to be added to.
     epoch: u64,
-    /// When the bucket began and the file was flushed, on the run's clock.
+    /// When the bucket began, on the run's clock.
     began: u64,
-    flushed: u64,
     latencies: Histogram<u64>,
     /// Faults up to the bucket's start.
     faults: u64,
-    /// The first thing that went wrong with the file.
-    failed: Option<io::Error>,
 }
 
 impl Trace {
@@ -47,9 +42,8 @@ impl Trace {
     /// run's clock began.
     ///
     /// # Errors
-    /// Those of making the file and of the first write.
+    /// Those of [`Ink::open`].
     pub fn create(path: &Path, options: &Options, seed: u64, epoch: u64) -> io::Result<Trace> {
-        let mut out = BufWriter::new(File::create(path)?);
         let (kind, rate) = match options.load {
             Load::Open { rate } => ("open", rate),
             Load::Closed => ("closed", None),
@@ -62,16 +56,12 @@ impl Trace {
             "rate": rate,
             "seed": seed,
         });
-        writeln!(out, "{first}")?;
-        out.flush()?;
         Ok(Trace {
-            out,
+            out: Ink::open(path, format!("{first}\n"))?,
             epoch,
             began: 0,
-            flushed: 0,
             latencies: histogram(),
             faults: 0,
-            failed: None,
         })
     }
 
@@ -97,42 +87,24 @@ impl Trace {
                 "max_ns": self.latencies.max(),
                 "faults": faults - self.faults,
             });
-            self.line(format_args!("{line}"));
+            self.out.line(format!("{line}\n"));
             self.latencies.reset();
             self.faults = faults;
         }
         self.began = began;
-        if now - self.flushed >= FLUSH_EVERY {
-            self.flushed = now;
-            let flushed = self.out.flush();
-            self.note(flushed);
-        }
     }
 
     /// The run is over at `now`, and this came of it.
     ///
     /// # Errors
-    /// What went wrong first with the file.
+    /// What went wrong first with the file, which does not end the run.
     pub fn finish(mut self, now: u64, tally: &Tally, verdict: &str) -> io::Result<()> {
         self.turn(now + BUCKET, tally);
         // Its keys, behind one more.
         let keys = verdict.trim_start_matches('{');
-        self.line(format_args!("{{\"type\":\"verdict\",{keys}"));
-        let flushed = self.out.flush();
-        self.note(flushed);
-        self.failed.map_or(Ok(()), Err)
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        let written = writeln!(self.out, "{line}");
-        self.note(written);
-    }
-
-    /// A file that cannot be written to does not end the run; it is told at the end.
-    fn note(&mut self, outcome: io::Result<()>) {
-        if let Err(error) = outcome {
-            self.failed.get_or_insert(error);
-        }
+        let last = format!("{{\"type\":\"verdict\",{keys}\n");
+        self.out.line(last);
+        self.out.finish()
     }
 }
 

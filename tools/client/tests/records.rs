@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,4 +136,67 @@ fn what_cannot_be_read_or_made_is_named_and_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("no/where"), "{said}");
     }
+}
+
+/// Runs a shell's `set-up` before the client.
+fn after(set_up: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{set_up}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
+}
+
+#[test]
+fn files_beyond_their_size_limit_cost_themselves_and_not_the_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(Habit::Echo);
+    for flag in ["--trace", "--save", "--hgrm"] {
+        let file = folder.path().join(flag);
+        let words = format!("-c 2 -R 400 -d 0.3 -q --json {flag}");
+        let mut command = client(server.address, &words);
+        // Blocks of 512 or of 1,024 bytes, as the shell has it.
+        let output = after("ulimit -f 1", command.arg(&file)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(flag) && said.contains("too large"), "{said}");
+        let verdict = Verdict::of(output);
+        assert_eq!(verdict.code, 1);
+        assert_eq!(verdict.json["verdict"], "ok", "{}", verdict.json);
+        assert!(fs::metadata(&file).unwrap().len() >= 512);
+    }
+}
+
+#[test]
+fn trace_to_a_fifo_whose_reader_hangs_is_no_gap_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let server = Server::start(Habit::Echo);
+    let words = "-c 2 -R 400 -d 0.5 -q --json --max-gap 1000 --trace";
+    // A reader that has left room for one page: the first lines.
+    let reader = fs::File::options().read(true).write(true).open(&path);
+    let mut reader = reader.unwrap();
+    reader.write_all(&[b'\n'; 15 * 4_096]).unwrap();
+    let output = client(server.address, words).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("--trace: its reader or disk hangs"), "{said}");
+    let verdict = Verdict::of(output);
+    assert_eq!(verdict.code, 1);
+    assert_eq!(verdict.json["verdict"], "ok", "{}", verdict.json);
+}
+
+#[test]
+fn trace_to_a_fifo_that_nobody_reads_is_refused_before_the_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let server = Server::start(Habit::Echo);
+    let output = client(server.address, "-d 0.1 -q --trace")
+        .arg(&path)
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("nobody reads it"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
 }

@@ -2,19 +2,22 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use common::client;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_takeover-client");
 
-/// A loopback address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+/// A loopback address where nobody listens, and nobody can as long as the descriptor is held.
+fn nobody() -> (OwnedFd, SocketAddr) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let held = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let address: SockaddrIn = getsockname(held.as_raw_fd()).unwrap();
+    (held, SocketAddrV4::from(address).into())
 }
 
 fn outcome(mut command: Command) -> (Option<i32>, String, String) {
@@ -65,8 +68,9 @@ fn more_connections_than_descriptors_is_exit_2_and_names_the_limit() {
 
 #[test]
 fn nobody_there_is_exit_69() {
+    let (_held, nobody) = nobody();
     for words in ["-q", "-q -c 100 --json", "-q --sources 2 --connect-rate 5"] {
-        let (code, stdout, stderr) = outcome(client(nobody(), words));
+        let (code, stdout, stderr) = outcome(client(nobody, words));
         assert_eq!(code, Some(69), "{words}: {stderr}");
         assert_eq!(stdout, "");
         assert!(stderr.contains("nobody answers at 127.0.0.1:"), "{stderr}");
@@ -76,7 +80,8 @@ fn nobody_there_is_exit_69() {
 
 #[test]
 fn source_address_that_is_not_ours_is_exit_1_and_named() {
-    let (code, _, stderr) = outcome(client(nobody(), "-q --source 192.0.2.1"));
+    let (_held, nobody) = nobody();
+    let (code, _, stderr) = outcome(client(nobody, "-q --source 192.0.2.1"));
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("192.0.2.1"), "{stderr}");
 }

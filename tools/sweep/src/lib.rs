@@ -14,14 +14,17 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `owner.rs` | the process that serves one, told from any other with its number |
 //! | `shard.rs` | one shard: started, replaced, stopped |
 //! | `roll.rs` | all of them, so many at once, until one refuses |
 //! | `figures.rs` | what a sweep comes to |
 
 mod figures;
+mod owner;
 mod roll;
 mod shard;
 
 pub use figures::Summary;
+pub use owner::{NoOwner, Owner};
 pub use roll::{Outcome, roll};
 pub use shard::{Moved, Refused, Shard, find, start, stop};

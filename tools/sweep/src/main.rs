@@ -1,14 +1,16 @@
 //! `takeover-sweep`: see `help.txt`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
+use std::{io, thread};
 
 use lexopt::prelude::*;
-use nix::sys::signal::kill;
+use takeover_say::{print, say, tell};
 use takeover_sweep::{Outcome, Refused, Shard, Summary, find, roll, start, stop};
 
 const USAGE: u8 = 2;
@@ -30,21 +32,37 @@ struct Options {
 fn main() -> ExitCode {
     let (command, options) = match parse() {
         Ok(Some(asked)) => asked,
-        Ok(None) => {
-            print!("{}", include_str!("help.txt"));
-            return ExitCode::SUCCESS;
-        }
+        Ok(None) => return ended(print(include_str!("help.txt")).map_err(unread)),
         Err(error) => {
-            eprintln!("takeover-sweep: {error}; see --help");
+            tell!("takeover-sweep: {error}; see --help");
             return ExitCode::from(USAGE);
         }
     };
     match run(&command, &options) {
         Ok(code) => code,
+        Err(what) => ended(Err(what)),
+    }
+}
+
+fn ended(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(what) => {
-            eprintln!("takeover-sweep: {what}");
+            tell!("takeover-sweep: {what}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An answer that nobody got is none.
+fn unread(error: io::Error) -> String {
+    format!("stdout: {error}")
+}
+
+/// What was done is done, whether or not anybody reads it: the exit code tells.
+fn done(heard: io::Result<()>) {
+    if let Err(error) = heard {
+        tell!("takeover-sweep: stdout: {error}");
     }
 }
 
@@ -103,8 +121,7 @@ fn run(command: &Command, options: &Options) -> Result<ExitCode, String> {
     if let Command::Start { count, first } = command {
         let started = start(folder, service, *count, *first);
         let shards = started.map_err(|(name, Refused { why, .. })| format!("{name}: {why}"))?;
-        println!("{} instances serve:", shards.len());
-        status(&shards);
+        done(say!("{} instances serve:", shards.len()).and_then(|()| status(&shards)));
         return Ok(ExitCode::SUCCESS);
     }
     let shards = find(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -117,15 +134,21 @@ fn run(command: &Command, options: &Options) -> Result<ExitCode, String> {
     match command {
         Command::Roll { at_once } => {
             let began = Instant::now();
-            let outcomes = roll(&shards, service, *at_once, tell);
+            let (outcomes, heard) = roll_and_tell(&shards, service, *at_once);
             let took = began.elapsed().as_secs_f64();
-            println!("{}; all in {took:.3} s", Summary::of(&outcomes));
+            let summary = Summary::of(&outcomes);
+            // That nobody listens any more was told when it happened.
+            let _ = heard.and_then(|()| say!("{summary}; all in {took:.3} s"));
             return Ok(code(&outcomes));
         }
-        Command::Status => status(&shards),
+        Command::Status => status(&shards).map_err(unread)?,
         Command::Stop => {
-            stop(&shards).map_err(|error| error.to_string())?;
-            println!("{} instances have stopped", shards.len());
+            let unserved = stop(&shards).map_err(|error| error.to_string())?;
+            let lines = unserved
+                .iter()
+                .try_for_each(|(shard, why)| say!("{}  {why}", shard.name()));
+            let stopped = shards.len() - unserved.len();
+            done(lines.and_then(|()| say!("{stopped} instances have stopped")));
         }
         Command::Start { .. } => {}
     }
@@ -133,31 +156,59 @@ fn run(command: &Command, options: &Options) -> Result<ExitCode, String> {
 }
 
 /// Who serves where.
-fn status(shards: &[Shard]) {
-    for shard in shards {
+fn status(shards: &[Shard]) -> io::Result<()> {
+    shards.iter().try_for_each(|shard| {
         let name = shard.name();
-        match (shard.pid(), shard.address()) {
-            (Ok(pid), Ok(address)) if kill(pid, None).is_ok() => {
-                println!("{name}  pid {pid}  {address}");
+        match (shard.owner(), shard.address()) {
+            (Ok(owner), Ok(address)) => say!("{name}  pid {}  {address}", owner.pid()),
+            (Ok(owner), Err(error)) => {
+                let (pid, log) = (owner.pid(), shard.file("log"));
+                say!("{name}  pid {pid}  (not where: {}: {error})", log.display())
             }
-            (Err(error), _) => println!("{name}  nobody serves it: {error}"),
-            (Ok(pid), _) => println!("{name}  nobody serves it: pid {pid} has gone"),
+            (Err(why), _) => say!("{name}  {why}"),
         }
-    }
+    })
 }
 
-fn tell(shard: &Shard, outcome: &Outcome) {
+/// Replaces them all, whatever becomes of the lines that tell of it: a thread of their own
+/// writes them, so that neither a reader who has left nor one who pauses holds up the roll in
+/// the middle.
+fn roll_and_tell(
+    shards: &[Shard],
+    service: &OsStr,
+    at_once: NonZeroUsize,
+) -> (Vec<Outcome>, io::Result<()>) {
+    thread::scope(|scope| {
+        let (lines, told) = channel();
+        let speaker = scope.spawn(move || speak(&told));
+        let outcomes = roll(shards, service, at_once, move |shard, outcome| {
+            // Nobody takes it once the reader has left.
+            let _ = lines.send(line(shard, outcome));
+        });
+        (outcomes, speaker.join().expect("it does not panic"))
+    })
+}
+
+fn speak(lines: &Receiver<String>) -> io::Result<()> {
+    lines.iter().try_for_each(|line| {
+        say!("{line}").inspect_err(|error| {
+            tell!("takeover-sweep: stdout: {error}; the roll goes on, its exit code tells all");
+        })
+    })
+}
+
+fn line(shard: &Shard, outcome: &Outcome) -> String {
     let name = shard.name();
     match outcome {
-        Outcome::Moved(moved) => println!(
+        Outcome::Moved(moved) => format!(
             "{name}  generation {}  {} items  freeze {:.3} ms  all in {:.1} ms",
             moved.generation,
             moved.items,
             moved.freeze.as_secs_f64() * 1e3,
             moved.whole.as_secs_f64() * 1e3,
         ),
-        Outcome::Refused(Refused { why, .. }) => println!("{name}  not replaced: {why}"),
-        Outcome::NotTried => println!("{name}  not tried"),
+        Outcome::Refused(Refused { why, .. }) => format!("{name}  not replaced: {why}"),
+        Outcome::NotTried => format!("{name}  not tried"),
     }
 }
 

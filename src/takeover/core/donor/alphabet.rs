@@ -149,7 +149,7 @@ pub enum Action {
     /// Close the channel and all that belongs to the attempt.
     HangUp,
     /// The taker owned and died: end our copies of all that it had, which is all but these; then
-    /// keep the listener, offer PATH again and serve.
+    /// close what belongs to the attempt, keep the listener, offer PATH again and serve.
     Orphan(Vec<ItemId>),
     /// Close the items' epoll set as a whole, then every item but these; never `shutdown`.
     Release(Vec<ItemId>),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::{DonorSide, describe, listen, with};
+use super::{DonorSide, describe, with};
 use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
@@ -12,14 +12,9 @@ use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::drive::batch::Told;
 use crate::takeover::lease::Verdict;
 use crate::takeover::moment::Moment;
-use crate::takeover::rendezvous::{Offer, PublishError, Replace};
 
 /// How often the log is told that a new owner is silent.
 const STILL: Duration = Duration::from_secs(60);
-/// When to try again to publish while another process holds the lock on PATH.
-const LOCKED: Duration = Duration::from_millis(20);
-/// The longest time between two attempts to publish.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl DonorSide {
     /// The last turn is over.
@@ -55,39 +50,6 @@ impl DonorSide {
             }
         }
         changes
-    }
-
-    /// Puts our offer at PATH in place of the old owner's, which leads nowhere any more.
-    pub(in crate::takeover::drive) fn publish<S: Application>(
-        &mut self,
-        _: &mut S,
-        cx: &mut Cx<S>,
-    ) {
-        self.publish_or_retry(cx, LOCKED);
-    }
-
-    /// Without PATH the next takeover would cost every connection, so it is tried until it
-    /// works; `pause` later, if it is not for a lock, and twice as long each time.
-    fn publish_or_retry<S: Application>(&mut self, cx: &mut Cx<S>, pause: Duration) {
-        let Some(offer) = cx.get_mut(self.offer) else {
-            return;
-        };
-        let next = match offer.publish(Replace::Live) {
-            Ok(()) if pause > LOCKED => return log::info!("takeovers are possible again"),
-            Ok(()) => return,
-            Err(PublishError::Locked { .. }) => pause,
-            Err(error) => {
-                if pause == LOCKED {
-                    log::error!("no further takeover is possible for now: {error}");
-                }
-                (pause * 2).min(LONGEST_PAUSE)
-            }
-        };
-        let at = Time::now() + pause;
-        cx.timer(Class::Handover, "publish", at, move |app, cx| {
-            with(app, cx, |side, _, cx| side.publish_or_retry(cx, next));
-            None
-        });
     }
 
     pub(super) fn revoke(&mut self) -> Option<Event> {
@@ -192,25 +154,10 @@ impl DonorSide {
         let report = self.attempt.as_mut().map(Attempt::final_report);
         let report = report.unwrap_or_default();
         self.notify(app, cx, Moment::Orphaned(report, sources(declined)));
-        self.offer_again(app, cx);
+        self.hang_up(cx);
         cx.track(false);
         cx.resume();
-    }
-
-    /// Whose socket is at PATH, ours or that of the dead taker, is not known: put a new one
-    /// there. The old one answers until then.
-    fn offer_again<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        let Some(path) = cx.get(self.offer).map(|offer| offer.path().clone()) else {
-            return;
-        };
-        match Offer::bind(&path).and_then(|offer| listen(cx, offer)) {
-            Ok(offer) => {
-                let old = std::mem::replace(&mut self.offer, offer);
-                self.publish(app, cx);
-                cx.remove(old.id());
-            }
-            Err(error) => log::error!("there may be no further takeover: {error}"),
-        }
+        self.offer_again(app, cx);
     }
 
     pub(super) fn release<S: Application>(

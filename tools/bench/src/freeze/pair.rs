@@ -32,6 +32,8 @@ use socket_takeover::event::Time;
 use socket_takeover::takeover::lease::{Lease, Verdict};
 use socket_takeover::takeover::{limits, scm, validate};
 
+use takeover_say::{say, tell};
+
 /// Descriptors in one message.
 const BATCH: usize = 250;
 /// Bytes that go with each connection: addresses and cookie, and as much state.
@@ -61,7 +63,7 @@ struct Holder {
 /// Accepts so many connections, says so, and hands them over once.
 pub(crate) fn cold(path: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    eprintln!("[127.0.0.1]:{}", listener.local_addr()?.port());
+    tell!("[127.0.0.1]:{}", listener.local_addr()?.port());
     let mut holder = Holder::new()?;
     for _ in 0..count {
         let (stream, _) = listener.accept()?;
@@ -115,7 +117,7 @@ pub(crate) fn successor(path: &Path) -> Result<(), Box<dyn Error>> {
     let freeze = Time::now().since(held);
     // The next donor is there before the old one goes, as with the product.
     let offer = offer_at(path)?;
-    println!("{} {}", freeze.as_nanos(), passed.as_nanos());
+    say!("{} {}", freeze.as_nanos(), passed.as_nanos())?;
     scm::send(channel.as_fd(), &[ACTIVE], &[])?;
     holder.serve(&offer)
 }
@@ -170,7 +172,7 @@ impl Holder {
 
     fn hand_over(self, path: &Path) -> Result<(), Box<dyn Error>> {
         let offer = offer_at(path)?;
-        eprintln!("all accepted");
+        tell!("all accepted");
         self.serve(&offer)
     }
 

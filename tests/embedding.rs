@@ -32,6 +32,8 @@ enum Taste {
     Nothing,
     /// It wants more pipes than any donor has.
     More,
+    /// It panics at the first item.
+    Panics,
 }
 
 #[derive(Debug, Default)]
@@ -216,6 +218,29 @@ fn donor_that_panics_in_save_and_goes_on_serves_on() {
     });
 }
 
+/// One that goes on after it owns nothing, and has told the donor so at once.
+#[test]
+fn taker_that_panics_in_restore_leaves_and_the_donor_serves_on() {
+    let (_folder, path) = stage();
+    let mut donor = serving(&path, 3);
+    let mut taker = calling(&path, Taste::Panics);
+    let end = Instant::now() + BOUND;
+    let mut panics = 0;
+    while !donor.app.moments.contains(&"rolled back") || !taker.app.moments.contains(&"left") {
+        assert!(Instant::now() < end, "{:?}", donor.app.moments);
+        donor.turn();
+        panics += u32::from(catch_unwind(AssertUnwindSafe(|| taker.turn())).is_err());
+    }
+    assert_eq!(panics, 1);
+    assert_eq!(taker.reactor.cx().items_len(), 0);
+    assert!(!donor.reactor.cx().is_held());
+    donor.turn();
+    let mut next = calling(&path, Taste::All);
+    turn_until(&mut donor, &mut next, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+}
+
 /// An application that catches it and goes on must not be left with half of an outcome: a donor
 /// held for ever, a taker that never says that it serves.
 #[test]
@@ -345,6 +370,7 @@ impl Application for App {
 
     fn restore(&mut self, cx: &mut Cx<App>, arrival: Arrival<'_>) -> Result<Item, Rejection> {
         match (arrival.fd, self.taste) {
+            (_, Taste::Panics) => panic!("the application cannot restore"),
             (_, Taste::Nothing) => Err(Rejection::Invalid("it is damaged".into())),
             (None, _) => Ok(Item::Carried(7)),
             (Some(_), Taste::NoPipes) => {
@@ -367,7 +393,7 @@ impl Application for App {
         self.arrived = Some(cx.items_len());
         match self.taste {
             Taste::More => Err("a pipe is missing".into()),
-            Taste::All | Taste::NoPipes | Taste::Nothing => Ok(()),
+            Taste::All | Taste::NoPipes | Taste::Nothing | Taste::Panics => Ok(()),
         }
     }
 

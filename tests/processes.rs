@@ -419,7 +419,7 @@ fn crowded_by_fds_in_flight() {
     loop {
         match near.send(b"x", &batch).unwrap() {
             Sent::Done => sent += 1,
-            Sent::Crowded => break,
+            Sent::NoBuffers => break,
             Sent::Blocked => panic!("blocked after {sent}"),
         }
         assert!(sent < 10);

@@ -24,10 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::core::ledger::ItemId;
-use super::drive::Takeover;
 use super::kinds;
 use super::moment::Moment;
 use super::positions::Positions;
+use super::session::Takeover;
 use super::validate;
 use crate::event::{AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};

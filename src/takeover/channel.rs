@@ -56,7 +56,7 @@ pub enum Sent {
     Blocked,
     /// The kernel is short of something: this user has too many descriptors in flight
     /// (unix(7), ETOOMANYREFS) or memory is. No readiness tells when to retry; a timer must.
-    Crowded,
+    NoBuffers,
 }
 
 /// What came out of the channel.
@@ -133,7 +133,7 @@ impl Channel {
             return match error.raw_os_error() {
                 Some(libc::EINTR) => continue,
                 Some(libc::EAGAIN) => Ok(Sent::Blocked),
-                Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::Crowded),
+                Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => Ok(Sent::NoBuffers),
                 _ => Err(error),
             };
         }

@@ -16,9 +16,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
-use super::drive::Ending;
 use super::original::Obstacle;
 use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
+use super::session::Ending;
 use crate::proto::records::RefuseCode;
 
 /// Why a process could not start, or could not take over.

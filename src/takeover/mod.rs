@@ -352,8 +352,8 @@
 //!
 //! # Inside
 //! ```text
-//!   start, application ──▶ drive ──┬─▶ donor, taker      pure state machines, what to do when
-//!   (items, save, restore,         ├─▶ ledger            what the taker knows of each item
+//!   start, application ──▶ session ┬─▶ core: donor, taker  pure state machines, what to do when
+//!   (items, save, restore,         ├─▶ core: ledger        what the taker knows of each item
 //!    moments)                      ├─▶ channel, scm      records and descriptors between the two
 //!                                  ├─▶ lease             who owns: the one commit point
 //!                                  └─▶ rendezvous, identity, validate, limits
@@ -363,7 +363,6 @@
 mod application;
 pub mod channel;
 pub mod core;
-mod drive;
 mod error;
 mod failpoint;
 pub mod identity;
@@ -377,16 +376,17 @@ pub mod positions;
 pub mod rendezvous;
 mod report;
 pub mod scm;
+mod session;
 mod start;
 pub mod validate;
 
 pub use crate::proto::records::{DeclineCode, ItemKind};
 pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
-pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
 pub use pace::{Pace, Unsaid};
 pub use positions::Positions;
 pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
+pub use session::{Deadlines, Ending, Takeover};
 pub use start::Start;

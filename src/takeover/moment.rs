@@ -20,8 +20,8 @@ use nix::sys::socket::{
 };
 
 use super::application::{Application, Item};
-use super::drive::Ending;
 use super::report::Report;
+use super::session::Ending;
 use crate::event::{Cx, SourceId};
 use crate::proto::records::ItemKind;
 

@@ -23,13 +23,13 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::application::Application;
 use super::channel::Channel;
-use super::drive::{Deadlines, Ending, Takeover};
 use super::error::Error;
 use super::failpoint;
 use super::identity::Identity;
 use super::limits::raise_nofile;
 use super::moment::Moment;
 use super::rendezvous::{self, ConnectError, Offer, Probe, PublishError, Replace, TakeoverPath};
+use super::session::{Deadlines, Ending, Takeover};
 use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec, Time};
 
 /// How a process starts; see the [module](super) for an example.

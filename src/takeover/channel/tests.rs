@@ -283,7 +283,7 @@ fn full_channel_blocks_and_goes_on_once_read() {
         match pair.far.send(&record, &[]).unwrap() {
             Sent::Done => queued += 1,
             Sent::Blocked => break,
-            Sent::Crowded => panic!("crowded without descriptors"),
+            Sent::NoBuffers => panic!("crowded without descriptors"),
         }
         assert!(queued < 100_000);
     }

@@ -1,45 +1,51 @@
-//! The drivers: they join the pure donor and taker to a reactor, a channel and an application.
+//! The sessions: each joins a machine of the core to a reactor, a channel and an application.
 //!
 //! ```text
 //!                events                      actions
 //!   channel ──┐            ┌──────────────┐           ┌─▶ channel, lease, pidfd
-//!   deadline ─┼─▶ feed ───▶│ Donor::step  │─▶ perform ┼─▶ reactor: hold, resume, release
+//!   deadline ─┼─▶ step ───▶│ Donor::step  │─▶ perform ┼─▶ reactor: hold, resume, release
 //!   pidfd ────┤     ▲      │ Taker::step  │           ├─▶ application: save, restore
 //!   signal ───┘     │      └──────────────┘           │
 //!                   └─────────── outcomes ◀───────────┘
 //! ```
 //!
-//! Rule of both: one event, all its actions in order, then their outcomes as further events;
-//! nothing is decided here. The reactor watches a duplicate of the channel's descriptor,
-//! since a source is out of its slot while its callback runs and the driver needs the
-//! channel at any time.
+//! What both sides do alike is the trait [`Session`], and is written once. The reactor watches a
+//! duplicate of the channel's descriptor, since a source is out of its slot while its callback
+//! runs and the session needs the channel at any time.
 //!
 //! | file | |
 //! |---|---|
-//! | `drive/post.rs` | records over the channel: numbering, what waits for room |
-//! | `drive/donor.rs` | the donor's side |
-//! | `drive/batch.rs` | its batches: items and states into records |
-//! | `drive/taker.rs` | the taker's side |
-//! | `drive/intake.rs` | its items: records into items and states |
-//! | `drive/audit.rs` | states compared with their sockets, if that is wanted |
+//! | `mod.rs` | [`Takeover`], and what both sides do alike |
+//! | `deadline.rs` | the one deadline of a session |
+//! | `post.rs` | records over the channel: numbering, what waits for room |
+//! | `donor.rs`, `donor/` | the donor's side |
+//! | `export.rs` | its batches: items and states into records |
+//! | `taker.rs`, `taker/` | the taker's side |
+//! | `import.rs`, `import/` | its items: records into items and states |
+//! | `audit.rs` | states compared with their sockets, if that is wanted |
 
 mod audit;
-mod batch;
+mod deadline;
 mod donor;
-mod intake;
+mod export;
+mod import;
 mod post;
 mod taker;
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 pub use taker::Ending;
 
 use super::application::Application;
 use super::channel::Channel;
+use super::failpoint::Failpoint;
 use super::identity::Identity;
+use super::moment::Moment;
 use super::rendezvous::Offer;
-use crate::event::{Cx, Next};
+use crate::event::{Cx, Next, Time};
 use crate::sys;
 
 /// How long each step of a takeover may take. The taker's own are derived from what the
@@ -81,10 +87,109 @@ const GONE: Duration = Duration::from_secs(1);
 /// How often a new owner is looked at that has not said ACTIVE.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Whether a moment that the other side has just named is of our clock. One that is ahead, or behind
+/// by more than a minute, is of another (time_namespaces(7)).
+fn is_our_clock(theirs_ns: u64) -> bool {
+    const SKEW: Duration = Duration::from_secs(60);
+    let (theirs, now) = (Time::from_ns(theirs_ns), Time::now());
+    theirs <= now && now.since(theirs) <= SKEW
+}
+
+/// One side of a takeover: a machine of the core, and what performs its actions.
+///
+/// The rule of both: one event, all its actions in order, then their outcomes as further events.
+/// Nothing is decided here.
+trait Session: Sized {
+    type Event;
+    type Action;
+
+    /// Its role, if that is this side's.
+    fn of(role: Role) -> Result<Box<Self>, Role>;
+    fn into_role(self: Box<Self>) -> Role;
+    /// The machine's answer.
+    fn advance(&mut self, event: Self::Event) -> Vec<Self::Action>;
+    /// And the name of the state that it is in.
+    fn failpoint(&mut self) -> (&mut Failpoint, &'static str);
+    fn panic(&mut self) -> &mut Panic;
+    /// A panic has cut short what was to be done.
+    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>);
+    /// A panic ends the source whose callback it came through. Without a new one only deadlines
+    /// would tell what the other side does.
+    fn watch_again<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>);
+    fn perform<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        action: Self::Action,
+    ) -> Option<Self::Event>;
+
+    fn step<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Self::Event) {
+        let actions = self.advance(event);
+        self.perform_all(app, cx, actions);
+    }
+
+    fn perform_all<S: Application>(
+        &mut self,
+        app: &mut S,
+        cx: &mut Cx<S>,
+        actions: Vec<Self::Action>,
+    ) {
+        let (failpoint, state) = self.failpoint();
+        failpoint.before(state);
+        let outcomes: Vec<_> = actions
+            .into_iter()
+            .filter_map(|action| self.perform(app, cx, action))
+            .collect();
+        self.failpoint().0.after();
+        for outcome in outcomes {
+            self.step(app, cx, outcome);
+        }
+    }
+
+    /// Tells the application. A panic of its is kept until what the machine has asked for is
+    /// done: half of an outcome would hold everything for ever.
+    fn notify<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, moment: Moment) {
+        let told = catch_unwind(AssertUnwindSafe(|| app.moment(cx, moment)));
+        if let Err(panic) = told {
+            self.panic().0.get_or_insert(panic);
+        }
+    }
+}
+
+/// What a notification of the application panicked with, until all is done.
+#[derive(Debug, Default)]
+struct Panic(Option<Box<dyn Any + Send>>);
+
+/// Runs `work` on one side, if that is the one that this process plays. A panic in it, which is
+/// most likely the application's own, passes through; if the reactor is turned on, the attempt
+/// ends. A panic in a notification passes through when all that the machine asked for is done.
+fn with<P: Session, S: Application>(
+    app: &mut S,
+    cx: &mut Cx<S>,
+    work: impl FnOnce(&mut P, &mut S, &mut Cx<S>),
+) {
+    let mut side = match P::of(std::mem::replace(&mut app.takeover().role, Role::AtWork)) {
+        Ok(side) => side,
+        Err(other) => return app.takeover().role = other,
+    };
+    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut side, app, cx)));
+    let notified = side.panic().0.take();
+    app.takeover().role = side.into_role();
+    if let Err(panic) = worked {
+        // An application that goes on must not be left with peers that are held for ever.
+        cx.defer_handover(|app, cx| with(app, cx, P::recover));
+        resume_unwind(panic);
+    }
+    if let Some(panic) = notified {
+        cx.defer_handover(|app, cx| with(app, cx, P::watch_again));
+        resume_unwind(panic);
+    }
+}
+
 /// Reads on until the channel is empty, before something final is judged. What the kernel
 /// holds for one reader is bounded by its send buffer, some hundred records; one who goes on
 /// talking all the time is not listened to for ever.
-fn hear_out(mut receive: impl FnMut() -> Next) {
+fn drain_channel(mut receive: impl FnMut() -> Next) {
     for _ in 0..64 {
         if receive() != Next::Again {
             return;
@@ -140,7 +245,7 @@ impl Takeover {
         }
         let side = donor::DonorSide::new(cx, offer, generation, deadlines)?;
         app.takeover().role = Role::Donor(Box::new(side));
-        donor::with(app, cx, donor::DonorSide::watch_name);
+        with(app, cx, donor::DonorSide::watch_name);
         Ok(())
     }
 
@@ -176,7 +281,7 @@ impl Takeover {
         deadlines: Deadlines,
     ) -> io::Result<()> {
         Takeover::offer(app, cx, offer, generation, deadlines)?;
-        donor::with(app, cx, donor::DonorSide::publish);
+        with(app, cx, donor::DonorSide::publish);
         Ok(())
     }
 
@@ -256,8 +361,8 @@ impl Takeover {
                 }
                 Takeover::term(app, cx);
             }),
-            Role::Donor(_) => donor::with(app, cx, donor::DonorSide::term),
-            Role::Taker(_) => taker::with(app, cx, taker::TakerSide::term),
+            Role::Donor(_) => with(app, cx, donor::DonorSide::term),
+            Role::Taker(_) => with(app, cx, taker::TakerSide::term),
         }
     }
 }

@@ -8,13 +8,14 @@ use crate::event::{Cx, Next, Time};
 use crate::proto::records::{self, Active, FailCode, Record, RefuseCode, Served};
 use crate::takeover::application::Application;
 use crate::takeover::core::taker::{Event, Leaving};
-use crate::takeover::drive::donor::Predecessor;
-use crate::takeover::drive::intake::{Intake, Problem};
-use crate::takeover::drive::post::Incoming;
-use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
 use crate::takeover::identity::Condition;
 use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
+use crate::takeover::session::donor::Predecessor;
+use crate::takeover::session::import::{Import, Problem};
+use crate::takeover::session::post::Incoming;
+use crate::takeover::session::{Role, Takeover, audit, donor, drain_channel};
+use crate::takeover::session::{Session, with};
 
 /// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
 /// ours, and then kills us.
@@ -47,7 +48,7 @@ pub enum Ending {
 impl TakerSide {
     pub(super) fn validate(&mut self) -> Event {
         match self.end {
-            Some(end) => match self.intake.agrees_with(&end) {
+            Some(end) => match self.import.agrees_with(&end) {
                 Ok(()) => Event::Valid,
                 Err(problem) => self.unusable(problem),
             },
@@ -67,7 +68,7 @@ impl TakerSide {
     /// comes at the end of that.
     pub(super) fn activate<S: Application>(&mut self, cx: &mut Cx<S>) {
         cx.resume();
-        for id in self.intake.runs() {
+        for id in self.import.runs() {
             cx.resume_later(id);
         }
         cx.defer(succeed);
@@ -75,12 +76,12 @@ impl TakerSide {
     }
 
     pub(super) fn leave<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, why: Leaving) {
-        self.disarm(cx);
+        self.deadline.disarm(cx);
         // Copies first, the channel last: its end tells the donor that they are gone.
         if let Err(error) = cx.release(&[]) {
             log::debug!("release: {error}");
         }
-        self.intake = Intake::default();
+        self.import = Import::default();
         cx.remove(self.offer.id());
         let ending = match why {
             Leaving::Refused => Ending::Refused(self.refused.unwrap_or(RefuseCode::Other(0))),
@@ -111,7 +112,7 @@ impl TakerSide {
         }
         self.finish_report();
         app.takeover().left = Some((ending, self.report.failure.clone()));
-        app.moment(cx, Moment::Left(self.report.clone(), ending));
+        self.notify(app, cx, Moment::Left(self.report.clone(), ending));
         cx.remove(self.watch.id());
     }
 
@@ -143,7 +144,7 @@ impl TakerSide {
 
     fn has_hung_up(&mut self) -> bool {
         let mut end = false;
-        hear_out(|| match self.post.receive() {
+        drain_channel(|| match self.post.receive() {
             Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
             Incoming::End => {
                 end = true;
@@ -157,10 +158,10 @@ impl TakerSide {
     pub(super) fn finish_report(&mut self) {
         self.report.bytes = self.post.bytes;
         self.report.fds = self.post.passed;
-        self.report.items = self.intake.len() as u64;
-        self.report.last = self.intake.tally;
-        self.report.declined = self.intake.declined_len() as u64;
-        self.report.dead = self.intake.dead_len() as u64;
+        self.report.items = self.import.len() as u64;
+        self.report.last = self.import.tally;
+        self.report.declined = self.import.declined_len() as u64;
+        self.report.dead = self.import.dead_len() as u64;
         if let Some(end) = &self.end {
             // One clock a machine: the donor's own word for when the freeze began.
             self.report.times.held = Some(Time::from_ns(end.held_ns));
@@ -178,7 +179,7 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let Role::Taker(mut side) = std::mem::take(&mut app.takeover().role) else {
         return;
     };
-    side.disarm(cx);
+    side.deadline.disarm(cx);
     side.finish_report();
     side.report.adopted = side.donor.is_dead();
     cx.remove(side.watch.id());
@@ -186,14 +187,14 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
         offer,
         own,
         post,
-        intake,
+        import,
         told_to_stop,
         mut report,
         ..
     } = *side;
     let next = donor::DonorSide::at(offer, report.generation, own);
     app.takeover().role = Role::Donor(Box::new(next));
-    donor::with(app, cx, donor::DonorSide::publish);
+    with(app, cx, donor::DonorSide::publish);
     let owner = catch_unwind(AssertUnwindSafe(|| app.moment(cx, Moment::Owner)));
     let active = Record::Active(Active {
         outcome: report.times.decided.map(|since| Served {
@@ -211,11 +212,11 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
         active: record,
         is_logged: false,
     };
-    donor::with(app, cx, |next, app, cx| {
+    with(app, cx, |next: &mut donor::DonorSide, app, cx| {
         next.tell_predecessor(app, cx, before);
     });
     if app.takeover().audited().is_some() {
-        let items = intake.items();
+        let items = import.items();
         cx.defer(|app, cx| audit::afterwards(app, cx, items));
     }
     let told = catch_unwind(AssertUnwindSafe(|| app.moment(cx, Moment::Active(report))));

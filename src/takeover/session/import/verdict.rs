@@ -1,31 +1,31 @@
 //! What is asked of all that has arrived: whether it is complete and as END says, what is to be
 //! run, what the report counts.
 
-use super::{Intake, Problem};
+use super::{Import, Problem};
 use crate::event::{Cx, SourceId};
 use crate::proto::records::{End, FailCode};
 use crate::takeover::application::{Application, Item};
-use crate::takeover::drive::audit::Suspects;
 use crate::takeover::report::Tally;
+use crate::takeover::session::audit::Suspects;
 
-impl Intake {
+impl Import {
     /// How many items are held.
-    pub(in crate::takeover::drive) fn len(&self) -> usize {
+    pub(in crate::takeover::session) fn len(&self) -> usize {
         self.held.len()
     }
 
     /// How many items the donor keeps.
-    pub(in crate::takeover::drive) fn declined_len(&self) -> usize {
+    pub(in crate::takeover::session) fn declined_len(&self) -> usize {
         self.declined.len()
     }
 
     /// How many of those held were reset before they came here. Walks all: not in the freeze.
-    pub(in crate::takeover::drive) fn dead_len(&self) -> usize {
+    pub(in crate::takeover::session) fn dead_len(&self) -> usize {
         self.held.values().filter(|held| held.dead).count()
     }
 
     /// Whether no item and no state is half here.
-    pub(in crate::takeover::drive) fn complete(&self) -> Result<(), Problem> {
+    pub(in crate::takeover::session) fn complete(&self) -> Result<(), Problem> {
         match self.staged.keys().next() {
             Some(&id) => Err(Problem::of(
                 FailCode::Malformed,
@@ -40,7 +40,7 @@ impl Intake {
     }
 
     /// Whether all is here that END speaks of.
-    pub(in crate::takeover::drive) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
+    pub(in crate::takeover::session) fn agrees_with(&self, end: &End) -> Result<(), Problem> {
         self.complete()?;
         if let Some(id) = self.suspects.first() {
             let what = "the socket was used after its state was sent, and no other state came";
@@ -69,7 +69,7 @@ impl Intake {
     }
 
     /// Compares all that is held with its sockets, while the donor still serves.
-    pub(in crate::takeover::drive) fn suspect<S: Application>(
+    pub(in crate::takeover::session) fn suspect<S: Application>(
         &mut self,
         app: &mut S,
         cx: &mut Cx<S>,
@@ -79,12 +79,12 @@ impl Intake {
     }
 
     /// All that is held.
-    pub(in crate::takeover::drive) fn items(&self) -> Vec<Item> {
+    pub(in crate::takeover::session) fn items(&self) -> Vec<Item> {
         self.held.values().map(|held| held.item).collect()
     }
 
     /// The sources that have work no event will announce.
-    pub(in crate::takeover::drive) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
+    pub(in crate::takeover::session) fn runs(&self) -> impl Iterator<Item = SourceId> + '_ {
         let held = self.to_run.iter().filter_map(|id| self.held.get(id));
         held.filter_map(|held| match held.item {
             Item::Source(id) => Some(id),

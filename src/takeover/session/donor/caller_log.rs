@@ -18,7 +18,7 @@ const TAKERS: u32 = 32;
 
 /// What a caller did to be complained about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nuisance {
+pub(super) enum CallerFault {
     /// It runs as a user who is neither root nor we.
     Stranger,
     /// It came while another one was served.
@@ -31,23 +31,23 @@ pub(super) enum Nuisance {
 
 /// See the file's own description.
 #[derive(Debug)]
-pub(super) struct Complaints {
+pub(super) struct CallerLog {
     nuisances: [Pace; 4],
     takers: Pace,
 }
 
-impl Default for Complaints {
-    fn default() -> Complaints {
-        Complaints {
+impl Default for CallerLog {
+    fn default() -> CallerLog {
+        CallerLog {
             nuisances: std::array::from_fn(|_| Pace::new(1, EVERY)),
             takers: Pace::new(TAKERS, EVERY),
         }
     }
 }
 
-impl Complaints {
+impl CallerLog {
     /// Says it, unless it is too soon or `hushed`.
-    pub(super) fn about(&mut self, nuisance: Nuisance, hushed: bool, what: &impl fmt::Display) {
+    pub(super) fn about(&mut self, nuisance: CallerFault, hushed: bool, what: &impl fmt::Display) {
         let pace = &mut self.nuisances[nuisance as usize];
         if hushed {
             pace.hush();

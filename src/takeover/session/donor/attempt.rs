@@ -1,7 +1,6 @@
 //! One caller, from its connect to the outcome.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::event::{Handle, Time};
@@ -10,11 +9,11 @@ use crate::proto::records::{self, End, Record, Served};
 use crate::proto::wire::EncodeError;
 use crate::takeover::channel::Sent;
 use crate::takeover::core::ledger::Batch;
-use crate::takeover::drive::batch::Told;
-use crate::takeover::drive::post::Post;
 use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
 use crate::takeover::report::{Report, Tally};
+use crate::takeover::session::export::LastSent;
+use crate::takeover::session::post::Post;
 
 /// One caller, from its connect to the outcome.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Attempt {
     /// What the taker says that it knows.
     pub(super) features: u64,
     /// What it was told last of each item that is carried.
-    pub(super) told: HashMap<u32, Told>,
+    pub(super) told: HashMap<u32, LastSent>,
     pub(super) digest: Digest,
     /// What it said of how it went.
     pub(super) served: Option<Served>,
@@ -39,11 +38,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Sends a last word, as far as that is possible; says what it has to wait for.
     pub(super) fn post_record(&mut self, record: &Record<'_>) -> Sent {
-        let mut bytes = Vec::new();
-        let posted = records::encode(record, false, &mut bytes)
-            .map_err(io::Error::other)
-            .and_then(|()| self.post.post(bytes, |_| ()));
-        posted.unwrap_or_else(|error| {
+        self.post.say(record).unwrap_or_else(|error| {
             log::debug!("the taker was not told: {error}");
             Sent::Done
         })

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::attempt::Attempt;
-use super::{DonorSide, describe, with};
+use super::{DonorSide, describe};
 use crate::event::{Class, Cx, SourceId, Time};
 use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::core::donor::{Cause, Event, Outcome, State};
 use crate::takeover::core::ledger::{ItemId, Presence};
-use crate::takeover::drive::batch::Told;
 use crate::takeover::lease::Verdict;
 use crate::takeover::moment::Moment;
+use crate::takeover::session::export::LastSent;
+use crate::takeover::session::{Session, with};
 
 /// How often the log is told that a new owner is silent.
 const STILL: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ impl DonorSide {
         let gone = gone.map(|number| (Item::Carried(*number).into(), Presence::Gone));
         let mut changes: Vec<_> = gone.collect();
         for number in numbers {
-            if attempt.told.get(&number) != Some(&Told::now(app, cx, number)) {
+            if attempt.told.get(&number) != Some(&LastSent::now(app, cx, number)) {
                 changes.push((Item::Carried(number).into(), Presence::Held));
             }
         }
@@ -77,7 +78,9 @@ impl DonorSide {
         let at = Time::now() + STILL;
         cx.timer(Class::Handover, "held", at, |app, cx| {
             let mut is_held = false;
-            with(app, cx, |side, _, _| is_held = side.say_held());
+            with(app, cx, |side: &mut DonorSide, _, _| {
+                is_held = side.say_held()
+            });
             is_held.then(|| Time::now() + STILL)
         });
     }
@@ -140,7 +143,7 @@ impl DonorSide {
                 cx.remove(death.id());
             }
         }
-        self.disarm(cx);
+        self.deadline.disarm(cx);
     }
 
     pub(super) fn orphan<S: Application>(
@@ -179,7 +182,7 @@ impl DonorSide {
         }
         if !keep.is_empty() {
             cx.when_empty(|app, cx| {
-                with(app, cx, |side, app, cx| {
+                with(app, cx, |side: &mut DonorSide, app, cx| {
                     side.feed(app, cx, Event::Did(Outcome::Emptied));
                 });
             });

@@ -22,17 +22,17 @@ use crate::takeover::kinds;
 
 /// What the taker was told of a carried item last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct LastSent {
     pub(super) run: bool,
     pub(super) state: Vec<u8>,
 }
 
-impl Told {
+impl LastSent {
     /// What it would be told now.
-    pub(super) fn now<S: Application>(app: &mut S, cx: &mut Cx<S>, number: u32) -> Told {
+    pub(super) fn now<S: Application>(app: &mut S, cx: &mut Cx<S>, number: u32) -> LastSent {
         let mut state = Vec::new();
         let run = app.save(cx, Item::Carried(number), &mut state);
-        Told { run, state }
+        LastSent { run, state }
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Records {
     /// Whose descriptors go with the first record, in this order.
     pub(super) owners: Vec<Item>,
     /// What is said of items that are carried: nothing tells when that changes.
-    pub(super) carried: Vec<(u32, Told)>,
+    pub(super) carried: Vec<(u32, LastSent)>,
 }
 
 impl Records {
@@ -176,7 +176,7 @@ impl Records {
                 .map_err(|_| format!("an item's state is larger than {MAX_STATE} bytes"))?;
             if let Item::Carried(number) = item {
                 let state = state.clone();
-                self.carried.push((number, Told { run, state }));
+                self.carried.push((number, LastSent { run, state }));
             }
             while builder.push(&mut unsent) == Fit::Full {
                 builder.finish(false);

@@ -17,9 +17,9 @@ use std::fmt;
 
 use crate::event::Cx;
 use crate::takeover::application::{Application, Item};
-use crate::takeover::drive::Takeover;
-use crate::takeover::drive::batch::fd_of;
 use crate::takeover::positions::{self, Positions, Verdict};
+use crate::takeover::session::Takeover;
+use crate::takeover::session::export::fd_of;
 
 /// Items compared at a time once we own: half a millisecond in which nobody is served.
 const AT_A_TIME: usize = 250;
@@ -84,9 +84,9 @@ impl Suspects {
         cx: &mut Cx<S>,
         id: u64,
         item: Item,
-        last_words: bool,
+        is_final: bool,
     ) -> Result<(), String> {
-        if !last_words {
+        if !is_final {
             return Ok(());
         }
         self.0.remove(&id);

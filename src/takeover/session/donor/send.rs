@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{DonorSide, with};
+use super::DonorSide;
 use crate::event::{Class, Cx, Interest, Time};
 use crate::proto::records::{self, Record, Welcome};
 use crate::proto::wire::FEATURES;
@@ -17,25 +17,26 @@ use crate::takeover::channel::Sent;
 use crate::takeover::core::donor::{Cause, Event, Outcome, State};
 use crate::takeover::core::ledger::{Batch, Presence};
 use crate::takeover::core::preload::BATCH;
-use crate::takeover::drive::batch::Records;
-use crate::takeover::drive::post::Post;
 use crate::takeover::lease::Lease;
 use crate::takeover::moment::Moment;
+use crate::takeover::session::export::Records;
+use crate::takeover::session::post::{Post, is_hung_up};
+use crate::takeover::session::{Session, with};
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
-const CROWDED: Duration = Duration::from_millis(1);
+const NO_BUFFERS: Duration = Duration::from_millis(1);
 
 /// How long to wait before the donor before us is told again that we own.
 const UNTOLD: Duration = Duration::from_millis(10);
 
 /// The donor that we took over from.
 #[derive(Debug)]
-pub(in crate::takeover::drive) struct Predecessor {
-    pub(in crate::takeover::drive) post: Post,
+pub(in crate::takeover::session) struct Predecessor {
+    pub(in crate::takeover::session) post: Post,
     /// What it is to be told.
-    pub(in crate::takeover::drive) active: Vec<u8>,
+    pub(in crate::takeover::session) active: Vec<u8>,
     /// The log knows that it cannot be told.
-    pub(in crate::takeover::drive) is_logged: bool,
+    pub(in crate::takeover::session) is_logged: bool,
 }
 
 impl DonorSide {
@@ -47,7 +48,7 @@ impl DonorSide {
         let Some(version) = attempt.post.agreed() else {
             return Event::Failure(Cause::Protocol);
         };
-        if let Some(unsaid) = self.complaints.taker() {
+        if let Some(unsaid) = self.caller_log.taker() {
             log::info!(
                 "Accepting connection from Takeover channel (pid {}){unsaid}",
                 attempt.taker.pid()
@@ -104,7 +105,7 @@ impl DonorSide {
             }
             // The first record of a fresh channel always has room.
             Ok(Sent::Blocked) => self.trouble(Cause::Resources, "WELCOME found no room".into()),
-            Ok(Sent::Crowded) => {
+            Ok(Sent::NoBuffers) => {
                 let what = "no memory, or this user has more descriptors in flight than its \
                             limit of open files (ulimit -n)";
                 self.trouble(Cause::Resources, what.into())
@@ -118,11 +119,7 @@ impl DonorSide {
     pub(super) fn prepare<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
         attempt.report.times.prepare = Some(Time::now());
-        let mut record = Vec::new();
-        let sent = records::encode(&Record::Prepare, false, &mut record)
-            .map_err(io::Error::other)
-            .and_then(|()| attempt.post.post(record, |_| ()));
-        match sent {
+        match attempt.post.say(&Record::Prepare) {
             Ok(Sent::Done) => None,
             Ok(full) => {
                 self.wait_for_room(cx, full);
@@ -216,9 +213,7 @@ impl DonorSide {
     /// sleep the caches hold none of it, and to fetch it costs microseconds. We still serve.
     pub(super) fn rehearse<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         black_box(self.changes_of_carried(app, cx));
-        if let Some(armed) = &self.deadline {
-            cx.rearm(armed.timer, armed.at);
-        }
+        self.deadline.rehearse(cx);
         if let (State::LastTurn(ledger), Some(attempt)) = (self.machine.state(), &self.attempt) {
             black_box(ledger.next_batch(BATCH));
             let _ = black_box(attempt.end_record());
@@ -229,7 +224,7 @@ impl DonorSide {
     /// dead. It waits for that, held. If it never hears it, the end of our process looks to it
     /// like the death of the owner, and it would end the peers, which may have been handed over
     /// once more by then. So while it has not been told, every caller is told BUSY and a TERM waits.
-    pub(in crate::takeover::drive) fn tell_predecessor<S: Application>(
+    pub(in crate::takeover::session) fn tell_predecessor<S: Application>(
         &mut self,
         app: &mut S,
         cx: &mut Cx<S>,
@@ -241,7 +236,7 @@ impl DonorSide {
             Ok(Sent::Done) => return self.told_predecessor(app, cx),
             // It is dead, or was told to leave: it waits for nothing any more.
             Err(error) if is_hung_up(&error) => return self.told_predecessor(app, cx),
-            Ok(Sent::Blocked | Sent::Crowded) => {}
+            Ok(Sent::Blocked | Sent::NoBuffers) => {}
             Err(error) => {
                 if !before.is_logged {
                     log::warn!("the donor before us cannot be told that we serve: {error}");
@@ -252,7 +247,7 @@ impl DonorSide {
         self.predecessor = Some(before);
         let at = Time::now() + UNTOLD;
         cx.timer(Class::Handover, "donor before", at, |app, cx| {
-            with(app, cx, |side, app, cx| {
+            with(app, cx, |side: &mut DonorSide, app, cx| {
                 if let Some(before) = side.predecessor.take() {
                     side.tell_predecessor(app, cx, before);
                 }
@@ -284,8 +279,8 @@ impl DonorSide {
                     log::warn!("takeover channel: {error}");
                 }
             }
-            Sent::Crowded => {
-                let at = Time::now() + CROWDED;
+            Sent::NoBuffers => {
+                let at = Time::now() + NO_BUFFERS;
                 cx.timer(Class::Handover, "crowded channel", at, |app, cx| {
                     with(app, cx, DonorSide::room);
                     None
@@ -318,11 +313,6 @@ fn unsent(what: &str, error: &io::Error) -> String {
         }
         _ => format!("{what}: {error}"),
     }
-}
-
-/// Whether the other side has closed its end (unix(7)): an end of its own, and no verdict.
-fn is_hung_up(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET))
 }
 
 fn millis(duration: Duration) -> u32 {

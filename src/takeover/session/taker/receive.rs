@@ -5,17 +5,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::{TakerSide, with};
+use super::TakerSide;
 use crate::event::{Cx, Event as Ready, Next, Time};
 use crate::proto::records::{self, FailCode, Record, Welcome};
 use crate::proto::wire::{DecodeError, FEATURES, Header, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::core::taker::{Event, State};
-use crate::takeover::drive::Deadlines;
-use crate::takeover::drive::intake::Problem;
-use crate::takeover::drive::post::Incoming;
 use crate::takeover::lease::Lease;
 use crate::takeover::limits;
+use crate::takeover::session::Deadlines;
+use crate::takeover::session::import::Problem;
+use crate::takeover::session::post::Incoming;
+use crate::takeover::session::{Session, is_our_clock, with};
 
 /// Records taken in one turn: some batches, and in the freeze nearly always all there are.
 const RECORDS: usize = 64;
@@ -38,7 +39,7 @@ impl TakerSide {
                 Incoming::Broken(code, what) => self.unusable(Problem::new(code, what)),
                 Incoming::Unreadable(what) => self.unusable(Problem::new(FailCode::Fds, what)),
             };
-            self.feed(app, cx, event);
+            self.step(app, cx, event);
         }
         Next::Again
     }
@@ -141,13 +142,13 @@ impl TakerSide {
             Record::Items(_) | Record::State(_) | Record::Closed(_) => {
                 let is_final = self.machine.state() == State::Settle;
                 if is_final {
-                    self.intake.digest.update(bytes);
+                    self.import.digest.update(bytes);
                 }
-                self.intake.take(app, cx, &record, fds, is_final)?;
+                self.import.take(app, cx, &record, fds, is_final)?;
                 match (header.is_last(), is_final) {
                     (true, _) => Event::Batch {
                         sequence: header.sequence,
-                        declined: self.intake.batch_complete()?,
+                        declined: self.import.batch_complete()?,
                     },
                     (false, true) => Event::FinalPart,
                     (false, false) => return Ok(None),
@@ -155,7 +156,7 @@ impl TakerSide {
             }
             Record::Prepare => {
                 // Better found now than in the freeze.
-                self.intake.complete()?;
+                self.import.complete()?;
                 self.report.times.prepare = Some(Time::now());
                 Event::Prepare
             }
@@ -197,9 +198,7 @@ impl TakerSide {
             );
             return Err(Problem::new(FailCode::Invalid, what));
         }
-        let now = Time::now();
-        let theirs = Time::from_ns(welcome.now_ns);
-        if theirs > now || now.since(theirs) > Duration::from_secs(60) {
+        if !is_our_clock(welcome.now_ns) {
             let what = "the donor's monotonic clock is not ours".to_owned();
             return Err(Problem::new(FailCode::Invalid, what));
         }
@@ -223,11 +222,11 @@ impl TakerSide {
         limits::size_table(slots.saturating_add(limits::RESERVE))
             .map_err(|error| Problem::new(FailCode::Resources, format!("slots: {error}")))?;
         // No more than there are slots for; what comes beyond that is refused elsewhere.
-        self.intake
+        self.import
             .expect(slots.min(limits::free_slots().unwrap_or(0)));
         self.report.id = welcome.id;
         self.report.generation = welcome.generation;
-        self.report.times.welcome = Some(now);
+        self.report.times.welcome = Some(Time::now());
         Ok(())
     }
 }
@@ -239,7 +238,7 @@ pub(super) fn channel_event<S: Application>(
     ready: Ready,
 ) -> io::Result<Next> {
     let mut next = Next::Keep;
-    with(app, cx, |side, app, cx| {
+    with(app, cx, |side: &mut TakerSide, app, cx| {
         if ready.is_writable() {
             // What does not go now goes with the next event, or its deadline passes.
             let _ = side.post.flush();

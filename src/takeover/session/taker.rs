@@ -6,24 +6,25 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `taker/hear.rs` | what the donor says |
-//! | `taker/tell.rs` | what the donor is told |
+//! | `taker/receive.rs` | what the donor says |
+//! | `taker/send.rs` | what the donor is told |
 //! | `taker/outcome.rs` | the claim and what follows, or the way out |
 
-mod hear;
 mod outcome;
-mod tell;
+mod receive;
+mod send;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::deadline::Deadline;
 use super::donor::listen;
-use super::intake::{Intake, Problem};
+use super::import::{Import, Problem};
 use super::post::Post;
-use super::{Deadlines, Role, hear_out};
-use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
-use crate::proto::records::{End, RefuseCode};
+use super::{Deadlines, Panic, Role, Session, drain_channel, with};
+use crate::event::{Cx, Handle, Spec, Time};
+use crate::proto::records::{End, FailCode, RefuseCode};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Channel;
 use crate::takeover::core::taker::{Action, Event, State, Step, Taker};
@@ -32,9 +33,9 @@ use crate::takeover::identity::Identity;
 use crate::takeover::lease::Lease;
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
-use hear::channel_event;
 pub use outcome::Ending;
-use tell::hello;
+use receive::channel_event;
+use send::hello;
 
 /// How long the taker may keep its CPU busy waiting for the final array: a sleeping one is
 /// woken some 30 µs later, which would be most of the freeze.
@@ -50,12 +51,12 @@ pub(super) struct TakerSide {
     /// For the next takeover. It is listened to from the beginning, as that can fail.
     offer: Handle<Offer>,
     lease: Option<Lease>,
-    timer: Option<TimerId>,
+    deadline: Deadline<Step>,
     /// Our own, for the takeover in which we are the donor.
     own: Deadlines,
     /// The present donor's, as WELCOME tells them.
     donors: Deadlines,
-    intake: Intake,
+    import: Import,
     end: Option<End>,
     refused: Option<RefuseCode>,
     problem: Option<Problem>,
@@ -67,32 +68,12 @@ pub(super) struct TakerSide {
     /// SIGTERM came when it was too late to leave the service to the donor.
     told_to_stop: bool,
     failpoint: Failpoint,
-}
-
-/// Runs `work` on the taker's side, if this is a taker.
-pub(super) fn with<S: Application>(
-    app: &mut S,
-    cx: &mut Cx<S>,
-    work: impl FnOnce(&mut TakerSide, &mut S, &mut Cx<S>),
-) {
-    match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
-        Role::Taker(mut side) => {
-            work(&mut side, app, cx);
-            // One that has left hangs up: the donor kills a taker that does not.
-            let is_gone = side.machine.state() == State::Gone;
-            app.takeover().role = if is_gone {
-                Role::None
-            } else {
-                Role::Taker(side)
-            };
-        }
-        other => app.takeover().role = other,
-    }
+    panic: Panic,
 }
 
 /// HELLO is out: waits for the answer.
 pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
-    with(app, cx, |side, app, cx| {
+    with(app, cx, |side: &mut TakerSide, app, cx| {
         let (machine, actions) = Taker::start();
         side.machine = machine;
         side.perform_all(app, cx, actions);
@@ -106,6 +87,10 @@ fn call<S: Application>(
     network: Option<u64>,
 ) -> io::Result<Handle<OwnedFd>> {
     hello(post, S::NEWEST_STATE, network)?;
+    watch(cx, post)
+}
+
+fn watch<S: Application>(cx: &mut Cx<S>, post: &Post) -> io::Result<Handle<OwnedFd>> {
     let spec = Spec::handover("takeover channel");
     cx.add(spec, post.watch()?, channel_event)
         .map_err(|refused| refused.error)
@@ -141,10 +126,11 @@ impl TakerSide {
             donor,
             offer,
             lease: None,
-            timer: None,
+            deadline: Deadline::default(),
+            panic: Panic::default(),
             own: deadlines,
             donors: deadlines,
-            intake: Intake::default(),
+            import: Import::default(),
             end: None,
             refused: None,
             problem: None,
@@ -171,21 +157,80 @@ impl TakerSide {
         self.perform_all(app, cx, actions);
     }
 
-    fn feed<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Event) {
-        let (machine, actions) = self.machine.clone().step(event);
-        self.machine = machine;
-        self.perform_all(app, cx, actions);
+    fn arm<S: Application>(&mut self, cx: &mut Cx<S>, step: Step) {
+        let after = match step {
+            Step::Hello => self.own.hello,
+            Step::Preload => self.donors.preload,
+            Step::Freeze => self.donors.freeze + self.donors.claim,
+        };
+        let after = after * 2 + Duration::from_secs(1);
+        self.deadline.arm(cx, step, after, |app, cx| {
+            with(app, cx, TakerSide::time_is_up);
+        });
     }
 
-    fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
-        self.failpoint.before(self.machine.state().name());
-        let outcomes: Vec<Event> = actions
-            .into_iter()
-            .filter_map(|action| self.perform(app, cx, action))
-            .collect();
-        self.failpoint.after();
-        for outcome in outcomes {
-            self.feed(app, cx, outcome);
+    /// Timers run before I/O, and a process that was stopped may find both: what the donor
+    /// has said comes first, END above all.
+    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let _ = self.deadline.pass();
+        drain_channel(|| self.receive(app, cx));
+        if !self.deadline.is_armed() && !matches!(self.machine.state(), State::Active | State::Gone)
+        {
+            self.step(app, cx, Event::Deadline);
+        }
+    }
+
+    fn unusable(&mut self, problem: Problem) -> Event {
+        self.problem = Some(problem);
+        Event::Unusable
+    }
+}
+
+impl Session for TakerSide {
+    type Event = Event;
+    type Action = Action;
+
+    fn of(role: Role) -> Result<Box<TakerSide>, Role> {
+        match role {
+            Role::Taker(side) => Ok(side),
+            other => Err(other),
+        }
+    }
+
+    /// One that has left hangs up: the donor kills a taker that does not.
+    fn into_role(self: Box<Self>) -> Role {
+        match self.machine.state() {
+            State::Gone => Role::None,
+            _ => Role::Taker(self),
+        }
+    }
+
+    fn advance(&mut self, event: Event) -> Vec<Action> {
+        let (machine, actions) = self.machine.clone().step(event);
+        self.machine = machine;
+        actions
+    }
+
+    fn failpoint(&mut self) -> (&mut Failpoint, &'static str) {
+        (&mut self.failpoint, self.machine.state().name())
+    }
+
+    fn panic(&mut self) -> &mut Panic {
+        &mut self.panic
+    }
+
+    /// Nothing is ours yet, so nothing is lost: the donor is told, and every copy closed.
+    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let problem = Problem::new(FailCode::Internal, "a panic".to_owned());
+        let event = self.unusable(problem);
+        self.step(app, cx, event);
+    }
+
+    fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
+        if !cx.contains(self.watch.id())
+            && let Ok(watch) = watch(cx, &self.post)
+        {
+            self.watch = watch;
         }
     }
 
@@ -206,44 +251,5 @@ impl TakerSide {
             Action::Leave(why) => self.leave(app, cx, why),
         }
         None
-    }
-
-    fn arm<S: Application>(&mut self, cx: &mut Cx<S>, step: Step) {
-        let after = match step {
-            Step::Hello => self.own.hello,
-            Step::Preload => self.donors.preload,
-            Step::Freeze => self.donors.freeze + self.donors.claim,
-        };
-        let at = Time::now() + after * 2 + Duration::from_secs(1);
-        // Moved, if there is one: a new one would be made within the freeze.
-        if self.timer.is_none_or(|timer| !cx.rearm(timer, at)) {
-            self.timer = Some(
-                cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                    with(app, cx, TakerSide::time_is_up);
-                    None
-                }),
-            );
-        }
-    }
-
-    /// Timers run before I/O, and a process that was stopped may find both: what the donor
-    /// has said comes first, END above all.
-    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        self.timer = None;
-        hear_out(|| self.receive(app, cx));
-        if self.timer.is_none() && !matches!(self.machine.state(), State::Active | State::Gone) {
-            self.feed(app, cx, Event::Deadline);
-        }
-    }
-
-    fn disarm<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(timer) = self.timer.take() {
-            cx.cancel(timer);
-        }
-    }
-
-    fn unusable(&mut self, problem: Problem) -> Event {
-        self.problem = Some(problem);
-        Event::Unusable
     }
 }

@@ -21,12 +21,13 @@
 
 use std::time::Duration;
 
-use super::{DonorSide, listen, with};
+use super::{DonorSide, listen};
 use crate::event::{Class, Cx, Handle, Time, TimerId};
 use crate::takeover::application::Application;
 use crate::takeover::core::donor::State;
 use crate::takeover::pace::Pace;
 use crate::takeover::rendezvous::{FileId, Offer, Probe, PublishError, Replace, Standing};
+use crate::takeover::session::with;
 
 /// How often the owner looks at its name.
 const LOOK: Duration = Duration::from_secs(1);
@@ -74,7 +75,7 @@ impl Default for Name {
 impl DonorSide {
     /// Puts our offer at PATH in place of the old owner's, which leads nowhere any more. Without
     /// PATH the next takeover would cost every connection, so it is tried until it works.
-    pub(in crate::takeover::drive) fn publish<S: Application>(
+    pub(in crate::takeover::session) fn publish<S: Application>(
         &mut self,
         app: &mut S,
         cx: &mut Cx<S>,
@@ -84,7 +85,7 @@ impl DonorSide {
     }
 
     /// Looks at the name from now on.
-    pub(in crate::takeover::drive) fn watch_name<S: Application>(
+    pub(in crate::takeover::session) fn watch_name<S: Application>(
         &mut self,
         _: &mut S,
         cx: &mut Cx<S>,
@@ -96,7 +97,7 @@ impl DonorSide {
         let at = Time::now() + pause;
         if self.name.timer.is_none_or(|timer| !cx.rearm(timer, at)) {
             let look = |app: &mut S, cx: &mut Cx<S>| {
-                with(app, cx, |side, app, cx| {
+                with(app, cx, |side: &mut DonorSide, app, cx| {
                     side.name.timer = None;
                     side.look_after_name(app, cx);
                 });

@@ -10,9 +10,9 @@ use crate::proto::wire::{FEATURES, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::channel::Sent;
 use crate::takeover::core::taker::Event;
-use crate::takeover::drive::intake::Problem;
-use crate::takeover::drive::post::Post;
 use crate::takeover::limits;
+use crate::takeover::session::import::Problem;
+use crate::takeover::session::post::{Post, is_hung_up};
 
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;
@@ -23,7 +23,6 @@ pub(super) fn hello(
     network: Option<u64>,
 ) -> io::Result<()> {
     let free = limits::free_slots()?.saturating_sub(OWN);
-    let mut record = Vec::new();
     let Versions { min, max } = Versions::OURS;
     let hello = Record::Hello(Hello {
         min,
@@ -35,15 +34,12 @@ pub(super) fn hello(
         newest_state,
         network,
     });
-    records::encode(&hello, false, &mut record).map_err(io::Error::other)?;
-    match post.post(record, |_| ()) {
+    match post.say(&hello) {
         Ok(Sent::Done) => Ok(()),
         // The first record of a fresh channel always has room: it is the kernel that has not.
-        Ok(Sent::Blocked | Sent::Crowded) => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+        Ok(Sent::Blocked | Sent::NoBuffers) => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
         // It hung up on us at once; what it said is still to be read.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
-            Ok(())
-        }
+        Err(error) if is_hung_up(&error) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -54,7 +50,7 @@ impl TakerSide {
         cx: &mut Cx<S>,
         sequence: u32,
     ) -> Option<Event> {
-        let mut declines = std::mem::take(&mut self.intake.declines);
+        let mut declines = std::mem::take(&mut self.import.declines);
         let mut record = Vec::new();
         let mut builder = AckBuilder::new(sequence, &mut record);
         for decline in declines.drain(..) {
@@ -64,11 +60,12 @@ impl TakerSide {
             }
         }
         builder.finish();
-        self.post_now(cx, record)
+        let acknowledged = self.post.post(record, |_| ());
+        self.said(cx, acknowledged)
     }
 
     pub(super) fn settle<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Option<Event> {
-        self.intake.suspect(app, cx);
+        self.import.suspect(app, cx);
         // Now, as the donor serves on: it may take its time, and refusing costs nobody anything.
         if let Err(what) = app.arrived(cx) {
             return Some(self.unusable(Problem::new(FailCode::Invalid, what)));
@@ -80,10 +77,8 @@ impl TakerSide {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));
         }
-        let mut record = Vec::new();
-        let encoded = records::encode(&Record::Drained, false, &mut record);
-        debug_assert!(encoded.is_ok());
-        let failed = self.post_now(cx, record);
+        let drained = self.post.say(&Record::Drained);
+        let failed = self.said(cx, drained);
         self.report.times.held = Some(Time::now());
         self.rehearse();
         self.awake_until = Time::now() + self.awake;
@@ -106,37 +101,32 @@ impl TakerSide {
     /// its last turn meanwhile.
     fn rehearse(&self) {
         let end = End {
-            items: self.intake.len() as u64,
+            items: self.import.len() as u64,
             closed: 0,
             new: 0,
             changed: 0,
             held_ns: 0,
-            digest: self.intake.digest.value(),
+            digest: self.import.digest.value(),
             rounds: None,
         };
         let mut record = Vec::new();
         let _ = records::encode(&Record::End(end), false, &mut record);
         let _ = black_box(records::decode(&record, 0));
-        let _ = black_box(self.intake.agrees_with(&end));
-        black_box(self.intake.runs().count());
+        let _ = black_box(self.import.agrees_with(&end));
+        black_box(self.import.runs().count());
     }
 
-    pub(super) fn post_now<S: Application>(
-        &mut self,
-        cx: &mut Cx<S>,
-        record: Vec<u8>,
-    ) -> Option<Event> {
-        match self.post.post(record, |_| ()) {
+    /// What follows from an attempt to say something.
+    fn said<S: Application>(&mut self, cx: &mut Cx<S>, said: io::Result<Sent>) -> Option<Event> {
+        match said {
             Ok(Sent::Done) => None,
-            Ok(Sent::Blocked | Sent::Crowded) => {
+            Ok(Sent::Blocked | Sent::NoBuffers) => {
                 // A donor reads what it asked for; should it not, its deadline is ours too.
                 let _ = cx.set_interest(self.watch.id(), Interest::Both);
                 None
             }
             // Its end of the channel is closed; what it said before is still to be read.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
-                None
-            }
+            Err(error) if is_hung_up(&error) => None,
             Err(error) => {
                 let what = format!("send: {error}");
                 Some(self.unusable(Problem::new(FailCode::Resources, what)))
@@ -156,10 +146,7 @@ impl TakerSide {
             reason: &problem.what,
             item: problem.item,
         });
-        let mut record = Vec::new();
-        if records::encode(&fail, false, &mut record).is_ok()
-            && let Err(error) = self.post.post(record, |_| ())
-        {
+        if let Err(error) = self.post.say(&fail) {
             log::debug!("the donor was not told: {error}");
         }
     }

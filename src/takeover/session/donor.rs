@@ -10,9 +10,9 @@
 //! | file | |
 //! |---|---|
 //! | `donor/attempt.rs` | what belongs to one caller |
-//! | `donor/hear.rs` | callers, and what the taker says |
-//! | `donor/complaints.rs` | what the log says of callers that are no takers |
-//! | `donor/tell.rs` | what the taker is told |
+//! | `donor/receive.rs` | callers, and what the taker says |
+//! | `donor/caller_log.rs` | what the log says of callers that are no takers |
+//! | `donor/send.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
 //! | `donor/name.rs` | what it does about its name, PATH |
 //!
@@ -21,19 +21,18 @@
 //! is logged.
 
 mod attempt;
-mod complaints;
-mod hear;
+mod caller_log;
 mod name;
 mod outcome;
-mod tell;
+mod receive;
+mod send;
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use super::{Deadlines, GONE, LOOK, Role, hear_out};
-use crate::event::{Class, Cx, Handle, Spec, Time, TimerId};
+use super::deadline::Deadline;
+use super::{Deadlines, GONE, LOOK, Panic, Role, Session, drain_channel, with};
+use crate::event::{Cx, Handle, Spec};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State, Step};
 use crate::takeover::core::ledger::{ItemId, Presence};
@@ -41,11 +40,11 @@ use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::moment::Moment;
 use crate::takeover::rendezvous::Offer;
 use attempt::Attempt;
-use complaints::Complaints;
-pub(super) use hear::INIT;
-use hear::callers;
+use caller_log::CallerLog;
 use name::Name;
-pub(super) use tell::Predecessor;
+pub(super) use receive::INIT;
+use receive::callers;
+pub(super) use send::Predecessor;
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -54,58 +53,16 @@ pub(super) struct DonorSide {
     offer: Handle<Offer>,
     deadlines: Deadlines,
     generation: u64,
-    deadline: Option<Armed>,
+    deadline: Deadline<Step>,
     attempt: Option<Attempt>,
     /// The channel to the donor before us, and ACTIVE, while it is not out.
     predecessor: Option<Predecessor>,
     /// TERMs that came while ACTIVE was not out.
     terms: u32,
-    /// What a notification of the application panicked with, until all is done.
-    panic: Option<Box<dyn Any + Send>>,
-    complaints: Complaints,
+    panic: Panic,
+    caller_log: CallerLog,
     name: Name,
     failpoint: Failpoint,
-}
-
-/// The deadline armed last.
-#[derive(Debug, Clone, Copy)]
-struct Armed {
-    timer: TimerId,
-    step: Step,
-    at: Time,
-    /// It has passed once, and we had not been running ourselves.
-    is_extended: bool,
-}
-
-/// A deadline that is seen so late has passed while we did not run, or hardly. The other side may
-/// have fared alike (a CPU quota, a stopped machine), so its silence proves nothing yet.
-const OVERSLEPT: Duration = Duration::from_millis(5);
-
-/// Runs `work` on the donor's side, if this is a donor. A panic in it, which is most likely the
-/// application's own, passes through; if the reactor is turned on, the attempt ends. A panic in a
-/// notification passes through when all that the machine asked for is done.
-pub(super) fn with<S: Application>(
-    app: &mut S,
-    cx: &mut Cx<S>,
-    work: impl FnOnce(&mut DonorSide, &mut S, &mut Cx<S>),
-) {
-    match std::mem::replace(&mut app.takeover().role, Role::AtWork) {
-        Role::Donor(mut side) => {
-            let worked = catch_unwind(AssertUnwindSafe(|| work(&mut side, app, cx)));
-            let notified = side.panic.take();
-            app.takeover().role = Role::Donor(side);
-            if let Err(panic) = worked {
-                // Whoever goes on after it must not be left with peers that are held for ever.
-                cx.defer_handover(|app, cx| with(app, cx, DonorSide::recover));
-                resume_unwind(panic);
-            }
-            if let Some(panic) = notified {
-                cx.defer_handover(|app, cx| with(app, cx, DonorSide::watch_again));
-                resume_unwind(panic);
-            }
-        }
-        other => app.takeover().role = other,
-    }
 }
 
 /// Listens to callers. Who is no donor yet, or no more, hangs up on them.
@@ -131,12 +88,12 @@ impl DonorSide {
             offer,
             deadlines,
             generation,
-            deadline: None,
+            deadline: Deadline::default(),
             attempt: None,
             predecessor: None,
             terms: 0,
-            panic: None,
-            complaints: Complaints::default(),
+            panic: Panic::default(),
+            caller_log: CallerLog::default(),
             name: Name::default(),
             failpoint: Failpoint::of(Side::Donor),
         }
@@ -159,7 +116,7 @@ impl DonorSide {
         self.perform_all(app, cx, actions);
     }
 
-    /// Gives the machine an event, performs what it asks for, and goes on with the outcomes.
+    /// Gives the machine an event, after what has changed since.
     fn feed<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Event) {
         if let (State::Preload(preload), Some(attempt)) = (self.machine.state(), &mut self.attempt)
         {
@@ -172,51 +129,6 @@ impl DonorSide {
             }
         }
         self.step(app, cx, event);
-    }
-
-    fn step<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Event) {
-        let (machine, actions) = std::mem::take(&mut self.machine).step(event);
-        self.machine = machine;
-        self.perform_all(app, cx, actions);
-    }
-
-    fn perform_all<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, actions: Vec<Action>) {
-        self.failpoint.before(self.machine.state().name());
-        let outcomes: Vec<Event> = actions
-            .into_iter()
-            .filter_map(|action| self.perform(app, cx, action))
-            .collect();
-        self.failpoint.after();
-        for outcome in outcomes {
-            self.step(app, cx, outcome);
-        }
-    }
-
-    /// A panic has cut short what was to be done. Whatever was done of it: before the grant the
-    /// peers are ours, and from there on the lease knows.
-    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        if let (State::SendFdArray(_), Some(lease)) = (
-            self.machine.state(),
-            self.attempt.as_ref().and_then(|one| one.lease.as_ref()),
-        ) {
-            // It may be granted and the machine not know of it. END is not out, so nobody can
-            // have claimed: this only takes the grant back.
-            let _ = lease.revoke();
-        }
-        self.watch_again(app, cx);
-        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
-        self.step(app, cx, trouble);
-    }
-
-    /// A panic ends the source whose callback it came through. Without a new one only deadlines
-    /// would tell what the taker does.
-    fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
-        if let Some(attempt) = self.attempt.as_mut()
-            && !cx.contains(attempt.watch.id())
-            && let Ok(watch) = hear::watch(&attempt.post, cx)
-        {
-            attempt.watch = watch;
-        }
     }
 
     /// Whether the taker is told what changes.
@@ -257,6 +169,115 @@ impl DonorSide {
         })
     }
 
+    fn arm<S: Application>(&mut self, cx: &mut Cx<S>, step: Step) {
+        let after = self.length(step);
+        self.deadline.arm(cx, step, after, time_is_up);
+    }
+
+    fn length(&self, step: Step) -> Duration {
+        match step {
+            Step::Hello => self.deadlines.hello,
+            Step::Preload => self.deadlines.preload,
+            Step::Freeze => self.deadlines.freeze,
+            Step::End => self.deadlines.end,
+            Step::Claim => self.deadlines.claim,
+            Step::Look => LOOK,
+            Step::Gone => GONE,
+            Step::Drain => self.deadlines.drain,
+        }
+    }
+
+    /// Timers run before I/O, and a process that was stopped may find both: what the taker
+    /// has said, and its death, come first. A deadline that we have overslept is set once more.
+    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        let passed = self.deadline.pass();
+        drain_channel(|| self.receive(app, cx));
+        if self.deadline.is_armed() {
+            return;
+        }
+        let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
+        if !is_dead
+            && let Some(passed) = passed
+            && self
+                .deadline
+                .extend(cx, passed, self.length(passed.step), time_is_up)
+        {
+            return;
+        }
+        let cause = if is_dead {
+            Cause::Died
+        } else {
+            Cause::Deadline
+        };
+        self.feed(app, cx, Event::Failure(cause));
+    }
+
+    fn trouble(&mut self, cause: Cause, what: String) -> Event {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.note = what;
+        }
+        Event::Failure(cause)
+    }
+}
+
+fn time_is_up<S: Application>(app: &mut S, cx: &mut Cx<S>) {
+    with(app, cx, DonorSide::time_is_up);
+}
+
+impl Session for DonorSide {
+    type Event = Event;
+    type Action = Action;
+
+    fn of(role: Role) -> Result<Box<DonorSide>, Role> {
+        match role {
+            Role::Donor(side) => Ok(side),
+            other => Err(other),
+        }
+    }
+
+    fn into_role(self: Box<Self>) -> Role {
+        Role::Donor(self)
+    }
+
+    fn advance(&mut self, event: Event) -> Vec<Action> {
+        let (machine, actions) = std::mem::take(&mut self.machine).step(event);
+        self.machine = machine;
+        actions
+    }
+
+    fn failpoint(&mut self) -> (&mut Failpoint, &'static str) {
+        (&mut self.failpoint, self.machine.state().name())
+    }
+
+    fn panic(&mut self) -> &mut Panic {
+        &mut self.panic
+    }
+
+    /// Whatever was done of what was asked for: before the grant the peers are ours, and from
+    /// there on the lease knows.
+    fn recover<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
+        if let (State::SendFdArray(_), Some(lease)) = (
+            self.machine.state(),
+            self.attempt.as_ref().and_then(|one| one.lease.as_ref()),
+        ) {
+            // It may be granted and the machine not know of it. END is not out, so nobody can
+            // have claimed: this only takes the grant back.
+            let _ = lease.revoke();
+        }
+        self.watch_again(app, cx);
+        let trouble = self.trouble(Cause::Resources, "a panic".to_owned());
+        self.step(app, cx, trouble);
+    }
+
+    fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
+        if let Some(attempt) = self.attempt.as_mut()
+            && !cx.contains(attempt.watch.id())
+            && let Ok(watch) = receive::watch(&attempt.post, cx)
+        {
+            attempt.watch = watch;
+        }
+    }
+
     fn perform<S: Application>(
         &mut self,
         app: &mut S,
@@ -265,7 +286,7 @@ impl DonorSide {
     ) -> Option<Event> {
         match action {
             Action::Arm(step) => self.arm(cx, step),
-            Action::Disarm => self.disarm(cx),
+            Action::Disarm => self.deadline.disarm(cx),
             Action::Welcome => return Some(self.welcome(app, cx)),
             Action::Prepare => return self.prepare(cx),
             Action::Send(batch) => return self.send(app, cx, batch),
@@ -310,82 +331,6 @@ impl DonorSide {
             Action::Exit => self.notify(app, cx, Moment::Exit),
         }
         None
-    }
-
-    fn arm<S: Application>(&mut self, cx: &mut Cx<S>, step: Step) {
-        let after = match step {
-            Step::Hello => self.deadlines.hello,
-            Step::Preload => self.deadlines.preload,
-            Step::Freeze => self.deadlines.freeze,
-            Step::End => self.deadlines.end,
-            Step::Claim => self.deadlines.claim,
-            Step::Look => LOOK,
-            Step::Gone => GONE,
-            Step::Drain => self.deadlines.drain,
-        };
-        let at = Time::now() + after;
-        // Moved, if there is one: a new one would be made within the freeze.
-        let timer = match self.deadline.take() {
-            Some(armed) if cx.rearm(armed.timer, at) => armed.timer,
-            _ => cx.timer(Class::Handover, "takeover deadline", at, |app, cx| {
-                with(app, cx, DonorSide::time_is_up);
-                None
-            }),
-        };
-        self.deadline = Some(Armed {
-            timer,
-            step,
-            at,
-            is_extended: false,
-        });
-    }
-
-    /// Timers run before I/O, and a process that was stopped may find both: what the taker
-    /// has said, and its death, come first. A deadline that we have overslept is set once more.
-    fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
-        let passed = self.deadline.take();
-        hear_out(|| self.receive(app, cx));
-        if self.deadline.is_some() {
-            return;
-        }
-        let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
-        if is_dead {
-            return self.feed(app, cx, Event::Failure(Cause::Died));
-        }
-        if let Some(passed) = passed
-            && !passed.is_extended
-            && Time::now().since(passed.at) > OVERSLEPT
-        {
-            self.arm(cx, passed.step);
-            self.deadline = self.deadline.map(|again| Armed {
-                is_extended: true,
-                ..again
-            });
-            return;
-        }
-        self.feed(app, cx, Event::Failure(Cause::Deadline));
-    }
-
-    fn disarm<S>(&mut self, cx: &mut Cx<S>) {
-        if let Some(armed) = self.deadline.take() {
-            cx.cancel(armed.timer);
-        }
-    }
-
-    /// Tells the application. A panic of its is kept until what the machine has asked for is
-    /// done: half of a release would hold everything for ever.
-    fn notify<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, moment: Moment) {
-        let told = catch_unwind(AssertUnwindSafe(|| app.moment(cx, moment)));
-        if let Err(panic) = told {
-            self.panic.get_or_insert(panic);
-        }
-    }
-
-    fn trouble(&mut self, cause: Cause, what: String) -> Event {
-        if let Some(attempt) = &mut self.attempt {
-            attempt.note = what;
-        }
-        Event::Failure(cause)
     }
 }
 

@@ -14,8 +14,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `intake/verdict.rs` | what is asked of all that has arrived |
-//! | `intake/problem.rs` | why it cannot go on |
+//! | `import/verdict.rs` | what is asked of all that has arrived |
+//! | `import/problem.rs` | why it cannot go on |
 
 mod problem;
 mod verdict;
@@ -65,7 +65,7 @@ struct Held {
 
 /// See the file's own description.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub(super) struct Import {
     staged: HashMap<u64, (Staged, u64)>,
     held: HashMap<u64, Held>,
     cookies: HashSet<u64>,
@@ -86,8 +86,8 @@ pub(super) struct Intake {
     pub(super) tally: Tally,
 }
 
-impl Intake {
-    /// Takes a record of items, states or closed ids. `last_words` is true in the final
+impl Import {
+    /// Takes a record of items, states or closed ids. `is_final` is true in the final
     /// array.
     pub(super) fn take<S: Application>(
         &mut self,
@@ -95,14 +95,14 @@ impl Intake {
         cx: &mut Cx<S>,
         record: &Record<'_>,
         fds: Vec<OwnedFd>,
-        last_words: bool,
+        is_final: bool,
     ) -> Result<(), Problem> {
         match record {
             Record::Items(items) => {
                 let mut fds = fds.into_iter();
                 for descriptor in items.iter() {
                     let fd = if descriptor.has_fd { fds.next() } else { None };
-                    if last_words {
+                    if is_final {
                         self.tally.new += 1;
                     }
                     self.stage(descriptor, fd)?;
@@ -110,12 +110,12 @@ impl Intake {
             }
             Record::State(parts) => {
                 for part in parts.iter() {
-                    self.part(app, cx, &part, last_words)?;
+                    self.part(app, cx, &part, is_final)?;
                 }
             }
             Record::Closed(ids) => {
                 for id in ids.iter() {
-                    if last_words {
+                    if is_final {
                         self.tally.closed += 1;
                     }
                     self.close(app, cx, id)?;
@@ -202,7 +202,7 @@ impl Intake {
         app: &mut S,
         cx: &mut Cx<S>,
         part: &Part<'_>,
-        last_words: bool,
+        is_final: bool,
     ) -> Result<(), Problem> {
         let id = part.id;
         let mut assembly = std::mem::take(&mut self.assembly);
@@ -210,7 +210,7 @@ impl Intake {
             .add(part)
             .map_err(|error| Problem::of(FailCode::Malformed, id, error))?;
         let done = match complete {
-            Some(state) => self.state(app, cx, &state, last_words),
+            Some(state) => self.state(app, cx, &state, is_final),
             None => Ok(()),
         };
         self.assembly = assembly;
@@ -223,13 +223,13 @@ impl Intake {
         app: &mut S,
         cx: &mut Cx<S>,
         state: &State<'_>,
-        last_words: bool,
+        is_final: bool,
     ) -> Result<(), Problem> {
         let &State { id, run, bytes } = state;
         if let Some((staged, cookie)) = self.staged.remove(&id) {
-            self.restore(app, cx, state, staged, cookie, last_words)
+            self.restore(app, cx, state, staged, cookie, is_final)
         } else if let Some(held) = self.held.get_mut(&id) {
-            if last_words {
+            if is_final {
                 self.tally.changed += 1;
             }
             if run || held.dead {
@@ -240,7 +240,7 @@ impl Intake {
             let (item, version) = (held.item, held.version);
             let state = SavedState { version, bytes };
             app.update(cx, item, state)
-                .and_then(|()| self.suspects.judge(app, cx, id, item, last_words))
+                .and_then(|()| self.suspects.judge(app, cx, id, item, is_final))
                 .map_err(|what| Problem::of(FailCode::Invalid, id, what))
         } else if self.declined.contains(&id) {
             // It was on its way when the donor had not heard of the decline yet.
@@ -261,7 +261,7 @@ impl Intake {
         state: &State<'_>,
         staged: Staged,
         cookie: u64,
-        last_words: bool,
+        is_final: bool,
     ) -> Result<(), Problem> {
         let &State { id, run, bytes } = state;
         let (kind, dead, version) = (staged.kind, staged.dead, staged.version);
@@ -296,10 +296,10 @@ impl Intake {
                     self.to_run.insert(id);
                 }
                 self.suspects
-                    .judge(app, cx, id, item, last_words)
+                    .judge(app, cx, id, item, is_final)
                     .map_err(|what| Problem::of(FailCode::Invalid, id, what))
             }
-            Err(Rejection::Declined(code)) if last_words || kind == ItemKind::Listener => {
+            Err(Rejection::Declined(code)) if is_final || kind == ItemKind::Listener => {
                 Err(Problem::of(FailCode::Declined, id, code))
             }
             Err(Rejection::Declined(code)) => {

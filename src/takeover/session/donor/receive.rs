@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::DonorSide;
 use super::attempt::Attempt;
-use super::complaints::Nuisance;
-use super::{DonorSide, with};
+use super::caller_log::CallerFault;
 use crate::event::{AcceptFailure, Cx, Event as Ready, Handle, Next, Spec, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Refuse, RefuseCode};
@@ -21,19 +21,18 @@ use crate::takeover::application::{Application, Item};
 use crate::takeover::channel::Channel;
 use crate::takeover::core::donor::{Cause, Event, State};
 use crate::takeover::core::ledger::ItemId;
-use crate::takeover::drive::hear_out;
-use crate::takeover::drive::post::{Incoming, Post};
 use crate::takeover::identity::{Identity, IdentityError};
 use crate::takeover::rendezvous::Offer;
 use crate::takeover::report::{Report, Times};
+use crate::takeover::session::drain_channel;
+use crate::takeover::session::post::{Incoming, Post};
+use crate::takeover::session::{Session, is_our_clock, with};
 
-/// A taker whose clock is ahead or behind by more has another clock (time_namespaces(7)).
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// When to try again to accept a caller for whom there was no descriptor or no memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// The process whose end is the end of its pid namespace (pid_namespaces(7)).
-pub(in crate::takeover::drive) const INIT: u32 = 1;
+pub(in crate::takeover::session) const INIT: u32 = 1;
 const INIT_REASON: &str = "the donor is process 1 of its pid namespace, whose end would kill its \
      successor; start it below an init (docker run --init, tini, dumb-init)";
 const NETWORK_REASON: &str = "the taker is in another network namespace, where what it connects or \
@@ -56,8 +55,8 @@ impl DonorSide {
             );
             let pid = taker.pid();
             let what = format_args!("a call for a takeover by pid {pid}: another is under way");
-            self.complaints
-                .about(Nuisance::Another, cx.is_held(), &what);
+            self.caller_log
+                .about(CallerFault::Another, cx.is_held(), &what);
             return Ok(());
         }
         // All that can fail comes before the first source is added: one that is left behind
@@ -68,9 +67,9 @@ impl DonorSide {
         let death = match pidfd {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
-                    with(app, cx, |side, app, cx| {
+                    with(app, cx, |side: &mut DonorSide, app, cx| {
                         // Its last words come first: ACTIVE makes a difference.
-                        hear_out(|| side.receive(app, cx));
+                        drain_channel(|| side.receive(app, cx));
                         side.feed(app, cx, Event::Failure(Cause::Died));
                     });
                     Ok(Next::End)
@@ -256,8 +255,6 @@ impl DonorSide {
         app.carried(&mut carried);
         // As the ledger will count them: one slot too few would fail the preload.
         let items = (cx.items_len() + carried.len()) as u64;
-        let theirs = Time::from_ns(hello.now_ns);
-        let now = Time::now();
         let (ours, offered) = (
             Versions::OURS,
             Versions {
@@ -276,7 +273,7 @@ impl DonorSide {
                 RefuseCode::Version,
                 format!("the donor speaks versions {ours}, the taker {offered}"),
             ))
-        } else if theirs > now || now.since(theirs) > CLOCK_SKEW {
+        } else if !is_our_clock(hello.now_ns) {
             Some((
                 RefuseCode::Clock,
                 "its monotonic clock is not ours: another time namespace?".to_owned(),
@@ -330,8 +327,8 @@ impl DonorSide {
         };
         let pid = attempt.taker.pid();
         let what = format_args!("a call for a takeover by pid {pid}: {why}");
-        self.complaints
-            .about(Nuisance::Nothing, cx.is_held(), &what);
+        self.caller_log
+            .about(CallerFault::Nothing, cx.is_held(), &what);
     }
 }
 
@@ -356,10 +353,10 @@ pub(super) fn callers<S: Application>(
             Ok(Some(channel)) => channel,
             Ok(None) => return Ok(Next::Keep),
             Err(error) => {
-                with(app, cx, |side, _, cx| {
+                with(app, cx, |side: &mut DonorSide, _, cx| {
                     let what = format_args!("a call for a takeover cannot be taken: {error}");
-                    side.complaints
-                        .about(Nuisance::Unserved, cx.is_held(), &what);
+                    side.caller_log
+                        .about(CallerFault::Unserved, cx.is_held(), &what);
                 });
                 if AcceptFailure::of(&error) != AcceptFailure::PeerGone {
                     // Who is queued has made its edge: nothing but a deadline comes back.
@@ -369,19 +366,19 @@ pub(super) fn callers<S: Application>(
                 continue;
             }
         };
-        with(app, cx, |side, app, cx| {
+        with(app, cx, |side: &mut DonorSide, app, cx| {
             let (nuisance, why) = match Identity::of(&channel) {
                 Ok(taker) => match side.call(app, cx, channel, taker) {
                     Ok(()) => return,
-                    Err(error) => (Nuisance::Unserved, error.to_string()),
+                    Err(error) => (CallerFault::Unserved, error.to_string()),
                 },
                 Err(error @ IdentityError::Untrusted { .. }) => {
-                    (Nuisance::Stranger, error.to_string())
+                    (CallerFault::Stranger, error.to_string())
                 }
-                Err(error) => (Nuisance::Unserved, error.to_string()),
+                Err(error) => (CallerFault::Unserved, error.to_string()),
             };
             let what = format_args!("a call for a takeover was not answered: {why}");
-            side.complaints.about(nuisance, cx.is_held(), &what);
+            side.caller_log.about(nuisance, cx.is_held(), &what);
         });
     }
     Ok(Next::Again)
@@ -394,7 +391,7 @@ fn channel_event<S: Application>(
     ready: Ready,
 ) -> io::Result<Next> {
     let mut next = Next::Keep;
-    with(app, cx, |side, app, cx| {
+    with(app, cx, |side: &mut DonorSide, app, cx| {
         next = side.receive(app, cx);
         if ready.is_writable() {
             side.room(app, cx);
@@ -405,10 +402,7 @@ fn channel_event<S: Application>(
 
 /// Answers a caller that cannot be served, and hangs up.
 fn refuse(mut post: Post, code: RefuseCode, reason: &str) {
-    let mut record = Vec::new();
-    if records::encode(&refusal(code, reason), false, &mut record).is_ok()
-        && let Err(error) = post.send(&mut record, &[])
-    {
+    if let Err(error) = post.say(&refusal(code, reason)) {
         log::debug!("a caller did not hear its refusal: {error}");
     }
 }

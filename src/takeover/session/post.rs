@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::proto::records::FailCode;
+use crate::proto::records::{self, FailCode, Record};
 use crate::proto::wire::{self, Header, MAX_RECORD, MAX_VERSION};
 use crate::takeover::channel::{Channel, Fault, Got, Sent};
 
@@ -110,6 +110,14 @@ impl Post {
         self.flush()
     }
 
+    /// Says a record without descriptors now, or as soon as there is room; returns whether all is
+    /// out.
+    pub(super) fn say(&mut self, record: &Record<'_>) -> io::Result<Sent> {
+        let mut bytes = Vec::new();
+        records::encode(record, false, &mut bytes).map_err(io::Error::other)?;
+        self.post(bytes, |_| ())
+    }
+
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> io::Result<Sent> {
         while let Some(record) = self.outbox.front() {
@@ -202,10 +210,16 @@ impl Post {
     }
 }
 
+/// Whether the other side has closed its end (unix(7)): an end of its own, and no verdict. What it
+/// said before is still to be read.
+pub(super) fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::records::{Record, encode};
+    use crate::proto::records::encode;
 
     fn record() -> Vec<u8> {
         let mut out = Vec::new();

@@ -6,15 +6,15 @@ use crate::proto::records::FailCode;
 
 /// Why the takeover cannot go on.
 #[derive(Debug)]
-pub(in crate::takeover::drive) struct Problem {
-    pub(in crate::takeover::drive) code: FailCode,
-    pub(in crate::takeover::drive) what: String,
+pub(in crate::takeover::session) struct Problem {
+    pub(in crate::takeover::session) code: FailCode,
+    pub(in crate::takeover::session) what: String,
     /// The item that it is about.
-    pub(in crate::takeover::drive) item: Option<u64>,
+    pub(in crate::takeover::session) item: Option<u64>,
 }
 
 impl Problem {
-    pub(in crate::takeover::drive) fn new(code: FailCode, what: String) -> Problem {
+    pub(in crate::takeover::session) fn new(code: FailCode, what: String) -> Problem {
         Problem {
             code,
             what,
@@ -22,7 +22,7 @@ impl Problem {
         }
     }
 
-    pub(in crate::takeover::drive) fn of(
+    pub(in crate::takeover::session) fn of(
         code: FailCode,
         item: u64,
         what: impl fmt::Display,

@@ -4,9 +4,9 @@ use super::*;
 /// room for that many would be more memory than there is, and that is no refusal but an abort.
 #[test]
 fn room_on_a_donors_word_has_an_end() {
-    let mut intake = Intake::default();
-    intake.expect(usize::MAX);
-    assert!(intake.held.capacity() >= EXPECTED);
-    assert!(intake.held.capacity() < 4 * EXPECTED);
-    assert!(intake.cookies.capacity() < 4 * EXPECTED);
+    let mut import = Import::default();
+    import.expect(usize::MAX);
+    assert!(import.held.capacity() >= EXPECTED);
+    assert!(import.held.capacity() < 4 * EXPECTED);
+    assert!(import.cookies.capacity() < 4 * EXPECTED);
 }

@@ -1,0 +1,104 @@
+//! The one deadline of a session, for the step that it is at.
+//!
+//! Invariant: it is moved rather than made anew where that is possible, as it is set within the
+//! freeze.
+
+use std::time::Duration;
+
+use crate::event::{Class, Cx, Time, TimerId};
+
+/// A deadline that is seen so late has passed while we did not run, or hardly. The other side may
+/// have fared alike (a CPU quota, a stopped machine), so its silence proves nothing yet.
+const OVERSLEPT: Duration = Duration::from_millis(5);
+
+/// See the file's own description.
+#[derive(Debug)]
+pub(super) struct Deadline<Step>(Option<Armed<Step>>);
+
+/// A deadline that is set, or has passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Armed<Step> {
+    timer: TimerId,
+    /// What is waited for.
+    pub(super) step: Step,
+    at: Time,
+    is_extended: bool,
+}
+
+impl<Step> Default for Deadline<Step> {
+    fn default() -> Self {
+        Deadline(None)
+    }
+}
+
+impl<Step: Copy> Deadline<Step> {
+    /// In place of the one before.
+    pub(super) fn arm<S>(
+        &mut self,
+        cx: &mut Cx<S>,
+        step: Step,
+        after: Duration,
+        passed: impl FnOnce(&mut S, &mut Cx<S>) + 'static,
+    ) {
+        let at = Time::now() + after;
+        let timer = match self.0.take() {
+            Some(armed) if cx.rearm(armed.timer, at) => armed.timer,
+            _ => {
+                let mut passed = Some(passed);
+                cx.timer(Class::Handover, "takeover deadline", at, move |app, cx| {
+                    if let Some(passed) = passed.take() {
+                        passed(app, cx);
+                    }
+                    None
+                })
+            }
+        };
+        self.0 = Some(Armed {
+            timer,
+            step,
+            at,
+            is_extended: false,
+        });
+    }
+
+    pub(super) fn disarm<S>(&mut self, cx: &mut Cx<S>) {
+        if let Some(armed) = self.0.take() {
+            cx.cancel(armed.timer);
+        }
+    }
+
+    /// It has passed; which it was.
+    pub(super) fn pass(&mut self) -> Option<Armed<Step>> {
+        self.0.take()
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// That one is set once more, if we have overslept it and it was not set once more already.
+    pub(super) fn extend<S>(
+        &mut self,
+        cx: &mut Cx<S>,
+        passed: Armed<Step>,
+        after: Duration,
+        again: impl FnOnce(&mut S, &mut Cx<S>) + 'static,
+    ) -> bool {
+        if passed.is_extended || Time::now().since(passed.at) <= OVERSLEPT {
+            return false;
+        }
+        self.arm(cx, passed.step, after, again);
+        self.0 = self.0.map(|armed| Armed {
+            is_extended: true,
+            ..armed
+        });
+        true
+    }
+
+    /// Does what [`Deadline::arm`] will do in the freeze, without an effect.
+    pub(super) fn rehearse<S>(&self, cx: &mut Cx<S>) {
+        if let Some(armed) = &self.0 {
+            cx.rearm(armed.timer, armed.at);
+        }
+    }
+}

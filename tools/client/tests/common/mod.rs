@@ -29,8 +29,6 @@ pub(crate) enum Habit {
     Pad(u32),
     /// Answers nothing from this message on.
     Stall(u32),
-    /// Answers this message and those after it when it has got the second one.
-    Pause(u32, u32),
     /// Does nothing for this time before it answers this message.
     Nap(u32, Duration),
     /// Ends the connection at this message.
@@ -117,11 +115,6 @@ fn serve(mut stream: TcpStream, habit: Habit, mut saw: impl FnMut(usize)) {
                 Habit::Cut(n) if n == number => word[1..].to_vec(),
                 Habit::Pad(n) if n == number => [&[0xee], word].concat(),
                 Habit::Stall(n) if n <= number => vec![],
-                Habit::Pause(from, to) if (from..to).contains(&number) => {
-                    held.extend_from_slice(word);
-                    vec![]
-                }
-                Habit::Pause(_, to) if to == number => [&held, word].concat(),
                 Habit::Nap(n, time) if n == number => {
                     thread::sleep(time);
                     word.to_vec()

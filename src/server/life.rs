@@ -86,7 +86,7 @@ fn advice(error: &Error) -> &'static str {
     match error {
         Error::Taken { by, .. } => match by {
             Probe::Alive => "; take over from it with -T, or choose another path",
-            Probe::Original => "; choose another path",
+            Probe::OtherProtocol => "; choose another path",
             _ => "; it is left alone, choose another path",
         },
         Error::Connect {
@@ -147,7 +147,7 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
     match start.begin(server, cx) {
         Err(Error::Connect {
             path,
-            why: ConnectError::Original,
+            why: ConnectError::OtherProtocol,
         }) => server.upgrade(cx, &path, options.deadlines)?,
         begun => begun?,
     }

@@ -151,7 +151,7 @@ impl Error {
             Error::Connect { why, .. } => match why {
                 ConnectError::Nobody(_) => NOBODY,
                 ConnectError::Busy => RETRY,
-                ConnectError::Original
+                ConnectError::OtherProtocol
                 | ConnectError::NotASocket(_)
                 | ConnectError::Foreign { .. }
                 | ConnectError::Other(_) => FAILURE,
@@ -295,7 +295,7 @@ mod tests {
             (TakeoverPath::new("").unwrap_err().into(), 2),
             (not_connected(ConnectError::Nobody("gone")), 69),
             (not_connected(ConnectError::Busy), 75),
-            (not_connected(ConnectError::Original), 1),
+            (not_connected(ConnectError::OtherProtocol), 1),
             (original(Obstacle::TooManyPeers(252)), 75),
             (original(Obstacle::NoProcess), 75),
             (original(Obstacle::Called("it has died".into())), 1),

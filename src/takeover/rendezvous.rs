@@ -56,8 +56,8 @@ pub enum Probe {
     Stale,
     /// A donor.
     Alive,
-    /// The original program's socket, or another listener of SOCK_STREAM; it lives.
-    Original,
+    /// A live listener of another protocol, which speaks SOCK_STREAM. It was not called.
+    OtherProtocol,
     /// Something else than a takeover socket; what.
     NotASocket(&'static str),
     /// A socket of a user who is neither root nor we.
@@ -80,8 +80,8 @@ pub enum ConnectError {
         /// That user.
         uid: u32,
     },
-    /// The original program listens there, or another one with SOCK_STREAM.
-    Original,
+    /// A live listener of another protocol, which speaks SOCK_STREAM. It was not called.
+    OtherProtocol,
     /// The donor's backlog is full: too many callers at a time. Retry is safe.
     Busy,
     /// The system's own reason.
@@ -113,7 +113,7 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
         Sight::Nothing => return Err(ConnectError::Nobody("there is no such file")),
         Sight::Refuses => return Err(ConnectError::Nobody("nobody listens there any more")),
         Sight::BacklogFull => return Err(ConnectError::Busy),
-        Sight::Stream => return Err(ConnectError::Original),
+        Sight::Stream => return Err(ConnectError::OtherProtocol),
         Sight::NotASocket(kind) => return Err(ConnectError::NotASocket(kind)),
         Sight::Foreign { uid } => return Err(ConnectError::Foreign { uid }),
     };
@@ -275,7 +275,7 @@ impl From<Sight> for Probe {
             Sight::Nothing => Probe::Free,
             Sight::Refuses => Probe::Stale,
             Sight::Answers(_) | Sight::BacklogFull => Probe::Alive,
-            Sight::Stream => Probe::Original,
+            Sight::Stream => Probe::OtherProtocol,
             Sight::NotASocket(kind) => Probe::NotASocket(kind),
             Sight::Foreign { uid } => Probe::Foreign { uid },
         }
@@ -288,7 +288,7 @@ impl fmt::Display for Probe {
             Probe::Free => out.write_str("does not exist"),
             Probe::Stale => out.write_str("is a socket that nobody listens on any more"),
             Probe::Alive => out.write_str("is offered by a running process"),
-            Probe::Original => out.write_str("is a running process's SOCK_STREAM socket"),
+            Probe::OtherProtocol => out.write_str("is a running process's SOCK_STREAM socket"),
             Probe::NotASocket(kind) => write!(out, "is {kind}, not a takeover socket"),
             Probe::Foreign { uid } => write!(out, "belongs to uid {uid}"),
         }
@@ -304,7 +304,7 @@ impl fmt::Display for ConnectError {
                 out,
                 "belongs to uid {uid}, trusted are only root and our own user"
             ),
-            ConnectError::Original => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
+            ConnectError::OtherProtocol => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
             ConnectError::Busy => out.write_str("its queue of callers is full"),
             ConnectError::Other(error) => write!(out, "cannot be connected to: {error}"),
         }

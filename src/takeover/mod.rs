@@ -367,6 +367,8 @@ mod drive;
 mod error;
 mod failpoint;
 pub mod identity;
+#[doc(hidden)]
+pub mod internal;
 pub mod kinds;
 pub mod lease;
 pub mod limits;

@@ -30,6 +30,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `original/door.rs` | the way to its Unix socket, and the call |
 //! | `original/find.rs` | PATH to process, without a call |
 //! | `original/sock_diag.rs` | the Unix sockets that listen, from the kernel |
 //! | `original/census.rs` | its sockets |
@@ -45,6 +46,7 @@
 
 mod anchor;
 mod census;
+mod door;
 mod find;
 mod held;
 mod obstacle;
@@ -60,12 +62,13 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use super::limits::{self, RESERVE};
-use super::rendezvous::{StreamDoor, TakeoverPath};
+use super::rendezvous::TakeoverPath;
 use super::report::{Report, Times};
 use super::{Deadlines, identity, scm};
 use crate::event::Time;
 use anchor::Anchor;
 use census::{Census, census};
+use door::Door;
 use held::Held;
 pub use obstacle::Obstacle;
 use process::Process;
@@ -116,7 +119,7 @@ pub fn take_over<T>(
     ready: impl FnOnce() -> Result<T, Obstacle>,
 ) -> Result<(Taken, T), Obstacle> {
     let begun = Time::now();
-    let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
+    let door = Door::open(path)?.ok_or(Obstacle::NoProcess)?;
     let (process, unix) = find::find(&door)?;
     let found = examine(&process)?;
     let mut held = Held::new(&process, found.listener_inode, unix)?;

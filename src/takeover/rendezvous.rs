@@ -11,12 +11,12 @@
 //! |---|---|
 //! | connected | a donor lives |
 //! | EAGAIN | a donor lives, its backlog is full |
-//! | EPROTOTYPE | something lives that is not SEQPACKET: the original program, or a datagram socket |
+//! | EPROTOTYPE | something lives that is not SEQPACKET: a listener of another protocol, or a datagram socket |
 //! | ECONNREFUSED | nobody has this socket any more: the file is stale |
 //!
-//! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
-//! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
-//! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
+//! A listener of another protocol may take a connection for an order. So nothing here connects
+//! with SOCK_STREAM. Looking does no more to a donor than a caller who hangs up at once. Needs
+//! `/proc`.
 
 mod folder;
 mod lock;
@@ -28,7 +28,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -124,29 +124,18 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
     Ok((Channel::new(socket), donor))
 }
 
-/// The way to a live listener of SOCK_STREAM at PATH: whatever happens to the name meanwhile, it
-/// leads to the file that was looked at.
-pub(super) struct StreamDoor(Entry);
-
-impl StreamDoor {
-    /// Looks at PATH; who listens there feels nothing.
-    pub(super) fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
-        let folder = path.open_directory()?;
-        let Some(entry) = Entry::open(&folder, &path.name)? else {
-            return Ok(None);
-        };
-        Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
-    }
-
-    /// The socket's file, opened with O_PATH.
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.0.file.as_fd()
-    }
-
-    /// Connects. For the original program this is the order to hand over: it cannot be undone.
-    pub(super) fn call(&self) -> io::Result<OwnedFd> {
-        self.0.dial(SockType::Stream).map_err(procfs::explain)
-    }
+/// The file of a live listener of another protocol at PATH, opened with O_PATH: whatever happens
+/// to the name meanwhile, it leads to what was looked at. None if something else is there. Who
+/// listens feels nothing.
+///
+/// # Errors
+/// As [`probe`].
+pub fn other_listener(path: &TakeoverPath) -> io::Result<Option<OwnedFd>> {
+    let folder = path.open_directory()?;
+    let Some(entry) = Entry::open(&folder, &path.name)? else {
+        return Ok(None);
+    };
+    Ok(matches!(entry.call()?, Sight::Stream).then_some(entry.file))
 }
 
 /// A directory entry, and what a call to it gives.

@@ -16,9 +16,11 @@
 //! | the pid file | `server/pid.rs` |
 //! | the file of reports, and whoever started us | `server/telling.rs` |
 //! | what the original program had | `server/upgrade.rs` |
+//! | why a start or a takeover failed, and what to do | `server/failure.rs` |
 //! | who is in the way of a start | `server/neighbour.rs` |
 
 mod accepting;
+mod failure;
 mod handover;
 mod life;
 mod listener;

@@ -15,6 +15,7 @@
 //! | start, and the way out | `server/life.rs` |
 //! | the pid file | `server/pid.rs` |
 //! | the file of reports, and whoever started us | `server/telling.rs` |
+//! | taking over from the original program | `server/original/` |
 //! | what the original program had | `server/upgrade.rs` |
 //! | why a start or a takeover failed, and what to do | `server/failure.rs` |
 //! | who is in the way of a start | `server/neighbour.rs` |
@@ -25,6 +26,7 @@ mod handover;
 mod life;
 mod listener;
 mod neighbour;
+mod original;
 mod peer;
 mod pid;
 mod telling;

@@ -10,11 +10,11 @@ use std::fmt;
 use std::io;
 
 use socket_takeover::proto::records::RefuseCode;
-use socket_takeover::takeover::original::Obstacle;
 use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
 use socket_takeover::takeover::{Ending, Error, TakeoverPath};
 
 use super::neighbour;
+use super::original::Obstacle;
 use crate::cli::Options;
 use crate::{FAILURE, RETRY};
 

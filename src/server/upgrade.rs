@@ -4,12 +4,12 @@ use std::fs;
 
 use socket_takeover::event::{Cx, Time};
 use socket_takeover::proto::sequence::{MESSAGE, Session};
-use socket_takeover::takeover::original::{self, Obstacle, Taken};
 use socket_takeover::takeover::rendezvous::Offer;
 use socket_takeover::takeover::{Deadlines, Moment, Positions, Takeover, TakeoverPath};
 
 use super::failure::StartError;
 use super::listener::Listener;
+use super::original::{self, Obstacle, Taken};
 use super::peer::Peer;
 use super::{Server, Shown};
 

@@ -22,13 +22,13 @@ use std::path::Path;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use socket_takeover::takeover::internal::identity;
 
 use super::Obstacle;
 use super::census::{self, socket_inode};
 use super::door::Door;
 use super::process::Process;
 use super::sock_diag::{self, File, Listener};
-use crate::takeover::identity;
 
 /// The process that would accept a call through `door`, and its listening Unix socket.
 pub(super) fn find(door: &Door) -> Result<(Process, u64), Obstacle> {
@@ -136,8 +136,9 @@ mod tests {
     use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     use std::os::unix::net::UnixListener;
 
+    use socket_takeover::takeover::TakeoverPath;
+
     use super::*;
-    use crate::takeover::rendezvous::TakeoverPath;
 
     #[test]
     fn stranger_whose_file_has_the_same_number_elsewhere_is_left_out() {

@@ -6,10 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
-
-use crate::procfs;
-use crate::takeover::TakeoverPath;
-use crate::takeover::rendezvous::other_listener;
+use socket_takeover::takeover::TakeoverPath;
+use socket_takeover::takeover::internal::procfs;
+use socket_takeover::takeover::internal::rendezvous::other_listener;
 
 /// See the file's own description.
 pub(super) struct Door(OwnedFd);

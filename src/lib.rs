@@ -61,7 +61,7 @@
 //! |---|---|
 //! | 6.16 | descriptors that a caller at PATH sends are received, and closed at once; later the kernel refuses them (`SO_PASSRIGHTS`) |
 //! | 6.5 | the pidfd is opened by process id, and found to be the right one; from another pid namespace there is none: a death there is judged by the channel and by deadlines, and a taker that hangs cannot be killed |
-//! | 5.6 | the [original](takeover::original) C program is taken over without copies of its sockets (`pidfd_getfd`) |
+//! | 5.6 | the service takes over the original C program without copies of its sockets (`pidfd_getfd`) |
 //! | 5.4 | there is no [`event::Child`] (`waitid`, `P_PIDFD`) |
 //!
 //! What is said here to be *logged* goes to the `log` crate: nobody sees it unless the

@@ -31,6 +31,8 @@ mod server;
 const FAILURE: u8 = 1;
 /// Exit code: the command line is wrong.
 const USAGE: u8 = 2;
+/// Exit code: another process serves on, and a retry is safe (EX_TEMPFAIL of sysexits(3)).
+const RETRY: u8 = 75;
 
 fn main() -> ExitCode {
     ignore_signals_of_writes();

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 
 /// The error of a call that goes through `/proc`; says so if that is not there.
-pub(crate) fn explain(error: impl Into<io::Error>) -> io::Error {
+pub fn explain(error: impl Into<io::Error>) -> io::Error {
     let error = error.into();
     // The link is there whatever the rights and however it is mounted (proc(5)).
     let is_missing = || fs::symlink_metadata("/proc/self").is_err();

@@ -15,14 +15,18 @@
 //! | start, and the way out | `server/life.rs` |
 //! | the pid file | `server/pid.rs` |
 //! | the file of reports, and whoever started us | `server/telling.rs` |
+//! | taking over from the original program | `server/original/` |
 //! | what the original program had | `server/upgrade.rs` |
+//! | why a start or a takeover failed, and what to do | `server/failure.rs` |
 //! | who is in the way of a start | `server/neighbour.rs` |
 
 mod accepting;
+mod failure;
 mod handover;
 mod life;
 mod listener;
 mod neighbour;
+mod original;
 mod peer;
 mod pid;
 mod telling;

@@ -3,6 +3,9 @@
 //! It reads the sources as text, comments left out, so it can be fooled; it is here to catch
 //! what happens without a thought.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +81,47 @@ fn assert_only_in(file: &str, under: &str, words: &[&str]) {
         "{words:?} elsewhere than in {file}:\n{}",
         found.join("\n")
     );
+}
+
+/// The modules under a folder with their code, tests left out; named from the root of their crate.
+fn modules(crate_root: &str, under: &str) -> Vec<(circles::Module, String)> {
+    let mut found = Vec::new();
+    for source in sources(under) {
+        let path = Path::new(&source.path).strip_prefix(crate_root).unwrap();
+        let names = path.with_extension("");
+        let mut module: circles::Module = names
+            .iter()
+            .map(|name| name.to_str().unwrap().to_owned())
+            .collect();
+        if module.contains(&"tests".to_owned()) {
+            continue;
+        }
+        if let Some("lib" | "main" | "mod") = module.last().map(String::as_str) {
+            module.pop();
+        }
+        found.push((module, source.lines.join("\n")));
+    }
+    found
+}
+
+#[test]
+fn files_of_a_room_use_each_other_in_no_circle() {
+    let mut found = Vec::new();
+    for (crate_root, room) in [
+        ("src", "src/cli"),
+        ("src", "src/daemon"),
+        ("src", "src/event"),
+        ("src", "src/proto"),
+        ("src", "src/server"),
+        ("tools/bench/src", "tools/bench/src"),
+        ("tools/client/src", "tools/client/src"),
+        ("tools/sweep/src", "tools/sweep/src"),
+    ] {
+        for circle in circles::circles(&modules(crate_root, room)) {
+            found.push(format!("{room}: {circle}"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -169,6 +213,15 @@ fn unsafe_stays_in_its_two_files() {
         })
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn takeover_knows_no_items_meaning() {
+    // What is echoed, and by which other program, is the service's matter.
+    assert_absent(
+        "src/takeover",
+        &["proto::sequence", "sequence::", "Original", "original::"],
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! - [`pidfile`]: the process id in a locked file that follows the owner
 //! - [`report`]: what each takeover did, as lines of JSON in a file
 //! - [`logging`]: the `log` facade over the two sinks, neither of which can stop the loop:
-//!   [`sink_syslog`] and [`sink_console`]
+//!   [`sink_syslog`] and [`sink_console`]; [`sink`] is what they share
 //! - [`writer`]: lines to a file that may stall, by a thread: those of the report, and of a
 //!   console that is a file
 //! - [`aside`]: other work that may stall, done by a thread
@@ -33,6 +33,7 @@ pub mod daemonize;
 pub mod logging;
 pub mod pidfile;
 pub mod report;
+mod sink;
 mod sink_console;
 mod sink_syslog;
 mod writer;

@@ -29,7 +29,7 @@ use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
-use super::logging::{Line, Sink};
+use super::sink::{Line, Sink};
 use super::writer::Writer;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use nix::sys::socket::{
 };
 use syslog::{Facility, LogFormat, Severity};
 
-use super::logging::{Line, Sink};
+use super::sink::{Line, Sink};
 use super::writer::same;
 
 #[cfg(test)]

@@ -215,7 +215,8 @@ pub use signals::{SignalInfo, Signals};
 pub use source::{Event, Interest, Next, Spec};
 pub use stats::Stats;
 pub use stream::Stream;
-pub(crate) use stream::refuse_itself;
+#[doc(hidden)]
+pub use stream::refuse_itself;
 pub use time::Time;
 pub use waker::{WakeSource, Waker};
 

@@ -83,7 +83,7 @@ impl<T: Default> Stream<T> {
 ///
 /// # Errors
 /// `ConnectionRefused`; else what getsockname(2) says.
-pub(crate) fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
+pub fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let ours = socket.local_addr()?;
     let (here, there) = (ours.ip().to_canonical(), to.ip().to_canonical());
     // The unspecified address is the one that we come from (`ip_route_output_key`).

@@ -1,6 +1,6 @@
 //! Start, what a takeover's outcome means to the service, and the way out.
 //!
-//! Exit codes: 0 stopped or handed over, else as [`Error::exit_code`] says.
+//! Exit codes: 0 stopped or handed over, else as [`StartError::exit_code`] says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
-use socket_takeover::proto::records::RefuseCode;
 use socket_takeover::sys::inherited_fds;
 use socket_takeover::takeover::limits::raise_nofile;
-use socket_takeover::takeover::original::Obstacle;
-use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
-use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
+use socket_takeover::takeover::rendezvous::ConnectError;
+use socket_takeover::takeover::{Error, Moment, Report, Start, Takeover};
 
+use super::failure::StartError;
 use super::handover::peers;
 use super::listener::{self, Listener};
 use super::neighbour;
@@ -49,7 +48,7 @@ pub(crate) fn run(
     server.readiness = readiness;
     server.report = report;
     if let Err(error) = serve(&mut server, &options) {
-        log::error!("{error}{}", remedy(&error, &options));
+        log::error!("{error}{}", error.remedy(&options));
         server.exit = error.exit_code();
     }
     server.farewell()
@@ -63,57 +62,7 @@ fn slots() -> usize {
     raise_nofile().soft.saturating_sub(others)
 }
 
-/// What to do, in terms of our options.
-fn remedy(error: &Error, options: &Options) -> String {
-    if let Error::Connect {
-        path,
-        why: ConnectError::Nobody(_),
-    } = error
-    {
-        // It has been looked for long enough for a service to have made its name anew.
-        return match neighbour::service_of(path.as_path(), options.pid_file.as_deref()) {
-            None => "; start the service without -T".to_owned(),
-            Some(service) => format!(
-                "; yet it may run: {service}; its log says why it does not offer a takeover; do \
-                 not start another one without -T before it has ended"
-            ),
-        };
-    }
-    advice(error).to_owned()
-}
-
-fn advice(error: &Error) -> &'static str {
-    match error {
-        Error::Taken { by, .. } => match by {
-            Probe::Alive => "; take over from it with -T, or choose another path",
-            Probe::Original => "; choose another path",
-            _ => "; it is left alone, choose another path",
-        },
-        Error::Connect {
-            why: ConnectError::Busy,
-            ..
-        } => "; try again later",
-        Error::Original { why, .. } => match why {
-            Obstacle::TooManyPeers(_) => "; try again when it has fewer",
-            Obstacle::NoRoom { .. } => "; raise the limit of open files (ulimit -n)",
-            Obstacle::NotPermitted { .. } => "; run as the user that it runs as, or as root",
-            _ => "",
-        },
-        Error::NotTakenOver { ending, .. } => match ending {
-            Ending::DonorDied => "; start the service without -T",
-            Ending::Unanswered => "; try again",
-            Ending::Refused(RefuseCode::Network) => ", or say --any-netns",
-            Ending::Refused(_)
-            | Ending::Incompatible
-            | Ending::DonorServes
-            | Ending::DonorSilent
-            | Ending::Stopped => "",
-        },
-        _ => "",
-    }
-}
-
-fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
+fn serve(server: &mut Server, options: &Options) -> Result<(), StartError> {
     let start = match &options.role {
         Role::Serve { path: None, .. } => Start::alone(),
         Role::Serve {
@@ -147,12 +96,12 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
     match start.begin(server, cx) {
         Err(Error::Connect {
             path,
-            why: ConnectError::Original,
+            why: ConnectError::OtherProtocol,
         }) => server.upgrade(cx, &path, options.deadlines)?,
         begun => begun?,
     }
     reactor.run(server)?;
-    server.takeover.outcome()
+    Ok(server.takeover.outcome()?)
 }
 
 fn watch_signals(cx: &mut Cx<Server>) -> io::Result<()> {

@@ -4,11 +4,12 @@ use std::fs;
 
 use socket_takeover::event::{Cx, Time};
 use socket_takeover::proto::sequence::{MESSAGE, Session};
-use socket_takeover::takeover::original::{self, Obstacle, Taken};
 use socket_takeover::takeover::rendezvous::Offer;
-use socket_takeover::takeover::{Deadlines, Error, Moment, Positions, Takeover, TakeoverPath};
+use socket_takeover::takeover::{Deadlines, Moment, Positions, Takeover, TakeoverPath};
 
+use super::failure::StartError;
 use super::listener::Listener;
+use super::original::{self, Obstacle, Taken};
 use super::peer::Peer;
 use super::{Server, Shown};
 
@@ -21,13 +22,13 @@ impl Server {
         cx: &mut Cx<Server>,
         path: &TakeoverPath,
         deadlines: Deadlines,
-    ) -> Result<(), Error> {
+    ) -> Result<(), StartError> {
         log::info!("[{path}] is a SOCK_STREAM listener, which is how the original program offers");
         let taken = original::take_over(path, &deadlines, || match is_told_to_stop() {
             true => Err(Obstacle::Stopping),
             false => Ok(Offer::bind(path)?),
         });
-        let (taken, offer) = taken.map_err(|why| Error::Original {
+        let (taken, offer) = taken.map_err(|why| StartError::Original {
             path: path.clone(),
             why,
         })?;
@@ -41,7 +42,7 @@ impl Server {
         Ok(())
     }
 
-    fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), Error> {
+    fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), StartError> {
         self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);

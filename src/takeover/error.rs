@@ -16,7 +16,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
-use super::original::Obstacle;
 use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
 use super::session::Ending;
 use crate::proto::records::RefuseCode;
@@ -49,13 +48,6 @@ pub enum Error {
         path: TakeoverPath,
         /// What is in the way.
         why: ConnectError,
-    },
-    /// The original program runs at PATH and was not taken over.
-    Original {
-        /// Where it was found.
-        path: TakeoverPath,
-        /// What is in the way.
-        why: Obstacle,
     },
     /// The donor was reached and nothing was taken over.
     NotTakenOver {
@@ -151,25 +143,10 @@ impl Error {
             Error::Connect { why, .. } => match why {
                 ConnectError::Nobody(_) => NOBODY,
                 ConnectError::Busy => RETRY,
-                ConnectError::Original
+                ConnectError::OtherProtocol
                 | ConnectError::NotASocket(_)
                 | ConnectError::Foreign { .. }
                 | ConnectError::Other(_) => FAILURE,
-            },
-            Error::Original { why, .. } => match why {
-                Obstacle::NoProcess
-                | Obstacle::Apart { .. }
-                | Obstacle::Untold(_)
-                | Obstacle::Shared(_)
-                | Obstacle::TooManyPeers(_)
-                | Obstacle::NoRoom { .. }
-                | Obstacle::Silent(_)
-                | Obstacle::Stopping => RETRY,
-                Obstacle::Foreign { .. }
-                | Obstacle::NotPermitted { .. }
-                | Obstacle::Unlike { .. }
-                | Obstacle::Called(_)
-                | Obstacle::Os(_) => FAILURE,
             },
             Error::NotTakenOver { ending, .. } => ending.exit_code(),
             Error::Usage(_) | Error::Path(_) => USAGE,
@@ -200,13 +177,6 @@ impl fmt::Display for Error {
                 // These are words about PATH and go on from there: "is a directory".
                 _ => write!(f, "takeover path {path} {why}"),
             },
-            Error::Original { path, why } => {
-                write!(f, "takeover path {path}: {why}")?;
-                if why.is_harmless() {
-                    f.write_str("; it serves on")?;
-                }
-                Ok(())
-            }
             Error::NotTakenOver { ending, why } => {
                 let now = match ending {
                     Ending::DonorDied => "the donor has died or was stopped",
@@ -229,7 +199,6 @@ impl error::Error for Error {
         match self {
             Error::Offer { why, .. } | Error::Io(why) => Some(why),
             Error::Connect { why, .. } => Some(why),
-            Error::Original { why, .. } => Some(why),
             Error::Path(why) => Some(why),
             Error::Usage(_) | Error::Taken { .. } | Error::NotTakenOver { .. } => None,
         }
@@ -262,11 +231,6 @@ mod tests {
         Error::Connect { path, why }
     }
 
-    fn original(why: Obstacle) -> Error {
-        let path = TakeoverPath::new("/run/x").unwrap();
-        Error::Original { path, why }
-    }
-
     #[test]
     fn failure_to_connect_reads_as_a_sentence() {
         for (why, said) in [
@@ -295,11 +259,7 @@ mod tests {
             (TakeoverPath::new("").unwrap_err().into(), 2),
             (not_connected(ConnectError::Nobody("gone")), 69),
             (not_connected(ConnectError::Busy), 75),
-            (not_connected(ConnectError::Original), 1),
-            (original(Obstacle::TooManyPeers(252)), 75),
-            (original(Obstacle::NoProcess), 75),
-            (original(Obstacle::Called("it has died".into())), 1),
-            (original(Obstacle::Foreign { pid: 2, uid: 3 }), 1),
+            (not_connected(ConnectError::OtherProtocol), 1),
             (refused(RefuseCode::Version), 76),
             (refused(RefuseCode::Features), 76),
             (refused(RefuseCode::Slots), 75),

@@ -357,7 +357,6 @@
 //!    moments)                      ├─▶ channel, scm      records and descriptors between the two
 //!                                  ├─▶ lease             who owns: the one commit point
 //!                                  └─▶ rendezvous, identity, validate, limits
-//!   original ──▶ positions         what runs the C program that this grew from: another way
 //! ```
 
 mod application;
@@ -366,11 +365,12 @@ pub mod core;
 mod error;
 mod failpoint;
 pub mod identity;
+#[doc(hidden)]
+pub mod internal;
 pub mod kinds;
 pub mod lease;
 pub mod limits;
 mod moment;
-pub mod original;
 mod pace;
 pub mod positions;
 pub mod rendezvous;

@@ -11,12 +11,12 @@
 //! |---|---|
 //! | connected | a donor lives |
 //! | EAGAIN | a donor lives, its backlog is full |
-//! | EPROTOTYPE | something lives that is not SEQPACKET: the original program, or a datagram socket |
+//! | EPROTOTYPE | something lives that is not SEQPACKET: a listener of another protocol, or a datagram socket |
 //! | ECONNREFUSED | nobody has this socket any more: the file is stale |
 //!
-//! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
-//! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
-//! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
+//! A listener of another protocol may take a connection for an order. So nothing here connects
+//! with SOCK_STREAM. Looking does no more to a donor than a caller who hangs up at once. Needs
+//! `/proc`.
 
 mod folder;
 mod lock;
@@ -28,7 +28,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -56,8 +56,8 @@ pub enum Probe {
     Stale,
     /// A donor.
     Alive,
-    /// The original program's socket, or another listener of SOCK_STREAM; it lives.
-    Original,
+    /// A live listener of another protocol, which speaks SOCK_STREAM. It was not called.
+    OtherProtocol,
     /// Something else than a takeover socket; what.
     NotASocket(&'static str),
     /// A socket of a user who is neither root nor we.
@@ -80,8 +80,8 @@ pub enum ConnectError {
         /// That user.
         uid: u32,
     },
-    /// The original program listens there, or another one with SOCK_STREAM.
-    Original,
+    /// A live listener of another protocol, which speaks SOCK_STREAM. It was not called.
+    OtherProtocol,
     /// The donor's backlog is full: too many callers at a time. Retry is safe.
     Busy,
     /// The system's own reason.
@@ -113,7 +113,7 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
         Sight::Nothing => return Err(ConnectError::Nobody("there is no such file")),
         Sight::Refuses => return Err(ConnectError::Nobody("nobody listens there any more")),
         Sight::BacklogFull => return Err(ConnectError::Busy),
-        Sight::Stream => return Err(ConnectError::Original),
+        Sight::Stream => return Err(ConnectError::OtherProtocol),
         Sight::NotASocket(kind) => return Err(ConnectError::NotASocket(kind)),
         Sight::Foreign { uid } => return Err(ConnectError::Foreign { uid }),
     };
@@ -124,29 +124,18 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
     Ok((Channel::new(socket), donor))
 }
 
-/// The way to a live listener of SOCK_STREAM at PATH: whatever happens to the name meanwhile, it
-/// leads to the file that was looked at.
-pub(super) struct StreamDoor(Entry);
-
-impl StreamDoor {
-    /// Looks at PATH; who listens there feels nothing.
-    pub(super) fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
-        let folder = path.open_directory()?;
-        let Some(entry) = Entry::open(&folder, &path.name)? else {
-            return Ok(None);
-        };
-        Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
-    }
-
-    /// The socket's file, opened with O_PATH.
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.0.file.as_fd()
-    }
-
-    /// Connects. For the original program this is the order to hand over: it cannot be undone.
-    pub(super) fn call(&self) -> io::Result<OwnedFd> {
-        self.0.dial(SockType::Stream).map_err(procfs::explain)
-    }
+/// The file of a live listener of another protocol at PATH, opened with O_PATH: whatever happens
+/// to the name meanwhile, it leads to what was looked at. None if something else is there. Who
+/// listens feels nothing.
+///
+/// # Errors
+/// As [`probe`].
+pub fn other_listener(path: &TakeoverPath) -> io::Result<Option<OwnedFd>> {
+    let folder = path.open_directory()?;
+    let Some(entry) = Entry::open(&folder, &path.name)? else {
+        return Ok(None);
+    };
+    Ok(matches!(entry.call()?, Sight::Stream).then_some(entry.file))
 }
 
 /// A directory entry, and what a call to it gives.
@@ -275,7 +264,7 @@ impl From<Sight> for Probe {
             Sight::Nothing => Probe::Free,
             Sight::Refuses => Probe::Stale,
             Sight::Answers(_) | Sight::BacklogFull => Probe::Alive,
-            Sight::Stream => Probe::Original,
+            Sight::Stream => Probe::OtherProtocol,
             Sight::NotASocket(kind) => Probe::NotASocket(kind),
             Sight::Foreign { uid } => Probe::Foreign { uid },
         }
@@ -288,7 +277,7 @@ impl fmt::Display for Probe {
             Probe::Free => out.write_str("does not exist"),
             Probe::Stale => out.write_str("is a socket that nobody listens on any more"),
             Probe::Alive => out.write_str("is offered by a running process"),
-            Probe::Original => out.write_str("is a running process's SOCK_STREAM socket"),
+            Probe::OtherProtocol => out.write_str("is a running process's SOCK_STREAM socket"),
             Probe::NotASocket(kind) => write!(out, "is {kind}, not a takeover socket"),
             Probe::Foreign { uid } => write!(out, "belongs to uid {uid}"),
         }
@@ -304,7 +293,7 @@ impl fmt::Display for ConnectError {
                 out,
                 "belongs to uid {uid}, trusted are only root and our own user"
             ),
-            ConnectError::Original => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
+            ConnectError::OtherProtocol => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
             ConnectError::Busy => out.write_str("its queue of callers is full"),
             ConnectError::Other(error) => write!(out, "cannot be connected to: {error}"),
         }

@@ -232,10 +232,14 @@ const SYN_RECV: u8 = 3;
 pub(super) const FIN_WAIT1: u8 = 4;
 pub(super) const FIN_WAIT2: u8 = 5;
 const CLOSE: u8 = 7;
-pub(super) const CLOSE_WAIT: u8 = 8;
-pub(super) const LAST_ACK: u8 = 9;
-pub(super) const LISTEN: u8 = 10;
-pub(super) const CLOSING: u8 = 11;
+/// The peer has ended its side.
+pub const CLOSE_WAIT: u8 = 8;
+/// The peer has ended its side, then we ours.
+pub const LAST_ACK: u8 = 9;
+/// A listener.
+pub const LISTEN: u8 = 10;
+/// Both sides were ended at the same time.
+pub const CLOSING: u8 = 11;
 
 impl From<Errno> for Invalid {
     fn from(error: Errno) -> Self {

@@ -1,6 +1,6 @@
 //! What is common to both sinks, and how one speaks of the other.
 
-use std::io::{BufRead, BufReader, PipeReader};
+use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::net::UnixDatagram;
 
 use super::*;

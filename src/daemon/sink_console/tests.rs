@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::*;
-use crate::daemon::logging::Counted;
+use crate::daemon::sink::Counted;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::*;
-use crate::daemon::logging::Counted;
+use crate::daemon::sink::Counted;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

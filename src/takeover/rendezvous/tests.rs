@@ -199,7 +199,7 @@ fn probe_tells_what_is_there() {
     let _datagram = UnixDatagram::bind(at).unwrap();
     assert_eq!(found_now(), Probe::NotASocket("a datagram socket"));
     let _stream = UnixListener::bind(at).unwrap();
-    assert_eq!(found_now(), Probe::Original);
+    assert_eq!(found_now(), Probe::OtherProtocol);
     fs::create_dir(at).unwrap();
     assert_eq!(
         probe(&place.path).unwrap(),
@@ -222,8 +222,11 @@ fn original_program_is_not_triggered_by_a_look() {
     let place = Place::new();
     let original = UnixListener::bind(place.path.as_path()).unwrap();
     original.set_nonblocking(true).unwrap();
-    assert_eq!(probe(&place.path).unwrap(), Probe::Original);
-    assert!(matches!(connect(&place.path), Err(ConnectError::Original)));
+    assert_eq!(probe(&place.path).unwrap(), Probe::OtherProtocol);
+    assert!(matches!(
+        connect(&place.path),
+        Err(ConnectError::OtherProtocol)
+    ));
     let error = original.accept().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 }

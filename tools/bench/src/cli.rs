@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
-use crate::memory;
 use crate::servers::Server;
 
 /// What `--help` prints.
@@ -146,7 +145,7 @@ fn named(name: &str, parser: &mut lexopt::Parser) -> Result<Command, lexopt::Err
             Command::Subject(server, number(&parser.value()?.string()?, "the port")?)
         }
         "armed" => {
-            let server = one_of(parser, memory::has_timers)?;
+            let server = one_of(parser, Server::has_timers)?;
             Command::Armed(server, at_least_one(parser, "the number of timers")?)
         }
         _ => return Err(format!("there is no command {name:?}, see --help").into()),

@@ -56,7 +56,7 @@ fn run(
 ) -> Result<u64, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let counts = folder.path().join("counts");
-    let plain = server.command(options)?;
+    let plain = server.command(options.service.as_deref())?;
     let mut file = OsString::from("--callgrind-out-file=");
     file.push(&counts);
     let mut command = Command::new("valgrind");

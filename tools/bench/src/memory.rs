@@ -47,7 +47,7 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
     say!("|---|---|---|")?;
     for server in Server::ALL {
         let connection = idle_connection(server, connections, options)?;
-        let timer = if has_timers(server) {
+        let timer = if server.has_timers() {
             format!("{:.0}", armed_timer(server)?)
         } else {
             "–".into()
@@ -55,12 +55,6 @@ pub(crate) fn table(options: &Options, open_files: usize) -> Result<(), Box<dyn 
         say!("| {} | {connection:.0} | {timer} |", server.name())?;
     }
     Ok(())
-}
-
-/// Whose timers are measured. The floor has none; for calloop a million would take an hour,
-/// since it looks for a free slot from the first one on.
-pub(crate) const fn has_timers(server: Server) -> bool {
-    matches!(server, Server::Service | Server::Tokio)
 }
 
 /// Arms so many timers as `server` does, and prints what each of them holds, in bytes.

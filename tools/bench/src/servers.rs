@@ -10,11 +10,10 @@ mod tokio;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 
 use takeover_say::tell;
-
-use crate::cli::Options;
 
 /// One read's worth.
 const ROOM: usize = 64 * 1024;
@@ -49,11 +48,18 @@ impl Server {
         }
     }
 
-    /// What starts it. It names its port on stderr.
-    pub(crate) fn command(self, options: &Options) -> io::Result<Command> {
+    /// Whether its timers are measured. The floor has none; for calloop a million would take an
+    /// hour, since it looks for a free slot from the first one on.
+    pub(crate) const fn has_timers(self) -> bool {
+        matches!(self, Server::Service | Server::Tokio)
+    }
+
+    /// What starts it. It names its port on stderr. `service` is the product's binary; none means
+    /// beside this program.
+    pub(crate) fn command(self, service: Option<&Path>) -> io::Result<Command> {
         if self == Server::Service {
-            let service = match &options.service {
-                Some(file) => file.clone(),
+            let service = match service {
+                Some(file) => file.to_owned(),
                 None => std::env::current_exe()?.with_file_name("socket-takeover"),
             };
             let mut command = Command::new(service);

@@ -24,7 +24,7 @@ impl Subject {
     /// Starts a server on its CPU, waits until it says where it listens, and goes to the
     /// load's CPU.
     pub(crate) fn start(server: Server, options: &Options) -> Result<Subject, Box<dyn Error>> {
-        let mut command = server.command(options)?;
+        let mut command = server.command(options.service.as_deref())?;
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let is_placed = pin(options.server_cpu);
         let spawned = command.spawn();

@@ -22,7 +22,6 @@
 use std::ops::Range;
 
 use crate::message::WORD;
-use crate::plan::Role;
 
 const MILLISECOND: u64 = 1_000_000;
 /// How long a [`Role::Half`] connection stops within a message, in nanoseconds.
@@ -36,6 +35,19 @@ const SPLIT_PAUSE_ONE_IN: u8 = 4;
 const READING_TURN: Range<u64> = 200 * MILLISECOND..2_000 * MILLISECOND;
 /// All buffers on the way are full when no byte could be written for so long.
 const FULL_AFTER: u64 = 200 * MILLISECOND;
+
+/// How a connection behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Sends whole messages and reads each answer.
+    Steady,
+    /// Sends nothing until the end.
+    Idle,
+    /// Pauses within each message.
+    Half,
+    /// Stops reading now and then.
+    Unread,
+}
 
 /// What all connections of a run have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

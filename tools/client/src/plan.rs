@@ -7,23 +7,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::cli::{Load, Options};
-use crate::pace::{Pace, Rhythm};
+use crate::pace::{Pace, Rhythm, Role};
 
 /// The interval between two messages of a connection when no rate is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How a connection behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Sends whole messages and reads each answer.
-    Steady,
-    /// Sends nothing until the end.
-    Idle,
-    /// Pauses within each message.
-    Half,
-    /// Stops reading now and then.
-    Unread,
-}
 
 /// The plan of a run.
 #[derive(Debug)]

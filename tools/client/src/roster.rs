@@ -16,7 +16,8 @@ use crate::cause::Cause;
 use crate::conn::{Conn, Fate, Gone};
 use crate::desk::Desk;
 use crate::dial::{self, Buffers};
-use crate::plan::{Plan, Role};
+use crate::pace::Role;
+use crate::plan::Plan;
 
 /// What a connection is for, at this time of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

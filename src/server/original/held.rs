@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::sys::stat::fstat;
+use socket_takeover::sys;
+use socket_takeover::takeover::Positions;
+use socket_takeover::takeover::internal::validate::{self, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
 
 use super::anchor::Anchor;
 use super::census::{self, Unfetched};
 use super::process::Process;
 use super::settle::{Look, Seen};
-use crate::sys;
-use crate::takeover::positions::Positions;
-use crate::takeover::validate::{self, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
 
 /// See the file's own description.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::event::refuse_itself;
-use crate::proto::sequence::MESSAGE;
+use socket_takeover::proto::sequence::MESSAGE;
+use socket_takeover::takeover::internal::refuse_itself;
 
 /// See the file's own description.
 #[derive(Debug)]

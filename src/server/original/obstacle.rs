@@ -67,6 +67,26 @@ impl Obstacle {
     pub fn is_harmless(&self) -> bool {
         !matches!(self, Obstacle::Called(_))
     }
+
+    /// Whether the same may succeed in a moment.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Obstacle::NoProcess
+            | Obstacle::Apart { .. }
+            | Obstacle::Untold(_)
+            | Obstacle::Shared(_)
+            | Obstacle::TooManyPeers(_)
+            | Obstacle::NoRoom { .. }
+            | Obstacle::Silent(_)
+            | Obstacle::Stopping => true,
+            Obstacle::Foreign { .. }
+            | Obstacle::NotPermitted { .. }
+            | Obstacle::Unlike { .. }
+            | Obstacle::Called(_)
+            | Obstacle::Os(_) => false,
+        }
+    }
 }
 
 impl From<io::Error> for Obstacle {

@@ -18,8 +18,8 @@
 
 use std::time::Duration;
 
-use crate::proto::sequence::MESSAGE;
-use crate::takeover::positions::Positions;
+use socket_takeover::proto::sequence::MESSAGE;
+use socket_takeover::takeover::Positions;
 
 /// One peer, seen while no thread of the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

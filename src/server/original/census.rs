@@ -11,9 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use socket_takeover::sys;
+use socket_takeover::takeover::internal::validate::{self, LISTEN};
+
 use super::process::Process;
-use crate::sys;
-use crate::takeover::validate::{self, LISTEN};
 
 /// A socket in a process's descriptor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

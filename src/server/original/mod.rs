@@ -24,20 +24,21 @@
 //!   Without the right to trace it, [`MAX_PEERS`] is the limit, and later clients are lost.
 //! - *call*: the order to hand over. It makes threads stop reading after one more message.
 //! - *compare*: no thread of it has a message inside if as many bytes were read from each peer
-//!   as were written to it ([`positions`](super::positions)).
+//!   as were written to it ([`positions`](socket_takeover::takeover::positions)).
 //! - *kill*: only with everything even, or with nobody who gets on. Peers that are uneven then have
 //!   lost bytes with a thread's buffer: they are ended by a reset, and named.
 //!
 //! | file | |
 //! |---|---|
-//! | `original/find.rs` | PATH to process, without a call |
-//! | `original/sock_diag.rs` | the Unix sockets that listen, from the kernel |
-//! | `original/census.rs` | its sockets |
-//! | `original/anchor.rs` | a connection of our own |
-//! | `original/process.rs` | stop, continue, kill |
-//! | `original/held.rs` | what we have of it |
-//! | `original/settle.rs` | when it may be killed: pure |
-//! | `original/obstacle.rs` | why it was not taken over |
+//! | `door.rs` | the way to its Unix socket, and the call |
+//! | `find.rs` | PATH to process, without a call |
+//! | `sock_diag.rs` | the Unix sockets that listen, from the kernel |
+//! | `census.rs` | its sockets |
+//! | `anchor.rs` | a connection of our own |
+//! | `process.rs` | stop, continue, kill |
+//! | `held.rs` | what we have of it |
+//! | `settle.rs` | when it may be killed: pure |
+//! | `obstacle.rs` | why it was not taken over |
 //!
 //! Invariants: before the call nothing is changed but one more client for a moment; the process
 //! is not left stopped, unless we are killed; nothing is read, written or set on what arrived before it is dead, since
@@ -45,6 +46,7 @@
 
 mod anchor;
 mod census;
+mod door;
 mod find;
 mod held;
 mod obstacle;
@@ -58,14 +60,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
+use socket_takeover::event::Time;
+use socket_takeover::takeover::internal::limits::{self, RESERVE};
+use socket_takeover::takeover::internal::{identity, scm};
+use socket_takeover::takeover::{Deadlines, Report, TakeoverPath, Times};
 
-use super::limits::{self, RESERVE};
-use super::rendezvous::{StreamDoor, TakeoverPath};
-use super::report::{Report, Times};
-use super::{Deadlines, identity, scm};
-use crate::event::Time;
 use anchor::Anchor;
 use census::{Census, census};
+use door::Door;
 use held::Held;
 pub use obstacle::Obstacle;
 use process::Process;
@@ -116,7 +118,7 @@ pub fn take_over<T>(
     ready: impl FnOnce() -> Result<T, Obstacle>,
 ) -> Result<(Taken, T), Obstacle> {
     let begun = Time::now();
-    let door = StreamDoor::open(path)?.ok_or(Obstacle::NoProcess)?;
+    let door = Door::open(path)?.ok_or(Obstacle::NoProcess)?;
     let (process, unix) = find::find(&door)?;
     let found = examine(&process)?;
     let mut held = Held::new(&process, found.listener_inode, unix)?;

@@ -22,16 +22,16 @@ use std::path::Path;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use socket_takeover::takeover::internal::identity;
 
 use super::Obstacle;
 use super::census::{self, socket_inode};
+use super::door::Door;
 use super::process::Process;
 use super::sock_diag::{self, File, Listener};
-use crate::takeover::identity;
-use crate::takeover::rendezvous::StreamDoor;
 
 /// The process that would accept a call through `door`, and its listening Unix socket.
-pub(super) fn find(door: &StreamDoor) -> Result<(Process, u64), Obstacle> {
+pub(super) fn find(door: &Door) -> Result<(Process, u64), Obstacle> {
     let file = File::of(door.file())?;
     let found = holders(&bound_to(file).map_err(Obstacle::Untold)?)?;
     let [(pid, inode)] = found[..] else {
@@ -136,8 +136,9 @@ mod tests {
     use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     use std::os::unix::net::UnixListener;
 
+    use socket_takeover::takeover::TakeoverPath;
+
     use super::*;
-    use crate::takeover::rendezvous::TakeoverPath;
 
     #[test]
     fn stranger_whose_file_has_the_same_number_elsewhere_is_left_out() {
@@ -160,7 +161,7 @@ mod tests {
 
     fn found_at(path: &Path) -> Result<u32, Obstacle> {
         let path = TakeoverPath::new(path).unwrap();
-        let door = StreamDoor::open(&path).unwrap().expect("it listens");
+        let door = Door::open(&path).unwrap().expect("it listens");
         find(&door).map(|(process, _)| process.pid)
     }
 
@@ -204,7 +205,7 @@ mod tests {
         std::os::unix::fs::symlink(&path, &linked).unwrap();
 
         assert_eq!(found_at(&path).unwrap(), std::process::id());
-        let door = StreamDoor::open(&TakeoverPath::new(&path).unwrap());
+        let door = Door::open(&TakeoverPath::new(&path).unwrap());
         let file = File::of(door.unwrap().unwrap().file()).unwrap();
         assert_eq!(bound_to(file).unwrap().len(), 1);
     }

@@ -12,9 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-
-use crate::sys;
-use crate::takeover::identity;
+use socket_takeover::sys;
+use socket_takeover::takeover::internal::identity;
 
 /// How often threads that are about to stop are looked at.
 const LOOK: Duration = Duration::from_micros(500);

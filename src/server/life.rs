@@ -10,10 +10,11 @@ use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::proto::records::RefuseCode;
 use socket_takeover::sys::inherited_fds;
-use socket_takeover::takeover::limits::raise_nofile;
+use socket_takeover::takeover::internal::limits::raise_nofile;
 use socket_takeover::takeover::original::Obstacle;
-use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
-use socket_takeover::takeover::{Ending, Error, Moment, Report, Start, Takeover};
+use socket_takeover::takeover::{
+    ConnectError, Ending, Error, Moment, Probe, Report, Start, Takeover,
+};
 
 use super::handover::peers;
 use super::listener::{self, Listener};
@@ -67,7 +68,7 @@ fn slots() -> usize {
 fn remedy(error: &Error, options: &Options) -> String {
     if let Error::Connect {
         path,
-        why: ConnectError::Nobody(_),
+        why: ConnectError::NoDonor(Probe::Free | Probe::Stale),
     } = error
     {
         // It has been looked for long enough for a service to have made its name anew.
@@ -147,7 +148,7 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), Error> {
     match start.begin(server, cx) {
         Err(Error::Connect {
             path,
-            why: ConnectError::Original,
+            why: ConnectError::NoDonor(Probe::Original),
         }) => server.upgrade(cx, &path, options.deadlines)?,
         begun => begun?,
     }

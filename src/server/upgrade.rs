@@ -4,8 +4,8 @@ use std::fs;
 
 use socket_takeover::event::{Cx, Time};
 use socket_takeover::proto::sequence::{MESSAGE, Session};
+use socket_takeover::takeover::internal::offer::Offer;
 use socket_takeover::takeover::original::{self, Obstacle, Taken};
-use socket_takeover::takeover::rendezvous::Offer;
 use socket_takeover::takeover::{Deadlines, Error, Moment, Positions, Takeover, TakeoverPath};
 
 use super::listener::Listener;

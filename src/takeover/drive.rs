@@ -36,9 +36,9 @@ use std::time::Duration;
 pub use taker::Ending;
 
 use super::application::Application;
-use super::channel::Channel;
-use super::identity::Identity;
-use super::rendezvous::Offer;
+use super::os::channel::Channel;
+use super::os::identity::Identity;
+use super::os::offer::Offer;
 use crate::event::{Cx, Next};
 use crate::sys;
 

@@ -18,7 +18,7 @@ use std::process::{ExitCode, Termination};
 
 use super::drive::Ending;
 use super::original::Obstacle;
-use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
+use super::os::path::{ConnectError, PathError, Probe, TakeoverPath};
 use crate::proto::records::RefuseCode;
 
 /// Why a process could not start, or could not take over.
@@ -149,12 +149,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Connect { why, .. } => match why {
-                ConnectError::Nobody(_) => NOBODY,
+                ConnectError::NoDonor(Probe::Free | Probe::Stale) => NOBODY,
                 ConnectError::Busy => RETRY,
-                ConnectError::Original
-                | ConnectError::NotASocket(_)
-                | ConnectError::Foreign { .. }
-                | ConnectError::Other(_) => FAILURE,
+                ConnectError::NoDonor(_) | ConnectError::Other(_) => FAILURE,
             },
             Error::Original { why, .. } => match why {
                 Obstacle::NoProcess
@@ -194,7 +191,7 @@ impl fmt::Display for Error {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
             Error::Connect { path, why } => match why {
-                ConnectError::Nobody(_) | ConnectError::Busy => {
+                ConnectError::NoDonor(Probe::Free | Probe::Stale) | ConnectError::Busy => {
                     write!(f, "takeover path {path}: {why}")
                 }
                 // These are words about PATH and go on from there: "is a directory".
@@ -271,12 +268,12 @@ mod tests {
     fn failure_to_connect_reads_as_a_sentence() {
         for (why, said) in [
             (
-                ConnectError::Nobody("there is no such file"),
+                ConnectError::NoDonor(Probe::Free),
                 ": there is no such file",
             ),
             (ConnectError::Busy, ": its queue of callers is full"),
             (
-                ConnectError::NotASocket("a directory"),
+                ConnectError::NoDonor(Probe::NotASocket("a directory")),
                 " is a directory, not a takeover socket",
             ),
         ] {
@@ -293,9 +290,9 @@ mod tests {
         let expected = [
             (Error::usage("say -t PATH"), 2),
             (TakeoverPath::new("").unwrap_err().into(), 2),
-            (not_connected(ConnectError::Nobody("gone")), 69),
+            (not_connected(ConnectError::NoDonor(Probe::Stale)), 69),
             (not_connected(ConnectError::Busy), 75),
-            (not_connected(ConnectError::Original), 1),
+            (not_connected(ConnectError::NoDonor(Probe::Original)), 1),
             (original(Obstacle::TooManyPeers(252)), 75),
             (original(Obstacle::NoProcess), 75),
             (original(Obstacle::Called("it has died".into())), 1),

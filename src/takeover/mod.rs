@@ -352,41 +352,48 @@
 //!
 //! # Inside
 //! ```text
-//!   start, application ──▶ drive ──┬─▶ donor, taker      pure state machines, what to do when
-//!   (items, save, restore,         ├─▶ ledger            what the taker knows of each item
-//!    moments)                      ├─▶ channel, scm      records and descriptors between the two
-//!                                  ├─▶ lease             who owns: the one commit point
-//!                                  └─▶ rendezvous, identity, validate, limits
-//!   original ──▶ positions         what runs the C program that this grew from: another way
+//!   start, application ──▶ drive ──┬─▶ core   pure state machines, and what the taker knows
+//!   (items, save, restore,         │          of each item
+//!    moments)                      └─▶ os     channel, lease, PATH, descriptors, limits: what
+//!                                             talks to the kernel, and decides nothing
+//!   original ──▶ os                what runs the C program that this grew from: another way
 //! ```
 
 mod application;
-pub mod channel;
 pub mod core;
 mod drive;
 mod error;
 mod failpoint;
-pub mod identity;
-pub mod kinds;
-pub mod lease;
-pub mod limits;
 mod moment;
 pub mod original;
+mod os;
 mod pace;
-pub mod positions;
-pub mod rendezvous;
 mod report;
-pub mod scm;
 mod start;
-pub mod validate;
 
 pub use crate::proto::records::{DeclineCode, ItemKind};
 pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
 pub use drive::{Deadlines, Ending, Takeover};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use os::descriptor::kind_of;
+pub use os::path::{ConnectError, PathError, Probe, TakeoverPath, probe};
+pub use os::positions::Positions;
 pub use pace::{Pace, Unsaid};
-pub use positions::Positions;
-pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use start::Start;
+
+/// What the service, the tools and the tests of this repository need besides. No promise holds
+/// for it: it changes with each release.
+#[doc(hidden)]
+pub mod internal {
+    pub use super::os::channel;
+    pub use super::os::descriptor;
+    pub use super::os::identity;
+    pub use super::os::lease;
+    pub use super::os::limits;
+    pub use super::os::offer;
+    pub use super::os::path;
+    pub use super::os::positions;
+    pub use super::os::scm;
+}

@@ -59,10 +59,12 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use super::limits::{self, RESERVE};
-use super::rendezvous::{StreamDoor, TakeoverPath};
+use super::Deadlines;
+use super::os::identity;
+use super::os::limits::{self, RESERVE};
+use super::os::path::{StreamDoor, TakeoverPath};
+use super::os::scm;
 use super::report::{Report, Times};
-use super::{Deadlines, identity, scm};
 use crate::event::Time;
 use anchor::Anchor;
 use census::{Census, census};

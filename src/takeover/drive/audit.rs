@@ -19,7 +19,7 @@ use crate::event::Cx;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::drive::Takeover;
 use crate::takeover::drive::batch::fd_of;
-use crate::takeover::positions::{self, Positions, Verdict};
+use crate::takeover::os::positions::{self, Positions, Verdict};
 
 /// Items compared at a time once we own: half a millisecond in which nobody is served.
 const AT_A_TIME: usize = 250;

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::process::Process;
 use crate::sys;
-use crate::takeover::validate::{self, LISTEN};
+use crate::takeover::os::descriptor::tcp::{self as validate, LISTEN};
 
 /// A socket in a process's descriptor table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ fn looked_at(process: &Process, sockets: &[Socket]) -> io::Result<Option<HashMap
             },
         };
         if let Ok(state) = sys::tcp_state(&fd)
-            && let Ok((local, remote)) = validate::describe_tcp(fd.as_fd())
+            && let Ok((local, remote)) = validate::addresses(fd.as_fd())
             && let Some(remote) = remote.or((state == LISTEN).then_some(local))
         {
             let row = Row {

@@ -27,8 +27,8 @@ use super::Obstacle;
 use super::census::{self, socket_inode};
 use super::process::Process;
 use super::sock_diag::{self, File, Listener};
-use crate::takeover::identity;
-use crate::takeover::rendezvous::StreamDoor;
+use crate::takeover::os::identity;
+use crate::takeover::os::path::StreamDoor;
 
 /// The process that would accept a call through `door`, and its listening Unix socket.
 pub(super) fn find(door: &StreamDoor) -> Result<(Process, u64), Obstacle> {
@@ -137,7 +137,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::takeover::rendezvous::TakeoverPath;
+    use crate::takeover::os::path::TakeoverPath;
 
     #[test]
     fn stranger_whose_file_has_the_same_number_elsewhere_is_left_out() {

@@ -14,8 +14,10 @@ use super::census::{self, Unfetched};
 use super::process::Process;
 use super::settle::{Look, Seen};
 use crate::sys;
-use crate::takeover::positions::Positions;
-use crate::takeover::validate::{self, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
+use crate::takeover::os::descriptor::tcp::{
+    self as validate, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN,
+};
+use crate::takeover::os::positions::Positions;
 
 /// See the file's own description.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Held {
             let seen = Seen {
                 positions,
                 // One that was reset has no other side any more.
-                is_connected: !matches!(validate::describe_tcp(fd.as_fd()), Ok((_, None))),
+                is_connected: !matches!(validate::addresses(fd.as_fd()), Ok((_, None))),
                 read_closed: matches!(state, Ok(CLOSE_WAIT | LAST_ACK | CLOSING)),
                 is_served: self.served.contains(inode),
                 unmoved: now - before.1,
@@ -181,7 +183,7 @@ impl Held {
         let (mut peers, mut ended) = (Vec::new(), Vec::new());
         for (inode, fd) in self.sockets {
             // Without an address it was reset, and nobody waits.
-            let Ok((_, Some(address))) = validate::describe_tcp(fd.as_fd()) else {
+            let Ok((_, Some(address))) = validate::addresses(fd.as_fd()) else {
                 continue;
             };
             if anchor.is_some_and(|anchor| anchor.is(address)) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use crate::sys;
-use crate::takeover::identity;
+use crate::takeover::os::identity;
 
 /// How often threads that are about to stop are looked at.
 const LOOK: Duration = Duration::from_micros(500);

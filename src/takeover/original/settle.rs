@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use crate::proto::sequence::MESSAGE;
-use crate::takeover::positions::Positions;
+use crate::takeover::os::positions::Positions;
 
 /// One peer, seen while no thread of the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

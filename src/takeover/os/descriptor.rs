@@ -1,275 +1,213 @@
-//! Whether a descriptor is what its record says, and whether it can travel at all. Reads
-//! only, for the reasons that [`validate`] gives.
+//! Whether a received descriptor is what its record says. Reads only.
 //!
-//! | kind | must be | besides |
-//! |---|---|---|
-//! | listener, tcp peer | see [`validate`] | |
-//! | udp | an internet datagram socket | cookie, addresses, O_NONBLOCK |
-//! | packet, raw, netlink | a socket of that family or type | cookie, O_NONBLOCK |
-//! | tun | /dev/net/tun | O_NONBLOCK |
-//! | timerfd, eventfd | an anonymous inode of that name | O_NONBLOCK |
-//! | memfd, bpf map, bpf link | such a file | |
-//! | opaque | anything that can travel | |
+//! Until the taker has claimed, the donor owns every socket, and a change made through a copy
+//! is a change to the original. So nothing is set here, nothing repaired, and SO_ERROR is
+//! never read: reading clears it, after which the donor would take a reset for a clean end of
+//! stream (socket(7)).
 //!
-//! Some descriptors cannot travel: epoll sets, signalfds, io_uring, userfaultfds, KVM machines,
-//! vhost, VFIO, RDMA, SGX and binder devices, AF_XDP sockets. They are bound to the process that
-//! made them, or to its memory, and fail or do harm at another one, most of them only when they
-//! are used. Both sides refuse them. What only *makes* such things can travel (/dev/kvm,
-//! /dev/userfaultfd), and so can what many may use: pidfd, inotify, fanotify, perf events,
-//! /dev/fuse. A Unix socket in flight can be in flight itself, which the kernel finds out by
-//! searching all of them, at each close (unix(7), `net/unix/garbage.c`).
+//! Each kind is one row of the table `KINDS`, and one check goes along it:
 //!
-//! Neither can what has O_ASYNC set: its signals go on going to the process that asked for them,
-//! or to whoever has its number next (fcntl(2), F_SETOWN).
+//! | step | settles |
+//! |---|---|
+//! | the form: SO_PROTOCOL, or SO_DOMAIN and the name in `/proc/self/fd` | it is of that kind at all |
+//! | F_GETFL | it can travel (`descriptor/travel.rs`); a kind that is polled does not block |
+//! | SO_COOKIE | the socket meant by the record, so two items cannot be swapped or doubled |
+//! | what the kind asks for besides | addresses; of TCP also its state (`descriptor/tcp.rs`) |
 //!
-//! A lock of fcntl(2), F_SETLK, belongs to a process and stays behind, unseen, while the
-//! descriptor travels; one of flock(2) or F_OFD_SETLK belongs to the open file and travels.
+//! As few calls as will do, since this is done for each of maybe a million sockets.
+//!
+//! | file | |
+//! |---|---|
+//! | `descriptor/travel.rs` | what a descriptor is by its name, and whether it can travel at all |
+//! | `descriptor/tcp.rs` | what is asked of a TCP socket |
+//! | `descriptor/invalid.rs` | why a descriptor is not what its record says |
 
-use std::fs;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+mod invalid;
+pub mod tcp;
+mod travel;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::os::fd::BorrowedFd;
+
+use nix::fcntl::OFlag;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use super::validate::{self, PeerState};
-use crate::proto::records::ItemKind;
+use crate::proto::records::{Descriptor, ItemKind};
 use crate::sys;
+use travel::{Nature, flags, refuse};
 
-/// What a record says of a descriptor.
-#[derive(Debug, Clone, Copy)]
-pub struct Claimed {
-    /// Its kind.
-    pub kind: ItemKind,
-    /// The address it is bound to.
-    pub local: Option<SocketAddr>,
-    /// The address it is connected to.
-    pub peer: Option<SocketAddr>,
-    /// The socket's cookie; 0 for what is no socket.
-    pub cookie: u64,
-}
+pub use invalid::Invalid;
+pub use tcp::addresses;
+pub use travel::can_travel;
 
-/// What a descriptor is, as far as the kernel says so in one call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Nature {
-    Socket(i32),
-    /// What `/proc/self/fd` shows.
-    File(String),
+/// What a valid descriptor is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// It can be served. Of a connection one direction may be closed already.
+    Alive,
+    /// A connection that was reset, or closed from both sides. That is the network's doing and
+    /// no fault of the record: the takeover goes on without it.
+    Dead,
 }
 
 /// Checks a descriptor against its record. Whether it is alive: a connection that has been
 /// reset is not, and that is no fault of the record.
 ///
 /// # Errors
-/// What is not as recorded, in words.
-pub fn check(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<PeerState, String> {
-    let Claimed {
-        kind,
-        local,
-        peer,
-        cookie,
-    } = *claimed;
-    match (kind, local, peer) {
-        (ItemKind::Listener, Some(local), _) => validate::tcp_listener(fd, local, cookie)
-            .map(|()| PeerState::Alive)
-            .map_err(|error| error.to_string()),
-        (ItemKind::TcpPeer, Some(local), Some(peer)) => {
-            validate::tcp_peer(fd, local, peer, cookie).map_err(|error| error.to_string())
-        }
-        (ItemKind::Listener | ItemKind::TcpPeer, ..) => Err(format!("a {kind} without address")),
-        _ => check_other(fd, claimed).map(|()| PeerState::Alive),
+/// The first thing that is not as recorded.
+pub fn check(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, Invalid> {
+    let row = KINDS.iter().find(|row| row.kind == about.kind);
+    let row = row.unwrap_or(&OPAQUE);
+    let nature = match row.form {
+        Form::Tcp => tcp::nature(fd)?,
+        _ => Nature::of(fd)?,
+    };
+    let flags = flags(fd)?;
+    refuse(&nature, flags)?;
+    if !row.form.fits(fd, &nature) {
+        return Err(Invalid::Kind {
+            recorded: about.kind,
+            found: nature.name().to_owned(),
+        });
     }
+    let (recorded, found) = (about.cookie, cookie(fd));
+    if found != recorded {
+        return Err(Invalid::Cookie { recorded, found });
+    }
+    if row.is_polled && !flags.contains(OFlag::O_NONBLOCK) {
+        return Err(Invalid::Blocks);
+    }
+    (row.rest)(fd, about)
 }
 
-/// Whether a descriptor can be handed over.
-///
-/// # Errors
-/// Why it cannot, in words.
-pub fn can_travel(fd: BorrowedFd<'_>) -> Result<(), String> {
-    refuse(&nature(fd)?, flags(fd)?)
-}
-
-const MEMORY: &str = "is bound to the memory of the process that made it";
-const PROCESS: &str = "is bound to the process that made it";
-
-/// What cannot travel: how its name in `/proc/self/fd` begins, and why. Each is refused where
-/// the driver asks whose memory or process it is (`kvm->mm`, vhost `dev->mm`, `binder_proc`) or
-/// keeps what it was given of them.
-const BOUND: [(&str, &str); 16] = [
-    (
-        "anon_inode:[eventpoll]",
-        "names the descriptors of the process that made it",
-    ),
-    (
-        "anon_inode:[signalfd]",
-        "reads the signals of whoever reads it",
-    ),
-    ("anon_inode:[io_uring]", MEMORY),
-    ("anon_inode:[userfaultfd]", MEMORY),
-    // A machine, its processors, their figures; memory of a guest.
-    ("anon_inode:kvm-", MEMORY),
-    ("anon_inode:[kvm", MEMORY),
-    ("/dev/vhost-", MEMORY),
-    // Devices that have pages of ours mapped.
-    ("anon_inode:[vfio-device]", MEMORY),
-    ("/dev/vfio/", MEMORY),
-    ("/dev/iommu", MEMORY),
-    ("/dev/infiniband/", MEMORY),
-    ("/dev/sgx_", MEMORY),
-    ("/dev/kfd", PROCESS),
-    ("/dev/binder", PROCESS),
-    ("/dev/hwbinder", PROCESS),
-    ("/dev/vndbinder", PROCESS),
-];
-
-/// The kind of a descriptor as the kernel knows it, which [`check`] then finds to be so; opaque
+/// The kind of a descriptor as the kernel knows it, which a taker then finds to be so; opaque
 /// is whatever has no kind, and a TCP socket while it is being connected.
 #[must_use]
-pub fn of(fd: BorrowedFd<'_>) -> ItemKind {
+pub fn kind_of(fd: BorrowedFd<'_>) -> ItemKind {
     match sys::tcp_state(fd) {
-        Ok(validate::LISTEN) => return ItemKind::Listener,
-        Ok(validate::SYN_SENT) => return ItemKind::Opaque,
+        Ok(tcp::LISTEN) => return ItemKind::Listener,
+        Ok(tcp::SYN_SENT) => return ItemKind::Opaque,
         Ok(_) => return ItemKind::TcpPeer,
         Err(_) => {} // no TCP socket
     }
-    let kinds = [
-        ItemKind::Udp,
-        ItemKind::Raw,
-        ItemKind::Packet,
-        ItemKind::Netlink,
-        ItemKind::Tun,
-        ItemKind::Timerfd,
-        ItemKind::Eventfd,
-        ItemKind::Memfd,
-        ItemKind::BpfMap,
-        ItemKind::BpfLink,
-    ];
-    let Ok(nature) = nature(fd) else {
+    let Ok(nature) = Nature::of(fd) else {
         return ItemKind::Opaque;
     };
-    let found = kinds.into_iter().find(|kind| is_kind(fd, *kind, &nature));
-    found.unwrap_or(ItemKind::Opaque)
+    let row = KINDS.iter().find(|row| row.form.fits(fd, &nature));
+    row.unwrap_or(&OPAQUE).kind
 }
 
-/// The number that tells a socket from every other; 0 for what is no socket.
+/// The kernel's own number for a socket, which tells it from every other
+/// ([`sys::socket_cookie`]); 0 for what is no socket.
 #[must_use]
 pub fn cookie(fd: BorrowedFd<'_>) -> u64 {
     sys::socket_cookie(fd).unwrap_or(0)
 }
 
-fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
-    let (nature, flags) = (nature(fd)?, flags(fd)?);
-    refuse(&nature, flags)?;
-    let kind = claimed.kind;
-    // What an unknown kind is, the application says or declines.
-    if matches!(kind, ItemKind::Opaque | ItemKind::Other(_)) {
-        return check_cookie(fd, claimed.cookie);
-    }
-    if !is_kind(fd, kind, &nature) {
-        return Err(format!("not a {kind} but {}", nature.name()));
-    }
-    check_cookie(fd, claimed.cookie)?;
-    if kind == ItemKind::Udp {
-        check_address(fd, claimed.local)?;
-    }
-    let is_polled = !matches!(kind, ItemKind::Memfd | ItemKind::BpfMap | ItemKind::BpfLink);
-    if is_polled && !flags.contains(OFlag::O_NONBLOCK) {
-        return Err("O_NONBLOCK is not set".into());
-    }
-    Ok(())
+/// The kernel's side of a kind of item.
+struct Row {
+    kind: ItemKind,
+    form: Form,
+    /// Its events are waited for, so no call may block.
+    is_polled: bool,
+    /// What is asked of it besides.
+    rest: fn(BorrowedFd<'_>, &Descriptor<'_>) -> Result<PeerState, Invalid>,
 }
 
-fn is_kind(fd: BorrowedFd<'_>, kind: ItemKind, nature: &Nature) -> bool {
-    match (kind, nature) {
-        (ItemKind::Udp, Nature::Socket(libc::AF_INET | libc::AF_INET6)) => {
-            is_type(fd, SockType::Datagram)
+/// What a descriptor of a kind looks like.
+enum Form {
+    Tcp,
+    /// An internet socket of this type.
+    Internet(SockType),
+    /// A socket of this family.
+    Family(i32),
+    /// A file with one of these names in `/proc/self/fd`; `*` stands for any end.
+    File(&'static [&'static str]),
+    Anything,
+    /// The kind has no descriptor.
+    Nothing,
+}
+
+/// All kinds. The first whose form fits is what a descriptor is.
+const KINDS: [Row; 14] = [
+    polled(ItemKind::Listener, Form::Tcp, tcp::listener),
+    polled(ItemKind::TcpPeer, Form::Tcp, tcp::peer),
+    polled(ItemKind::Udp, Form::Internet(SockType::Datagram), is_bound),
+    polled(ItemKind::Raw, Form::Internet(SockType::Raw), no_more),
+    polled(ItemKind::Packet, Form::Family(libc::AF_PACKET), no_more),
+    polled(ItemKind::Netlink, Form::Family(libc::AF_NETLINK), no_more),
+    polled(ItemKind::Tun, Form::File(&["/dev/net/tun"]), no_more),
+    polled(
+        ItemKind::Timerfd,
+        Form::File(&["anon_inode:[timerfd]"]),
+        no_more,
+    ),
+    polled(
+        ItemKind::Eventfd,
+        Form::File(&["anon_inode:[eventfd]"]),
+        no_more,
+    ),
+    unpolled(ItemKind::Memfd, Form::File(&["/memfd:*"])),
+    unpolled(ItemKind::BpfMap, Form::File(&["anon_inode:bpf-map*"])),
+    unpolled(
+        ItemKind::BpfLink,
+        Form::File(&["anon_inode:bpf_link*", "anon_inode:bpf-link*"]),
+    ),
+    unpolled(ItemKind::State, Form::Nothing),
+    OPAQUE,
+];
+
+/// Also the row of a kind that is not known here: what it is, the application says or declines.
+const OPAQUE: Row = unpolled(ItemKind::Opaque, Form::Anything);
+
+const fn polled(
+    kind: ItemKind,
+    form: Form,
+    rest: fn(BorrowedFd<'_>, &Descriptor<'_>) -> Result<PeerState, Invalid>,
+) -> Row {
+    Row {
+        kind,
+        form,
+        is_polled: true,
+        rest,
+    }
+}
+
+const fn unpolled(kind: ItemKind, form: Form) -> Row {
+    Row {
+        kind,
+        form,
+        is_polled: false,
+        rest: no_more,
+    }
+}
+
+impl Form {
+    fn fits(&self, fd: BorrowedFd<'_>, nature: &Nature) -> bool {
+        match (self, nature) {
+            (Form::Anything, _) | (Form::Tcp, Nature::Tcp) => true,
+            (Form::Internet(kind), Nature::Socket(libc::AF_INET | libc::AF_INET6)) => {
+                getsockopt(&fd, sockopt::SockType) == Ok(*kind)
+            }
+            (Form::Family(family), Nature::Socket(found)) => family == found,
+            (Form::File(names), Nature::File(found)) => {
+                names.iter().any(|name| match name.strip_suffix('*') {
+                    Some(begin) => found.starts_with(begin),
+                    None => found == name,
+                })
+            }
+            _ => false,
         }
-        (ItemKind::Raw, Nature::Socket(libc::AF_INET | libc::AF_INET6)) => {
-            is_type(fd, SockType::Raw)
-        }
-        (ItemKind::Packet, Nature::Socket(family)) => *family == libc::AF_PACKET,
-        (ItemKind::Netlink, Nature::Socket(family)) => *family == libc::AF_NETLINK,
-        (ItemKind::Tun, Nature::File(name)) => name == "/dev/net/tun",
-        (ItemKind::Timerfd, Nature::File(name)) => name == "anon_inode:[timerfd]",
-        (ItemKind::Eventfd, Nature::File(name)) => name == "anon_inode:[eventfd]",
-        (ItemKind::Memfd, Nature::File(name)) => name.starts_with("/memfd:"),
-        (ItemKind::BpfMap, Nature::File(name)) => name.starts_with("anon_inode:bpf-map"),
-        (ItemKind::BpfLink, Nature::File(name)) => {
-            name.starts_with("anon_inode:bpf_link") || name.starts_with("anon_inode:bpf-link")
-        }
-        _ => false,
     }
 }
 
-impl Nature {
-    fn name(&self) -> &str {
-        match self {
-            Nature::Socket(libc::AF_UNIX) => "a Unix socket",
-            Nature::Socket(libc::AF_XDP) => "an AF_XDP socket",
-            Nature::Socket(_) => "another socket",
-            Nature::File(name) => name,
-        }
-    }
+fn no_more(_: BorrowedFd<'_>, _: &Descriptor<'_>) -> Result<PeerState, Invalid> {
+    Ok(PeerState::Alive)
 }
 
-fn nature(fd: BorrowedFd<'_>) -> Result<Nature, String> {
-    // Not by its address: some have none, and say so with the error of a call that failed.
-    match sys::socket_domain(fd) {
-        Ok(family) => Ok(Nature::Socket(family)),
-        // EBADF: opened with O_PATH, which may be a folder that files are opened from.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::EBADF)) => {
-            fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-                .map(|name| Nature::File(name.to_string_lossy().into_owned()))
-                .map_err(|error| error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn flags(fd: BorrowedFd<'_>) -> Result<OFlag, String> {
-    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|error| error.to_string())?;
-    Ok(OFlag::from_bits_retain(flags))
-}
-
-fn refuse(nature: &Nature, flags: OFlag) -> Result<(), String> {
-    let bound = |name: &str| BOUND.iter().find(|(begin, _)| name.starts_with(begin));
-    let why = match nature {
-        Nature::Socket(libc::AF_UNIX) => Some("could be in flight inside of itself"),
-        // Its UMEM is pages of ours.
-        Nature::Socket(libc::AF_XDP) => Some(MEMORY),
-        Nature::Socket(_) => None,
-        Nature::File(name) => bound(name).map(|(_, why)| *why),
-    };
-    if let Some(why) = why {
-        let name = nature.name();
-        return Err(format!("{name} cannot be handed over: it {why}"));
-    }
-    match flags.contains(OFlag::O_ASYNC) {
-        true => Err(format!("{}: {}", nature.name(), validate::Invalid::Async)),
-        false => Ok(()),
-    }
-}
-
-fn check_cookie(fd: BorrowedFd<'_>, recorded: u64) -> Result<(), String> {
-    match cookie(fd) {
-        found if found == recorded => Ok(()),
-        found => Err(format!("socket cookie {found}, recorded {recorded}")),
-    }
-}
-
-fn check_address(fd: BorrowedFd<'_>, recorded: Option<SocketAddr>) -> Result<(), String> {
-    let found = validate::describe_tcp(fd)
-        .map_err(|error| error.to_string())?
-        .0;
-    match recorded {
-        Some(recorded) if (recorded.ip(), recorded.port()) == (found.ip(), found.port()) => Ok(()),
-        Some(recorded) => Err(format!("bound to {found}, recorded {recorded}")),
-        None => Err("a udp socket without address".into()),
-    }
-}
-
-fn is_type(fd: BorrowedFd<'_>, wanted: SockType) -> bool {
-    getsockopt(&fd, sockopt::SockType) == Ok(wanted)
+fn is_bound(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, Invalid> {
+    let recorded = about.local.ok_or(Invalid::NoAddress("udp socket"))?;
+    tcp::check_local(recorded, tcp::local_address(fd)?)?;
+    Ok(PeerState::Alive)
 }
 
 #[cfg(test)]

@@ -252,8 +252,9 @@ fn ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
     ready_within(fd, events, Duration::ZERO)
 }
 
-/// The same, within `longest`.
-pub(super) fn ready_within(fd: BorrowedFd<'_>, events: PollFlags, longest: Duration) -> bool {
+/// Whether one of `events`, an error or a hang-up is there within `longest`.
+#[must_use]
+pub fn ready_within(fd: BorrowedFd<'_>, events: PollFlags, longest: Duration) -> bool {
     let mut wanted = [PollFd::new(fd, events)];
     let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
     loop {

@@ -10,8 +10,8 @@
 //!
 //! All that can fail for good is done by [`Offer::bind`], under a short temporary name in the
 //! same directory. Publishing is a rename(2): callers meet the old socket or the new one,
-//! never a gap. It can be tried again. Who must not fail then calls [`Offer::reserve`] before:
-//! it finds everything that could be in the way, and keeps the lock.
+//! never a gap. It can be tried again. A process that must not fail then calls
+//! [`Offer::reserve`] before: it finds everything that could be in the way, and keeps the lock.
 //!
 //! Invariants:
 //! - the file's mode is 0600 from its first moment, whatever the umask;
@@ -19,28 +19,38 @@
 //!   processes that find the same stale name only one takes it;
 //! - a name is removed only while it is our own socket's: after a takeover PATH is the
 //!   successor's, and is left alone.
+//!
+//! | file | |
+//! |---|---|
+//! | `offer/temporary.rs` | the temporary name, and those that killed processes have left |
+//! | `offer/reserve.rs` | all that could be in the way of the rename |
+//! | `offer/error.rs` | why an offer is not published |
 
-use std::error::Error;
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::fs::{self, DirEntry};
+mod error;
+mod reserve;
+mod temporary;
+
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::process;
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, renameat};
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmod, fchmodat, fstatat};
-use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, geteuid, unlinkat};
+use nix::fcntl::renameat;
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType};
+use nix::sys::stat::fchmod;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::folder::{Folder, explained};
-use super::lock::{Holder, Lock};
-use super::{Channel, Entry, Probe, Sight, TakeoverPath, glance, look};
-use crate::sys;
+use super::channel::Channel;
+use super::folder::{Folder, Inode, inode_of};
+use super::lock::Lock;
+use super::path::{MODE, TakeoverPath, set_mode};
+use crate::{procfs, sys};
+
+pub use super::lock::Holder;
+pub use error::PublishError;
 
 /// A socket that takers connect to.
 #[derive(Debug)]
@@ -61,25 +71,8 @@ pub struct Offer {
 pub enum Replace {
     /// A socket that nobody listens on: for a plain start.
     Stale,
-    /// Also one that a live process listens on: for a taker, who owns what was offered there.
+    /// Also one that a live process listens on: for a taker, which owns what was offered there.
     Live,
-}
-
-/// Why an offer is not published. It still can be.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// PATH is taken, by what.
-    Taken(Probe),
-    /// The lock on PATH.lock is taken: another process publishes at the same PATH just now, which
-    /// takes microseconds, or is about to take over, or uses the file for something of its own.
-    Locked {
-        /// Who took it. None if that cannot be seen from here: it is in another PID namespace, or
-        /// has ended there and left the lock to a process that it started.
-        holder: Option<Holder>,
-    },
-    /// The system's own reason.
-    Os(io::Error),
 }
 
 impl Offer {
@@ -95,13 +88,13 @@ impl Offer {
     }
 
     pub(super) fn bind_in(path: &TakeoverPath, folder: Folder) -> io::Result<Offer> {
-        sweep(&folder);
+        temporary::sweep(&folder);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         // bind(2) gives the file the mode that the socket has, less the umask, or as the folder's
         // default ACL has it (`net/unix/af_unix.c`).
         fchmod(&socket, MODE)?;
-        let name = bind_temporary(&socket, &folder).map_err(explained)?;
+        let name = temporary::bind(&socket, &folder).map_err(procfs::explain)?;
         let inode = inode_of(&folder, &name)?.ok_or(Errno::ENOENT)?;
         // From here on Drop removes the temporary name if a step fails.
         let offer = Offer {
@@ -119,26 +112,6 @@ impl Offer {
         sys::refuse_passed_fds(&offer)?;
         socket::listen(&offer, Backlog::new(BACKLOG)?)?;
         Ok(offer)
-    }
-
-    /// Takes the lock on PATH.lock and keeps it until this offer is published or dropped, and
-    /// looks for all that could be in the way of [`Offer::publish`] with [`Replace::Live`]: what is
-    /// left for that is a rename(2). For a taker, before anybody is held. Once done, calling again
-    /// changes nothing.
-    ///
-    /// Meanwhile nobody else can publish at PATH; the donor's offer stays there and answers.
-    ///
-    /// # Errors
-    /// What is in the way; nothing is locked then, and it can be tried again.
-    pub fn reserve(&mut self) -> Result<(), PublishError> {
-        if self.published || self.reserved.is_some() {
-            return Ok(());
-        }
-        let lock = self.lock()?;
-        self.check_folder()?;
-        self.check_name(Replace::Live)?;
-        self.reserved = Some(lock);
-        Ok(())
     }
 
     /// Gives the socket its name PATH. Once done, calling again changes nothing. A lock of
@@ -235,49 +208,6 @@ impl Offer {
         Lock::take(&self.folder, &self.path.name)
     }
 
-    /// Whether a rename within the folder can work: it is still the one that PATH leads to, our
-    /// temporary name is in it, and we may write there (which says EROFS, too).
-    fn check_folder(&self) -> Result<(), PublishError> {
-        if self.folder.moved(&self.path.directory)?.is_some() {
-            let what = "its folder was moved away, or removed and made anew";
-            return Err(PublishError::Os(io::Error::other(what)));
-        }
-        if inode_of(&self.folder, &self.name)? != Some(self.inode) {
-            let what = format!("{} was removed", self.name.display());
-            return Err(PublishError::Os(io::Error::other(what)));
-        }
-        let writable = AccessFlags::W_OK | AccessFlags::X_OK;
-        faccessat(&self.folder, ".", writable, AtFlags::AT_EACCESS)?;
-        // In a folder with the sticky bit only a file's owner, the folder's and root may replace
-        // it (unlink(2), EPERM).
-        let folder = self.folder.stat()?;
-        let user = geteuid();
-        let is_restricted = folder.st_mode & libc::S_ISVTX != 0
-            && !user.is_root()
-            && folder.st_uid != user.as_raw();
-        if is_restricted
-            && let Some(there) = stat_of(&self.folder, &self.path.name)?
-            && there.st_uid != user.as_raw()
-        {
-            return Err(Errno::EPERM.into());
-        }
-        Ok(())
-    }
-
-    /// Whether what is at PATH may be replaced.
-    fn check_name(&self, replace: Replace) -> Result<(), PublishError> {
-        let (folder, name) = (&self.folder, &self.path.name);
-        let obstacle = match replace {
-            Replace::Stale => match Probe::from(look(folder, name)?) {
-                Probe::Free | Probe::Stale => None,
-                taken => Some(taken),
-            },
-            // Who listens there has just been taken over, and need not be called once more.
-            Replace::Live => glance(folder, name)?,
-        };
-        obstacle.map_or(Ok(()), |taken| Err(PublishError::Taken(taken)))
-    }
-
     fn unlink(&self) -> nix::Result<()> {
         // The number cannot be another file's: our socket holds on to its inode.
         if inode_of(&self.folder, &self.name)? != Some(self.inode) {
@@ -311,118 +241,8 @@ impl Drop for Offer {
     }
 }
 
-/// Of PATH and PATH.lock: nobody else's business.
-pub(super) const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
-
-/// A file, whatever its name: device and number.
-pub(crate) type Inode = (u64, u64);
-
 /// Callers that may wait while one takeover is under way. They are told BUSY in turn.
 const BACKLOG: i32 = 16;
-/// Temporary names that one process may have, or may find taken, in a directory.
-const NAMES: u32 = 64;
-const PREFIX: &str = ".takeover.";
 /// How often, and how long each time, a service that ends waits for the lock on PATH.lock.
 const WAITS: u32 = 20;
 const WAIT: Duration = Duration::from_millis(5);
-/// No process needs so long from bind to listen, where its socket would seem stale.
-const SETTLED: Duration = Duration::from_secs(60);
-
-/// Binds to a name of our own. It is short, so that it fits into a sockaddr_un behind the
-/// folder's descriptor however long PATH is.
-fn bind_temporary(socket: &OwnedFd, folder: &Folder) -> nix::Result<OsString> {
-    for number in 0..NAMES {
-        let name = format!("{PREFIX}{}.{number}", process::id());
-        let address = UnixAddr::new(folder.path_to(&name).as_str())?;
-        match socket::bind(socket.as_raw_fd(), &address) {
-            Ok(()) => return Ok(name.into()),
-            Err(Errno::EADDRINUSE) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Errno::EADDRINUSE)
-}
-
-/// Gives a file of ours [`MODE`], if it has another one. By a descriptor: in a folder of everybody
-/// another file may have come to have the name.
-pub(super) fn set_mode(folder: &Folder, name: &OsStr, inode: Inode) -> io::Result<()> {
-    let Some(entry) = Entry::open(folder, name)? else {
-        return Err(Errno::ENOENT.into());
-    };
-    if entry.inode == inode && entry.mode != MODE {
-        let path = format!("/proc/self/fd/{}", entry.file.as_raw_fd());
-        fchmodat(AT_FDCWD, path.as_str(), MODE, FchmodatFlags::FollowSymlink).map_err(explained)?;
-    }
-    Ok(())
-}
-
-/// Removes temporary names whose processes were killed before they could. Best effort: what
-/// stays does no harm.
-fn sweep(folder: &Folder) {
-    let Ok(entries) = fs::read_dir(folder.path_to("")) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-            && is_settled(&entry)
-            && let Ok(Sight::Refuses) = look(folder, &name)
-        {
-            let _ = unlinkat(folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
-        }
-    }
-}
-
-fn is_settled(entry: &DirEntry) -> bool {
-    let made = entry.metadata().and_then(|found| found.modified());
-    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > SETTLED))
-}
-
-pub(super) fn inode_of(folder: impl AsFd, name: &OsStr) -> nix::Result<Option<Inode>> {
-    Ok(stat_of(folder, name)?.map(|found| (found.st_dev, found.st_ino)))
-}
-
-pub(super) fn stat_of(folder: impl AsFd, name: &OsStr) -> nix::Result<Option<FileStat>> {
-    match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl From<Errno> for PublishError {
-    fn from(error: Errno) -> Self {
-        PublishError::Os(error.into())
-    }
-}
-
-impl From<io::Error> for PublishError {
-    fn from(error: io::Error) -> Self {
-        PublishError::Os(error)
-    }
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::Taken(by) => by.fmt(out),
-            PublishError::Locked {
-                holder: Some(holder),
-            } => write!(out, "PATH.lock is locked by {holder}"),
-            PublishError::Locked { holder: None } => out.write_str(
-                "PATH.lock is locked by a process that cannot be seen from here (another PID \
-                 namespace): wait until that is done, or find it with fuser(1) on the host",
-            ),
-            PublishError::Os(error) => write!(out, "cannot be published: {error}"),
-        }
-    }
-}
-
-impl Error for PublishError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            PublishError::Os(error) => Some(error),
-            PublishError::Taken(_) | PublishError::Locked { .. } => None,
-        }
-    }
-}

@@ -1,9 +1,9 @@
 //! PATH: where donor and taker meet.
 //!
-//! A file name proves nothing. Who looks at PATH opens it first, without following a symbolic
-//! link, then asks what it is and whose, and connects through that very descriptor
-//! (`/proc/self/fd/N`): no other file can come in between. What listens there is asked for
-//! its credentials after that, since the owner of a file need not be who listens.
+//! A file name proves nothing. So PATH is opened first, without following a symbolic link; then
+//! it is asked what it is and whose, and the connection is made through that very descriptor
+//! (`path/entry.rs`): no other file can come in between. The process that listens there is asked
+//! for its credentials after that, since a file may belong to one user and be served by another.
 //!
 //! What connect(2) with SOCK_SEQPACKET says, and what it means:
 //!
@@ -16,36 +16,28 @@
 //!
 //! The original program takes a connection of SOCK_STREAM for the order to hand over and quit.
 //! So nothing here connects that way, but for `StreamDoor::call`, which is there to give the
-//! order. Looking does no more to a donor than a caller who hangs up at once. Needs `/proc`.
+//! order. A probe does no more to a donor than a caller that hangs up at once. Needs `/proc`.
 
-mod folder;
-mod lock;
-mod offer;
-mod path;
-mod standing;
+mod entry;
+mod name;
 
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::socket::SockType;
 
 use super::channel::Channel;
-use super::identity::{self, Identity, IdentityError};
+use super::folder::Folder;
+use super::identity::{Identity, IdentityError};
 use crate::procfs;
-use folder::Folder;
-pub(crate) use offer::Inode as FileId;
-use offer::Inode;
+use entry::Entry;
 
-pub use lock::Holder;
-pub use offer::{Offer, PublishError, Replace};
-pub use path::{MAX_PATH, PathError, TakeoverPath};
-pub(crate) use standing::Standing;
+pub(super) use entry::{MODE, set_mode};
+pub use name::{MAX_PATH, PathError, TakeoverPath};
 
 /// What is at a PATH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +63,9 @@ pub enum Probe {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Nobody is there; why.
-    Nobody(&'static str),
-    /// PATH is something else; what.
-    NotASocket(&'static str),
-    /// PATH, or who listens there, belongs to a user who is neither root nor we.
-    Foreign {
-        /// That user.
-        uid: u32,
-    },
-    /// The original program listens there, or another one with SOCK_STREAM.
-    Original,
+    /// No donor is there. What is there instead: nothing, a stale socket, or something that is
+    /// no socket, somebody else's or the original program's.
+    NoDonor(Probe),
     /// The donor's backlog is full: too many callers at a time. Retry is safe.
     Busy,
     /// The system's own reason.
@@ -93,8 +77,7 @@ pub enum ConnectError {
 /// # Errors
 /// If that cannot be told: no such directory, no permission.
 pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
-    let folder = path.open_directory()?;
-    Ok(look(&folder, &path.name)?.into())
+    probe_in(&path.open_directory()?, &path.name)
 }
 
 /// Connects to the donor at PATH. Both checks of its identity are done: who owns PATH, and
@@ -103,22 +86,13 @@ pub fn probe(path: &TakeoverPath) -> io::Result<Probe> {
 /// # Errors
 /// Why not; nothing was handed over then.
 pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
-    let sight = match path.open_directory() {
-        Ok(folder) => look(&folder, &path.name).map_err(ConnectError::Other)?,
-        Err(Errno::ENOENT) => Sight::Nothing,
-        Err(error) => return Err(ConnectError::Other(error.into())),
-    };
-    let socket = match sight {
-        Sight::Answers(socket) => socket,
-        Sight::Nothing => return Err(ConnectError::Nobody("there is no such file")),
-        Sight::Refuses => return Err(ConnectError::Nobody("nobody listens there any more")),
-        Sight::BacklogFull => return Err(ConnectError::Busy),
-        Sight::Stream => return Err(ConnectError::Original),
-        Sight::NotASocket(kind) => return Err(ConnectError::NotASocket(kind)),
-        Sight::Foreign { uid } => return Err(ConnectError::Foreign { uid }),
+    let socket = match path.open_directory() {
+        Ok(folder) => connect_in(&folder, &path.name)?,
+        Err(Errno::ENOENT) => return Err(ConnectError::NoDonor(Probe::Free)),
+        Err(error) => return Err(error.into()),
     };
     let donor = Identity::of(&socket).map_err(|error| match error {
-        IdentityError::Untrusted { uid, .. } => ConnectError::Foreign { uid },
+        IdentityError::Untrusted { uid, .. } => ConnectError::NoDonor(Probe::Foreign { uid }),
         IdentityError::Os(error) => ConnectError::Other(error),
     })?;
     Ok((Channel::new(socket), donor))
@@ -126,159 +100,84 @@ pub fn connect(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError>
 
 /// The way to a live listener of SOCK_STREAM at PATH: whatever happens to the name meanwhile, it
 /// leads to the file that was looked at.
-pub(super) struct StreamDoor(Entry);
+#[derive(Debug)]
+pub struct StreamDoor(Entry);
 
 impl StreamDoor {
-    /// Looks at PATH; who listens there feels nothing.
-    pub(super) fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
+    /// Looks at PATH; the process that listens there feels nothing. None if there is no such
+    /// listener.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn open(path: &TakeoverPath) -> io::Result<Option<StreamDoor>> {
         let folder = path.open_directory()?;
         let Some(entry) = Entry::open(&folder, &path.name)? else {
             return Ok(None);
         };
-        Ok(matches!(entry.call()?, Sight::Stream).then_some(StreamDoor(entry)))
+        match entry.connect() {
+            Err(ConnectError::NoDonor(Probe::Original)) => Ok(Some(StreamDoor(entry))),
+            Err(ConnectError::Other(error)) => Err(error),
+            Ok(_) | Err(ConnectError::NoDonor(_) | ConnectError::Busy) => Ok(None),
+        }
     }
 
     /// The socket's file, opened with O_PATH.
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.0.file.as_fd()
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Connects. For the original program this is the order to hand over: it cannot be undone.
-    pub(super) fn call(&self) -> io::Result<OwnedFd> {
-        self.0.dial(SockType::Stream).map_err(procfs::explain)
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2).
+    pub fn call(&self) -> io::Result<OwnedFd> {
+        self.0.connect_as(SockType::Stream).map_err(procfs::explain)
     }
 }
 
-/// A directory entry, and what a call to it gives.
-enum Sight {
-    Nothing,
-    NotASocket(&'static str),
-    Foreign {
-        uid: u32,
-    },
-    Refuses,
-    BacklogFull,
-    Stream,
-    /// The connected socket.
-    Answers(OwnedFd),
+/// What is under a name of a folder, without disturbing it.
+pub(super) fn probe_in(folder: &Folder, name: &OsStr) -> io::Result<Probe> {
+    match connect_in(folder, name) {
+        Ok(_) | Err(ConnectError::Busy) => Ok(Probe::Alive),
+        Err(ConnectError::NoDonor(found)) => Ok(found),
+        Err(ConnectError::Other(error)) => Err(error),
+    }
 }
 
-/// Looks at a name until the answer is about what is there now.
+/// What is in the way of a socket under a name, if anything is. Nobody is called for it: a
+/// process that listens there feels nothing.
+pub(super) fn peek(folder: &Folder, name: &OsStr) -> nix::Result<Option<Probe>> {
+    let entry = Entry::open(folder, name)?;
+    Ok(entry.and_then(|entry| entry.obstacle()))
+}
+
+/// Connects to what is under a name, until the answer is about what is there now.
 ///
 /// A successor may rename its socket over the one that was opened here, and its donor leave,
 /// before the call: then a file refuses that is not at PATH any more. So a refusal counts only
 /// from a file that is still there on a second look. Each further round takes one more
 /// successor, so it ends.
-fn look(folder: &Folder, name: &OsStr) -> io::Result<Sight> {
+fn connect_in(folder: &Folder, name: &OsStr) -> Result<OwnedFd, ConnectError> {
     // Held open, as only that keeps its number from being another file's.
     let mut refused: Option<Entry> = None;
     loop {
         let Some(entry) = Entry::open(folder, name)? else {
-            return Ok(Sight::Nothing);
+            return Err(ConnectError::NoDonor(Probe::Free));
         };
-        let sight = entry.call()?;
+        let called = entry.connect();
+        let is_refused = matches!(called, Err(ConnectError::NoDonor(Probe::Stale)));
         let is_same = refused.is_some_and(|before| before.inode == entry.inode);
-        if !matches!(sight, Sight::Refuses) || is_same {
-            return Ok(sight);
+        if !is_refused || is_same {
+            return called;
         }
         refused = Some(entry);
     }
 }
 
-/// Looks at a name without a call: what is in the way of a socket there, if anything is. The
-/// one who listens, if somebody does, feels nothing.
-fn glance(folder: &Folder, name: &OsStr) -> nix::Result<Option<Probe>> {
-    let entry = Entry::open(folder, name)?;
-    Ok(entry.and_then(|entry| entry.obstacle()).map(Probe::from))
-}
-
-/// A file of any kind, opened with O_PATH.
-struct Entry {
-    file: OwnedFd,
-    inode: Inode,
-    kind: SFlag,
-    mode: Mode,
-    owner: u32,
-}
-
-impl Entry {
-    fn open(folder: &Folder, name: &OsStr) -> nix::Result<Option<Entry>> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(folder, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let found = fstat(&file)?;
-        Ok(Some(Entry {
-            file,
-            inode: (found.st_dev, found.st_ino),
-            kind: SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT,
-            mode: Mode::from_bits_truncate(found.st_mode),
-            owner: found.st_uid,
-        }))
-    }
-
-    fn call(&self) -> io::Result<Sight> {
-        let called = self.obstacle().map_or_else(|| self.call_socket(), Ok);
-        called.map_err(procfs::explain)
-    }
-
-    /// What keeps it from being a socket that may be called.
-    fn obstacle(&self) -> Option<Sight> {
-        let kind = match self.kind {
-            SFlag::S_IFSOCK if identity::is_trusted(self.owner) => return None,
-            SFlag::S_IFSOCK => return Some(Sight::Foreign { uid: self.owner }),
-            SFlag::S_IFREG => "a regular file",
-            SFlag::S_IFDIR => "a directory",
-            SFlag::S_IFLNK => "a symbolic link",
-            SFlag::S_IFIFO => "a FIFO",
-            _ => "a device",
-        };
-        Some(Sight::NotASocket(kind))
-    }
-
-    fn call_socket(&self) -> nix::Result<Sight> {
-        match self.dial(SockType::SeqPacket) {
-            Ok(socket) => Ok(Sight::Answers(socket)),
-            Err(Errno::ECONNREFUSED) => Ok(Sight::Refuses),
-            Err(Errno::EAGAIN) => Ok(Sight::BacklogFull),
-            // Connecting a datagram socket has no effect on the other side, whatever it is.
-            Err(Errno::EPROTOTYPE) => match self.dial(SockType::Datagram) {
-                Err(Errno::EPROTOTYPE) => Ok(Sight::Stream),
-                Err(Errno::ECONNREFUSED) => Ok(Sight::Refuses),
-                Err(error) => Err(error),
-                Ok(_) => Ok(Sight::NotASocket("a datagram socket")),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Never waits: a Unix socket connects at once, or says EAGAIN.
-    fn dial(&self, kind: SockType) -> nix::Result<OwnedFd> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket::socket(AddressFamily::Unix, kind, flags, None)?;
-        let address = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let address = UnixAddr::new(address.as_str())?;
-        loop {
-            match socket::connect(socket.as_raw_fd(), &address) {
-                Err(Errno::EINTR) => {}
-                outcome => return outcome.map(|()| socket),
-            }
-        }
-    }
-}
-
-impl From<Sight> for Probe {
-    fn from(sight: Sight) -> Self {
-        match sight {
-            Sight::Nothing => Probe::Free,
-            Sight::Refuses => Probe::Stale,
-            Sight::Answers(_) | Sight::BacklogFull => Probe::Alive,
-            Sight::Stream => Probe::Original,
-            Sight::NotASocket(kind) => Probe::NotASocket(kind),
-            Sight::Foreign { uid } => Probe::Foreign { uid },
-        }
+impl From<Errno> for ConnectError {
+    fn from(error: Errno) -> Self {
+        ConnectError::Other(error.into())
     }
 }
 
@@ -298,13 +197,15 @@ impl fmt::Display for Probe {
 impl fmt::Display for ConnectError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConnectError::Nobody(why) => out.write_str(why),
-            ConnectError::NotASocket(kind) => write!(out, "is {kind}, not a takeover socket"),
-            ConnectError::Foreign { uid } => write!(
-                out,
-                "belongs to uid {uid}, trusted are only root and our own user"
-            ),
-            ConnectError::Original => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
+            ConnectError::NoDonor(found) => match found {
+                Probe::Free => out.write_str("there is no such file"),
+                Probe::Stale => out.write_str("nobody listens there any more"),
+                Probe::Foreign { .. } => {
+                    write!(out, "{found}, trusted are only root and our own user")
+                }
+                Probe::Original => out.write_str("speaks SOCK_STREAM, not SOCK_SEQPACKET"),
+                Probe::NotASocket(_) | Probe::Alive => found.fmt(out),
+            },
             ConnectError::Busy => out.write_str("its queue of callers is full"),
             ConnectError::Other(error) => write!(out, "cannot be connected to: {error}"),
         }
@@ -315,10 +216,7 @@ impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             ConnectError::Other(error) => Some(error),
-            _ => None,
+            ConnectError::NoDonor(_) | ConnectError::Busy => None,
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

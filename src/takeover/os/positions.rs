@@ -28,7 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::validate::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
+use super::descriptor::tcp::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
 use crate::sys::{self, TcpProgress};
 
 /// How often the socket is asked before it counts as too busy: one round takes 2 µs, in which

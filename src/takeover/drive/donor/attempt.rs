@@ -8,12 +8,12 @@ use crate::event::{Handle, Time};
 use crate::proto::digest::Digest;
 use crate::proto::records::{self, End, Record, Served};
 use crate::proto::wire::EncodeError;
-use crate::takeover::channel::Sent;
 use crate::takeover::core::ledger::Batch;
 use crate::takeover::drive::batch::Told;
 use crate::takeover::drive::post::Post;
-use crate::takeover::identity::Identity;
-use crate::takeover::lease::Lease;
+use crate::takeover::os::channel::Sent;
+use crate::takeover::os::identity::Identity;
+use crate::takeover::os::lease::Lease;
 use crate::takeover::report::{Report, Tally};
 
 /// One caller, from its connect to the outcome.

@@ -18,13 +18,13 @@ use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Ref
 use crate::proto::wire::{DecodeError, Versions};
 use crate::sys;
 use crate::takeover::application::{Application, Item};
-use crate::takeover::channel::Channel;
 use crate::takeover::core::donor::{Cause, Event, State};
 use crate::takeover::core::ledger::ItemId;
 use crate::takeover::drive::hear_out;
 use crate::takeover::drive::post::{Incoming, Post};
-use crate::takeover::identity::{Identity, IdentityError};
-use crate::takeover::rendezvous::Offer;
+use crate::takeover::os::channel::Channel;
+use crate::takeover::os::identity::{Identity, IdentityError};
+use crate::takeover::os::offer::Offer;
 use crate::takeover::report::{Report, Times};
 
 /// A taker whose clock is ahead or behind by more has another clock (time_namespaces(7)).

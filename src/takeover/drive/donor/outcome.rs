@@ -10,8 +10,8 @@ use crate::takeover::application::{Application, Item};
 use crate::takeover::core::donor::{Cause, Event, Outcome, State};
 use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::drive::batch::Told;
-use crate::takeover::lease::Verdict;
 use crate::takeover::moment::Moment;
+use crate::takeover::os::lease::Verdict;
 
 /// How often the log is told that a new owner is silent.
 const STILL: Duration = Duration::from_secs(60);

@@ -13,14 +13,14 @@ use crate::event::{Class, Cx, Interest, Time};
 use crate::proto::records::{self, Record, Welcome};
 use crate::proto::wire::FEATURES;
 use crate::takeover::application::{Application, Item};
-use crate::takeover::channel::Sent;
 use crate::takeover::core::donor::{Cause, Event, Outcome, State};
 use crate::takeover::core::ledger::{Batch, Presence};
 use crate::takeover::core::preload::BATCH;
 use crate::takeover::drive::batch::Records;
 use crate::takeover::drive::post::Post;
-use crate::takeover::lease::Lease;
 use crate::takeover::moment::Moment;
+use crate::takeover::os::channel::Sent;
+use crate::takeover::os::lease::Lease;
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
 const CROWDED: Duration = Duration::from_millis(1);

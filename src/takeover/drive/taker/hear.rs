@@ -14,8 +14,8 @@ use crate::takeover::core::taker::{Event, State};
 use crate::takeover::drive::Deadlines;
 use crate::takeover::drive::intake::Problem;
 use crate::takeover::drive::post::Incoming;
-use crate::takeover::lease::Lease;
-use crate::takeover::limits;
+use crate::takeover::os::lease::Lease;
+use crate::takeover::os::limits;
 
 /// Records taken in one turn: some batches, and in the freeze nearly always all there are.
 const RECORDS: usize = 64;

@@ -12,9 +12,9 @@ use crate::takeover::drive::donor::Predecessor;
 use crate::takeover::drive::intake::{Intake, Problem};
 use crate::takeover::drive::post::Incoming;
 use crate::takeover::drive::{Role, Takeover, audit, donor, hear_out};
-use crate::takeover::identity::Condition;
-use crate::takeover::lease::{Lease, Verdict};
 use crate::takeover::moment::Moment;
+use crate::takeover::os::identity::Condition;
+use crate::takeover::os::lease::{Lease, Verdict};
 
 /// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
 /// ours, and then kills us.

@@ -8,11 +8,11 @@ use crate::event::{Cx, Interest, Time};
 use crate::proto::records::{self, AckBuilder, End, Fail, FailCode, Fit, Hello, Record};
 use crate::proto::wire::{FEATURES, Versions};
 use crate::takeover::application::Application;
-use crate::takeover::channel::Sent;
 use crate::takeover::core::taker::Event;
 use crate::takeover::drive::intake::Problem;
 use crate::takeover::drive::post::Post;
-use crate::takeover::limits;
+use crate::takeover::os::channel::Sent;
+use crate::takeover::os::limits;
 
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;

@@ -1,17 +1,9 @@
-//! Whether a received TCP socket is what its descriptor record says. Reads only.
-//!
-//! Until the taker has claimed, the donor owns every socket, and a change made through a copy
-//! is a change to the original. So nothing is set here, nothing repaired, and SO_ERROR is
-//! never read: reading clears it, after which the donor would take a reset for a clean end of
-//! stream (socket(7)).
-//!
-//! As few calls as will do, since this is done for each of maybe a million sockets:
+//! What is asked of a TCP socket, beyond what is asked of every descriptor.
 //!
 //! | call | settles |
 //! |---|---|
-//! | SO_PROTOCOL | a socket at all; TCP, not MPTCP, UDP or Unix; not O_PATH |
-//! | SO_COOKIE | the socket meant by the record, so two items cannot be swapped or doubled |
-//! | F_GETFL, F_GETFD | does not block, no SIGIO to the donor; close-on-exec |
+//! | SO_PROTOCOL, first of all | a socket at all; TCP, not MPTCP, UDP or Unix; not O_PATH |
+//! | F_GETFD | close-on-exec |
 //! | TCP_ULP, TCP_REPAIR | no TLS inside the kernel, no socket under repair |
 //! | getsockname, getpeername | the addresses; the domain |
 //! | TCP_INFO | a stream socket; listening, connected or dead |
@@ -20,83 +12,33 @@
 //! addresses (`net/ipv4/tcp.c`, `tcp_set_state`): alive at the end means that what was read
 //! before is meant, and CLOSE makes it void.
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
 
+use super::travel::Nature;
+use super::{Invalid, PeerState};
+use crate::proto::records::Descriptor;
 use crate::sys;
 
-/// What a valid peer socket is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerState {
-    /// Connected; one direction may be closed already.
-    Alive,
-    /// Reset, or closed from both sides. That is the network's doing and no fault of the
-    /// record: the takeover goes on without it.
-    Dead,
-}
-
-/// Why a socket is not what its record says.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Invalid {
-    /// Not a TCP socket.
-    NotTcp,
-    /// Another socket than the one recorded.
-    Cookie {
-        /// The recorded cookie.
-        recorded: u64,
-        /// The socket's cookie.
-        found: u64,
-    },
-    /// Its own address is not the recorded one.
-    Local {
-        /// The recorded address.
-        recorded: SocketAddr,
-        /// The socket's address.
-        found: SocketAddr,
-    },
-    /// Its peer's address is not the recorded one.
-    Peer {
-        /// The recorded address.
-        recorded: SocketAddr,
-        /// The socket's peer.
-        found: SocketAddr,
-    },
-    /// Reading or writing it would block (no O_NONBLOCK).
-    Blocks,
-    /// It raises signals in its first owner (O_ASYNC).
-    Async,
-    /// A child would inherit it (no FD_CLOEXEC).
-    Inheritable,
-    /// An upper layer such as TLS runs in the kernel; its other half does not travel.
-    UpperLayer,
-    /// It is under repair (TCP_REPAIR).
-    Repair,
-    /// It is neither connected nor a listener, whichever is recorded; the number is from
-    /// `linux/tcp_states.h`.
-    State(u8),
-    /// The kernel did not tell.
-    Os(io::Error),
+/// That it is a TCP socket.
+pub(super) fn nature(fd: BorrowedFd<'_>) -> Result<Nature, Invalid> {
+    match sys::socket_protocol(fd).map_err(kind_error)? {
+        libc::IPPROTO_TCP => Ok(Nature::Tcp),
+        _ => Err(Invalid::NotTcp),
+    }
 }
 
 /// Checks a connection that was accepted from a client.
-///
-/// # Errors
-/// The first thing that is not as recorded.
-pub fn tcp_peer(
-    fd: BorrowedFd<'_>,
-    local: SocketAddr,
-    peer: SocketAddr,
-    cookie: u64,
-) -> Result<PeerState, Invalid> {
-    check_common(fd, cookie)?;
+pub(super) fn peer(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, Invalid> {
+    let (Some(local), Some(peer)) = (about.local, about.peer) else {
+        return Err(Invalid::NoAddress("tcp peer"));
+    };
+    check_options(fd)?;
     let local_found = local_address(fd)?;
     let peer_found = peer_address(fd)?;
     match sys::tcp_state(fd).map_err(kind_error)? {
@@ -119,24 +61,14 @@ pub fn tcp_peer(
 }
 
 /// Checks a listener.
-///
-/// # Errors
-/// The first thing that is not as recorded.
-pub fn tcp_listener(fd: BorrowedFd<'_>, local: SocketAddr, cookie: u64) -> Result<(), Invalid> {
-    check_common(fd, cookie)?;
+pub(super) fn listener(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, Invalid> {
+    let local = about.local.ok_or(Invalid::NoAddress("listener"))?;
+    check_options(fd)?;
     let found = local_address(fd)?;
     match sys::tcp_state(fd).map_err(kind_error)? {
-        LISTEN => check_local(local, found),
+        LISTEN => check_local(local, found).map(|()| PeerState::Alive),
         other => Err(Invalid::State(other)),
     }
-}
-
-/// The kernel's own number for a socket; see [`sys::socket_cookie`].
-///
-/// # Errors
-/// `ENOTSOCK` on what is no socket.
-pub fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    sys::socket_cookie(fd)
 }
 
 /// The addresses of a TCP socket, for its record: its own, and its peer's unless it is a
@@ -144,30 +76,16 @@ pub fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
 ///
 /// # Errors
 /// `ENOTSOCK` on what is no socket, `InvalidInput` if it is not an internet socket.
-pub fn describe_tcp(fd: BorrowedFd<'_>) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
-    let addresses = || Ok((local_address(fd)?, peer_address(fd)?));
-    addresses().map_err(|error: Invalid| match error {
+pub fn addresses(fd: BorrowedFd<'_>) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
+    let both = || Ok((local_address(fd)?, peer_address(fd)?));
+    both().map_err(|error: Invalid| match error {
         Invalid::Os(error) => error,
         other => io::Error::new(io::ErrorKind::InvalidInput, other),
     })
 }
 
 /// What holds for peers and listeners alike.
-fn check_common(fd: BorrowedFd<'_>, recorded: u64) -> Result<(), Invalid> {
-    if sys::socket_protocol(fd).map_err(kind_error)? != libc::IPPROTO_TCP {
-        return Err(Invalid::NotTcp);
-    }
-    let found = sys::socket_cookie(fd).map_err(Invalid::Os)?;
-    if found != recorded {
-        return Err(Invalid::Cookie { recorded, found });
-    }
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    if !flags.contains(OFlag::O_NONBLOCK) {
-        return Err(Invalid::Blocks);
-    }
-    if flags.contains(OFlag::O_ASYNC) {
-        return Err(Invalid::Async);
-    }
+fn check_options(fd: BorrowedFd<'_>) -> Result<(), Invalid> {
     let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD)?);
     if !flags.contains(FdFlag::FD_CLOEXEC) {
         return Err(Invalid::Inheritable);
@@ -181,7 +99,7 @@ fn check_common(fd: BorrowedFd<'_>, recorded: u64) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_local(recorded: SocketAddr, found: SocketAddr) -> Result<(), Invalid> {
+pub(super) fn check_local(recorded: SocketAddr, found: SocketAddr) -> Result<(), Invalid> {
     if is_same(recorded, found) {
         return Ok(());
     }
@@ -194,7 +112,7 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip(), one.port()) == (other.ip(), other.port())
 }
 
-fn local_address(fd: BorrowedFd<'_>) -> Result<SocketAddr, Invalid> {
+pub(super) fn local_address(fd: BorrowedFd<'_>) -> Result<SocketAddr, Invalid> {
     internet_address(getsockname(fd.as_raw_fd())?)
 }
 
@@ -226,58 +144,26 @@ fn kind_error(error: io::Error) -> Invalid {
 }
 
 // linux/tcp_states.h, the part that a descriptor can be in.
-pub(super) const ESTABLISHED: u8 = 1;
-pub(super) const SYN_SENT: u8 = 2;
-const SYN_RECV: u8 = 3;
-pub(super) const FIN_WAIT1: u8 = 4;
-pub(super) const FIN_WAIT2: u8 = 5;
-const CLOSE: u8 = 7;
-pub(super) const CLOSE_WAIT: u8 = 8;
-pub(super) const LAST_ACK: u8 = 9;
-pub(super) const LISTEN: u8 = 10;
-pub(super) const CLOSING: u8 = 11;
-
-impl From<Errno> for Invalid {
-    fn from(error: Errno) -> Self {
-        Invalid::Os(error.into())
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Invalid::NotTcp => out.write_str("not a TCP socket"),
-            Invalid::Cookie { recorded, found } => {
-                write!(out, "socket cookie {found}, recorded {recorded}")
-            }
-            Invalid::Local { recorded, found } => {
-                write!(out, "bound to {found}, recorded {recorded}")
-            }
-            Invalid::Peer { recorded, found } => {
-                write!(out, "connected to {found}, recorded {recorded}")
-            }
-            Invalid::Blocks => out.write_str("O_NONBLOCK is not set"),
-            Invalid::Async => out.write_str(
-                "O_ASYNC is set, and its signals would go on going to its first owner; clear it \
-                 (fcntl(2), F_SETFL) before a takeover",
-            ),
-            Invalid::Inheritable => out.write_str("FD_CLOEXEC is not set"),
-            Invalid::UpperLayer => out.write_str("an upper layer (TLS) runs in the kernel"),
-            Invalid::Repair => out.write_str("TCP_REPAIR is set"),
-            Invalid::State(state) => write!(out, "TCP state {state} does not fit"),
-            Invalid::Os(error) => write!(out, "cannot be examined: {error}"),
-        }
-    }
-}
-
-impl Error for Invalid {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Invalid::Os(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// Connected.
+pub const ESTABLISHED: u8 = 1;
+/// Being connected from here.
+pub const SYN_SENT: u8 = 2;
+/// Being connected to here.
+pub const SYN_RECV: u8 = 3;
+/// Our end was sent.
+pub const FIN_WAIT1: u8 = 4;
+/// Our end was acknowledged.
+pub const FIN_WAIT2: u8 = 5;
+/// Not connected, or not any more.
+pub const CLOSE: u8 = 7;
+/// The peer's end has come.
+pub const CLOSE_WAIT: u8 = 8;
+/// The peer's end has come, and then ours was sent.
+pub const LAST_ACK: u8 = 9;
+/// Listening.
+pub const LISTEN: u8 = 10;
+/// Both ends were sent, and crossed.
+pub const CLOSING: u8 = 11;
 
 #[cfg(test)]
 mod tests;

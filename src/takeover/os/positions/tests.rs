@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send, setsockopt};
 
 use super::*;
-use crate::takeover::validate::{LISTEN, SYN_SENT};
+use crate::takeover::os::descriptor::tcp::{LISTEN, SYN_SENT};
 
 fn at(consumed: u64, written: u64) -> Positions {
     Positions { consumed, written }

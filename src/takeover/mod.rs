@@ -360,7 +360,7 @@
 //! ```
 
 mod application;
-pub mod core;
+mod core;
 mod drive;
 mod error;
 mod failpoint;
@@ -387,6 +387,10 @@ pub use start::Start;
 /// for it: it changes with each release.
 #[doc(hidden)]
 pub mod internal {
+    pub use super::core::donor;
+    pub use super::core::ledger;
+    pub use super::core::preload;
+    pub use super::core::taker;
     pub use super::os::channel;
     pub use super::os::descriptor;
     pub use super::os::identity;

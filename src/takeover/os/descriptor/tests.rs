@@ -258,6 +258,15 @@ fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
     }
 }
 
+/// A kind without a row would be taken for whatever the application says that it is.
+#[test]
+fn every_kind_has_a_row() {
+    let known = (1..).map(ItemKind::from_code);
+    for kind in known.take_while(|kind| !matches!(kind, ItemKind::Other(_))) {
+        assert!(KINDS.iter().any(|row| row.kind == kind), "{kind}");
+    }
+}
+
 #[test]
 fn kind_is_found_for_what_has_one() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

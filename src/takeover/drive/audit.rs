@@ -19,7 +19,7 @@ use crate::event::Cx;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::drive::Takeover;
 use crate::takeover::drive::batch::fd_of;
-use crate::takeover::os::positions::{self, Positions, Verdict};
+use crate::takeover::os::positions::{self, Check, Positions};
 
 /// Items compared at a time once we own: half a millisecond in which nobody is served.
 const AT_A_TIME: usize = 250;
@@ -124,9 +124,9 @@ pub(super) fn check<S: Application>(app: &mut S, cx: &mut Cx<S>, item: Item) -> 
         return Ok(());
     };
     match verdict {
-        Ok(Verdict::Agree) => tally.agree += 1,
-        Ok(Verdict::Unknown) => tally.unknown += 1,
-        Ok(Verdict::Differ { found }) => {
+        Ok(Check::Agree) => tally.agree += 1,
+        Ok(Check::Unknown) => tally.unknown += 1,
+        Ok(Check::Differ { found }) => {
             tally.differ += 1;
             return Err(difference(app, cx, item, told, found));
         }

@@ -69,7 +69,11 @@ pub fn check(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, In
             found: nature.name().to_owned(),
         });
     }
-    let (recorded, found) = (about.cookie, cookie(fd));
+    let recorded = about.cookie;
+    let found = match nature {
+        Nature::File(_) => 0,
+        Nature::Tcp | Nature::Socket(_) => sys::socket_cookie(fd).map_err(Invalid::Os)?,
+    };
     if found != recorded {
         return Err(Invalid::Cookie { recorded, found });
     }
@@ -96,7 +100,7 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> ItemKind {
     row.unwrap_or(&OPAQUE).kind
 }
 
-/// The kernel's own number for a socket, which tells it from every other
+/// For its record: the kernel's own number for a socket, which tells it from every other
 /// ([`sys::socket_cookie`]); 0 for what is no socket.
 #[must_use]
 pub fn cookie(fd: BorrowedFd<'_>) -> u64 {

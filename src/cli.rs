@@ -19,7 +19,7 @@ use std::time::Duration;
 use getopts::Matches;
 use log::LevelFilter;
 use socket_takeover::takeover::Deadlines;
-use socket_takeover::takeover::rendezvous::TakeoverPath;
+use socket_takeover::takeover::TakeoverPath;
 use syslog::Facility;
 
 pub use grammar::{help, version};

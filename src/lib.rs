@@ -85,11 +85,12 @@
 //! | [`takeover`] | both, by its drivers | what an application's items mean |
 //! | [`sys`] | the kernel's calls without a safe wrapper | everything else |
 //!
-//! The arrows are kept by `tests/architecture.rs`. `unsafe` is in [`sys`] and
-//! [`takeover::scm`], nowhere else.
+//! The arrows are kept by `tests/architecture.rs`. `unsafe` is in [`sys`] and in
+//! `takeover/os/scm.rs`, nowhere else.
 
 pub mod event;
-mod procfs;
+#[doc(hidden)]
+pub mod procfs;
 pub mod proto;
 pub mod sys;
 pub mod takeover;

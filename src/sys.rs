@@ -1,6 +1,6 @@
 //! The few system calls that have no safe wrapper in std or nix.
 //!
-//! `unsafe` lives here and in `takeover/scm.rs`, nowhere else in the library. Every
+//! `unsafe` lives here and in `takeover/os/scm.rs`, nowhere else in the library. Every
 //! function is safe to call: what the kernel or libc demands of the caller is checked or
 //! held by the signature. None logs, none but `count_forks` allocates.
 //!

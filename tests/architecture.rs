@@ -71,6 +71,7 @@ fn assert_absent(under: &str, words: &[&str]) {
     );
 }
 
+const SCM: &str = "src/takeover/os/scm.rs";
 const FAILPOINTS: &str = "src/takeover/failpoint.rs";
 
 fn assert_only_in(file: &str, under: &str, words: &[&str]) {
@@ -160,6 +161,7 @@ fn donor_taker_and_ledger_see_no_socket_clock_or_descriptor() {
         "nix::",
         "libc::",
         "session",
+        "takeover::os",
         "Time",
     ];
     // Of other files of the takeover it knows none but its own.
@@ -205,12 +207,25 @@ fn tables_of_the_core_name_every_state() {
 }
 
 #[test]
+fn os_knows_no_session_no_machine_and_no_reactor() {
+    let rooms = ["application", "core", "session", "moment", "start"];
+    let mut above: Vec<String> = ["takeover", "super", "super::super"]
+        .iter()
+        .flat_map(|path| rooms.map(|room| format!("{path}::{room}")))
+        .collect();
+    above.push("crate::event".into());
+    let above: Vec<&str> = above.iter().map(String::as_str).collect();
+    let mut found = mentions(&sources("src/takeover/os"), &above);
+    // A number, so that a batch and a record are held against each other.
+    found.retain(|place| !place.contains("core::preload::BATCH"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
 fn unsafe_stays_in_its_two_files() {
     let found: Vec<_> = mentions(&sources("src"), &["unsafe "])
         .into_iter()
-        .filter(|place| {
-            !place.starts_with("src/sys.rs") && !place.starts_with("src/takeover/scm.rs")
-        })
+        .filter(|place| !place.starts_with("src/sys.rs") && !place.starts_with(SCM))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -278,7 +293,7 @@ fn channel_is_read_in_one_place_and_never_peeked() {
     assert_absent("src", &["MSG_PEEK"]);
     let found: Vec<_> = mentions(&sources("src"), &["recvmsg("])
         .into_iter()
-        .filter(|place| !place.starts_with("src/takeover/scm.rs"))
+        .filter(|place| !place.starts_with(SCM))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

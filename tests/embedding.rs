@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
-use socket_takeover::takeover::rendezvous::TakeoverPath;
+use socket_takeover::takeover::TakeoverPath;
 use socket_takeover::takeover::{
     Application, Arrival, Description, Error, Item, Moment, Rejection, SavedState, Start, Takeover,
 };

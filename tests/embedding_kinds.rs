@@ -25,9 +25,10 @@ use nix::sys::uio::pread;
 use nix::unistd::{read, write};
 use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::sys::open_tun;
+use socket_takeover::takeover::internal::scm;
 use socket_takeover::takeover::{
     Application, Arrival, Description, Item, ItemKind, Moment, Rejection, SavedState, Takeover,
-    kinds, scm,
+    kind_of,
 };
 use support::pair::{Process, stage, turn_until};
 use support::{BOUND, need, wait_readable};
@@ -51,7 +52,7 @@ struct Holder {
 impl Holder {
     /// Takes what epoll can watch into the reactor and carries the rest.
     fn hold(&mut self, cx: &mut Cx<Holder>, name: &str, fd: OwnedFd) -> io::Result<Item> {
-        let kind = kinds::of(fd.as_fd());
+        let kind = kind_of(fd.as_fd());
         if matches!(kind, ItemKind::Memfd | ItemKind::BpfMap | ItemKind::BpfLink) {
             self.carried.push((name.to_owned(), fd));
             return Ok(Item::Carried(self.carried.len() as u32));
@@ -95,7 +96,7 @@ impl Application for Holder {
             Item::Carried(STATE) => Ok(Description::new(ItemKind::State, "state", 1)),
             Item::Carried(number) => {
                 let (name, fd) = &self.carried[number as usize - 1];
-                Ok(Description::new(kinds::of(fd.as_fd()), name.clone(), 1))
+                Ok(Description::new(kind_of(fd.as_fd()), name.clone(), 1))
             }
             Item::Source(id) => Description::detect(cx, id, 1),
         }
@@ -113,7 +114,7 @@ impl Application for Holder {
             self.state = arrival.state.bytes.to_vec();
             return Ok(Item::Carried(STATE));
         };
-        let found = kinds::of(fd.as_fd());
+        let found = kind_of(fd.as_fd());
         if found != arrival.kind {
             return Err(format!("{} is {found}, not {}", arrival.name, arrival.kind).into());
         }

@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, patch_sequence};
-use socket_takeover::takeover::channel::{Channel, Got, Sent};
-use socket_takeover::takeover::rendezvous::{self, TakeoverPath};
+use socket_takeover::takeover::TakeoverPath;
+use socket_takeover::takeover::internal::channel::{Channel, Got, Sent};
+use socket_takeover::takeover::internal::path;
 use support::{BOUND, Fault, Server, Stage, wait_readable};
 
 fn serve_with(stage: &Stage, fault: &str, more: &[&str]) -> Server {
@@ -77,7 +78,7 @@ impl Client {
 /// A caller at PATH that is played by the test.
 fn call(stage: &Stage) -> Channel {
     let path = TakeoverPath::new(stage.path()).unwrap();
-    rendezvous::connect(&path).expect("a donor").0
+    path::connect(&path).expect("a donor").0
 }
 
 fn hello() -> Vec<u8> {
@@ -313,7 +314,7 @@ fn part() {
         return;
     };
     let path = TakeoverPath::new(std::env::var_os("TEST_PATH").unwrap()).unwrap();
-    let (mut channel, _) = rendezvous::connect(&path).expect("a donor");
+    let (mut channel, _) = path::connect(&path).expect("a donor");
     let mut record = hello();
     let _ = channel.send(&record, &[]).unwrap();
     if part == "silent" {

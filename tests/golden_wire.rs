@@ -16,9 +16,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use socket_takeover::event::Time;
 use socket_takeover::proto::digest::Digest;
 use socket_takeover::proto::wire::{HEADER, MIN_VERSION, MUST_UNDERSTAND};
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
-use socket_takeover::takeover::validate;
+use socket_takeover::takeover::TakeoverPath;
+use socket_takeover::takeover::internal::descriptor;
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::offer::{Offer, Replace};
+use socket_takeover::takeover::internal::path;
 use support::side::Side;
 use support::{BOUND, Client, Stage, wait_readable};
 
@@ -167,7 +169,7 @@ fn first_taker_of_version_1_takes_over() {
     let mut client = Client::connect(donor.address());
     client.talk();
     let path = TakeoverPath::new(stage.path()).unwrap();
-    let (channel, _) = rendezvous::connect(&path).unwrap();
+    let (channel, _) = path::connect(&path).unwrap();
     let mut side = Side::new(channel);
     let mut holes = Holes::new();
     holes.insert("slots", 1000u64.to_le_bytes().to_vec());
@@ -227,7 +229,7 @@ fn first_donor_of_version_1_is_taken_over() {
     let mut digest = Digest::default();
     let mut holes = Holes::new();
     let now = || Time::now().as_ns().to_le_bytes().to_vec();
-    let cookie = |fd: BorrowedFd<'_>| validate::cookie(fd).unwrap().to_le_bytes().to_vec();
+    let cookie = |fd: BorrowedFd<'_>| descriptor::cookie(fd).to_le_bytes().to_vec();
     for (name, value) in [
         ("id", 7u64.to_le_bytes().to_vec()),
         ("donor", std::process::id().to_le_bytes().to_vec()),

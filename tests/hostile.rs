@@ -18,7 +18,8 @@ use nix::sys::socket::{
     socket,
 };
 use socket_takeover::proto::records::Record;
-use socket_takeover::takeover::rendezvous::{self, ConnectError, TakeoverPath};
+use socket_takeover::takeover::internal::path;
+use socket_takeover::takeover::{ConnectError, TakeoverPath};
 use support::apart::{self, Program, STRANGER, as_user, is_root, open_folder};
 use support::side::{FakeTaker, encoded};
 use support::{Kind as Peer, Scene, Server, Stage, wait_readable};
@@ -48,7 +49,7 @@ fn play(command: &mut Command) {
 
 fn is_kept_out(path: &Path) {
     let path = TakeoverPath::new(path).unwrap();
-    match rendezvous::connect(&path).map(drop) {
+    match path::connect(&path).map(drop) {
         Err(ConnectError::Other(error)) => {
             assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         }

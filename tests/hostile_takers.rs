@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use socket_takeover::proto::records::{Active, Hello, Record, RefuseCode};
-use socket_takeover::takeover::lease::Verdict;
-use socket_takeover::takeover::rendezvous::ConnectError;
+use socket_takeover::takeover::ConnectError;
+use socket_takeover::takeover::internal::lease::Verdict;
 use support::side::{At, FakeTaker, encoded};
 use support::{Kind as Peer, Scene, Server, Stage};
 

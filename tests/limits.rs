@@ -12,7 +12,7 @@ use std::process::Command;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket_takeover::proto::records::Kind;
-use socket_takeover::takeover::channel::{Channel, Sent};
+use socket_takeover::takeover::internal::channel::{Channel, Sent};
 use support::apart::{Program, STRANGER, as_user};
 use support::pinned::{Pinned, Step};
 use support::side::FakeTaker;

@@ -17,12 +17,12 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::unistd::geteuid;
-use socket_takeover::takeover::channel::{Channel, Fault, Got, Sent};
-use socket_takeover::takeover::identity::{Identity, IdentityError};
-use socket_takeover::takeover::limits;
-use socket_takeover::takeover::rendezvous::{
-    ConnectError, Offer, Probe, Replace, TakeoverPath, connect, probe,
-};
+use socket_takeover::takeover::internal::channel::{Channel, Fault, Got, Sent};
+use socket_takeover::takeover::internal::identity::{Identity, IdentityError};
+use socket_takeover::takeover::internal::limits;
+use socket_takeover::takeover::internal::offer::{Offer, Replace};
+use socket_takeover::takeover::internal::path::connect;
+use socket_takeover::takeover::{ConnectError, Probe, TakeoverPath, probe};
 use tempfile::TempDir;
 
 const PART: &str = "TEST_PART";
@@ -250,7 +250,10 @@ fn listener_of_another_user_behind_our_own_file_is_found_out() {
     await_cue(&mut output, "listening");
     let refusal = connect(&stage.path).map(drop).unwrap_err();
     assert!(
-        matches!(refusal, ConnectError::Foreign { uid: STRANGER }),
+        matches!(
+            refusal,
+            ConnectError::NoDonor(Probe::Foreign { uid: STRANGER })
+        ),
         "{refusal}"
     );
     child.kill().unwrap();
@@ -287,7 +290,10 @@ fn file_of_another_user_is_neither_called_nor_replaced() {
     );
     let refusal = connect(&stage.path).map(drop).unwrap_err();
     assert!(
-        matches!(refusal, ConnectError::Foreign { uid: STRANGER }),
+        matches!(
+            refusal,
+            ConnectError::NoDonor(Probe::Foreign { uid: STRANGER })
+        ),
         "{refusal}"
     );
     let mut offer = Offer::bind(&stage.path).unwrap();
@@ -319,7 +325,10 @@ fn owner_that_a_user_namespace_hides_is_not_trusted() {
 fn unmapped_user_calls() {
     let refusal = connect(&path_from_environment()).map(drop).unwrap_err();
     assert!(
-        matches!(refusal, ConnectError::Foreign { uid: 65534 }),
+        matches!(
+            refusal,
+            ConnectError::NoDonor(Probe::Foreign { uid: 65534 })
+        ),
         "{refusal}"
     );
 }

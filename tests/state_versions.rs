@@ -21,8 +21,8 @@ use std::time::Duration;
 use socket_takeover::event::{Acceptor, Cx, Next, Spec, Time};
 use socket_takeover::proto::records::{Hello, Record, encode};
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION};
-use socket_takeover::takeover::channel::Sent;
-use socket_takeover::takeover::rendezvous;
+use socket_takeover::takeover::internal::channel::Sent;
+use socket_takeover::takeover::internal::path;
 use socket_takeover::takeover::{
     Application, Arrival, DeclineCode, Description, Error, Item, Moment, Rejection, Report,
     SavedState, Start, Takeover, TakeoverPath,
@@ -371,7 +371,7 @@ fn state_is_newest_again_after_an_older_taker_has_failed() {
     let (stage, donor) = Stage::cold::<2>();
     let mut client = stage.client();
     client.is_counted_by(2);
-    let (channel, _) = rendezvous::connect(&stage.path).unwrap();
+    let (channel, _) = path::connect(&stage.path).unwrap();
     let mut record = Vec::new();
     let hello = Record::Hello(Hello {
         min: MIN_VERSION,

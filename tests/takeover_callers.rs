@@ -4,7 +4,7 @@
 mod support;
 
 use socket_takeover::proto::records::{Kind, Record, RefuseCode};
-use socket_takeover::takeover::rendezvous::ConnectError;
+use socket_takeover::takeover::ConnectError;
 use support::pinned::{Pinned, Step};
 use support::side::FakeTaker;
 use support::{Scene, Server};

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Active, End, Kind, Record, RefuseCode, Welcome};
 use socket_takeover::proto::wire::{HEADER, patch_sequence};
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 use support::pinned::{Pinned, Step};
 use support::side::{FakeDonor, Stuffing, encoded};
 use support::{Client, Kind as Peer, Peers, Scene, Server, Stage, seed};

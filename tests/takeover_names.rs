@@ -19,9 +19,10 @@ use nix::sys::socket::{
 };
 use nix::unistd::geteuid;
 use socket_takeover::event::Cx;
-use socket_takeover::takeover::rendezvous::{ConnectError, TakeoverPath, connect};
+use socket_takeover::takeover::internal::path::connect;
 use socket_takeover::takeover::{
-    Application, Arrival, Description, Item, Moment, Rejection, SavedState, Start, Takeover,
+    Application, Arrival, ConnectError, Description, Item, Moment, Probe, Rejection, SavedState,
+    Start, Takeover, TakeoverPath,
 };
 use support::apart::{self, Program, STRANGER, as_user, is_root, open_folder};
 use support::{BOUND, Client, Scene, Server, Stage, wait_readable};
@@ -47,7 +48,9 @@ fn wait_reachable(path: &Path) {
     loop {
         match connect(&path) {
             Ok(_) | Err(ConnectError::Busy) => return,
-            Err(ConnectError::Nobody(_)) if Instant::now() < end => std::thread::yield_now(),
+            Err(ConnectError::NoDonor(Probe::Free | Probe::Stale)) if Instant::now() < end => {
+                std::thread::yield_now()
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 
 use socket_takeover::event::{Cx, Handle, Next, Spec};
 use socket_takeover::proto::records::{Kind, Record};
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 use socket_takeover::takeover::{
     Application, Arrival, Description, Item, Moment, Positions, Rejection, SavedState, Takeover,
 };

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Active, ItemKind, Kind, Record};
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 use support::pinned::{Pinned, Step};
 use support::side::{At, FakeTaker};
 use support::{Client, Kind as Peer, Scene};

@@ -14,7 +14,7 @@ use socket_takeover::proto::records::{
 use socket_takeover::proto::wire::{
     HEADER, MAX_RECORD, MAX_VERSION, MUST_UNDERSTAND, patch_sequence,
 };
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 use support::Scene;
 use support::side::{At, FakeTaker, encoded, extend};
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use socket_takeover::event::{Cx, Next, Spec};
-use socket_takeover::takeover::lease::Lease;
+use socket_takeover::takeover::internal::lease::Lease;
 use socket_takeover::takeover::{
     Application, Arrival, DeclineCode, Description, Item, ItemKind, Moment, Rejection, SavedState,
     Takeover,

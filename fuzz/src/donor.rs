@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use socket_takeover::event::{Config, Reactor};
 use socket_takeover::proto::records::{self, Record};
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
-use socket_takeover::takeover::{Deadlines, Takeover};
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::offer::{Offer, Replace};
+use socket_takeover::takeover::internal::path;
+use socket_takeover::takeover::{Deadlines, Takeover, TakeoverPath};
 use tempfile::TempDir;
 
 use crate::app::{App, End};
@@ -66,7 +67,7 @@ fn converse(stage: &mut Stage, data: &[u8]) -> Option<End> {
     let (mut reactor, mut app) = stage.donor.take().unwrap_or_else(|| stage.donor());
     app.ended = None;
     let before = open_fds();
-    let (channel, donor) = rendezvous::connect(&stage.path).expect("a donor at PATH");
+    let (channel, donor) = path::connect(&stage.path).expect("a donor at PATH");
     let mut played = Played::new(channel);
     let mut lease = None;
     let mut claimed = false;

@@ -17,8 +17,8 @@ use socket_takeover::event::Time;
 use socket_takeover::proto::digest::Digest;
 use socket_takeover::proto::records::Kind;
 use socket_takeover::proto::wire::{HEADER, MAGIC, WIRE_VERSION, patch_sequence, patch_version};
-use socket_takeover::takeover::channel::{Channel, Got};
-use socket_takeover::takeover::lease::Lease;
+use socket_takeover::takeover::internal::channel::{Channel, Got};
+use socket_takeover::takeover::internal::lease::Lease;
 
 /// Magic, version, length and number are put right.
 pub const REPAIR: u8 = 1;

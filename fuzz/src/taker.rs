@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use socket_takeover::event::{Config, Reactor};
-use socket_takeover::takeover::channel::Channel;
-use socket_takeover::takeover::identity::Identity;
-use socket_takeover::takeover::lease::Lease;
-use socket_takeover::takeover::rendezvous::{Offer, TakeoverPath};
-use socket_takeover::takeover::{Deadlines, Takeover};
+use socket_takeover::takeover::internal::channel::Channel;
+use socket_takeover::takeover::internal::identity::Identity;
+use socket_takeover::takeover::internal::lease::Lease;
+use socket_takeover::takeover::internal::offer::Offer;
+use socket_takeover::takeover::{Deadlines, Takeover, TakeoverPath};
 use tempfile::TempDir;
 
 use crate::app::{App, End};

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use socket_takeover::takeover::rendezvous::{PathError, TakeoverPath};
+use socket_takeover::takeover::{PathError, TakeoverPath};
 use syslog::Facility;
 
 use super::{Deadlines, Usage, refuse};

@@ -31,7 +31,7 @@ use std::time::Duration;
 #[allow(deprecated)]
 use nix::fcntl::{FlockArg, flock};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use socket_takeover::takeover::identity::is_trusted;
+use socket_takeover::takeover::internal::identity::is_trusted;
 
 use super::aside;
 

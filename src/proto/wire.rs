@@ -39,8 +39,8 @@ pub const HEADER: usize = 16;
 /// a stock kernel gives a socket (net.core.wmem_default, 212,992 bytes, which also pays for
 /// the kernel's own bookkeeping), so a send waits for its turn but never for ever.
 pub const MAX_RECORD: usize = 64 * 1024;
-/// Most descriptors with an fd in a record. The kernel takes 253 in one message
-/// (SCM_MAX_FD, include/net/scm.h); the rest is room for a lease or the like.
+/// Most fds of a record. The kernel takes 253 in one message (SCM_MAX_FD, include/net/scm.h);
+/// the rest is room for a lease or the like.
 pub const MAX_FDS: usize = 250;
 /// Most bytes of an item's or application's name. Its length is one byte on the wire, and
 /// it is enough for a file name (NAME_MAX).

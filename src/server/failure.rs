@@ -10,8 +10,7 @@ use std::fmt;
 use std::io;
 
 use socket_takeover::proto::records::RefuseCode;
-use socket_takeover::takeover::rendezvous::{ConnectError, Probe};
-use socket_takeover::takeover::{Ending, Error, TakeoverPath};
+use socket_takeover::takeover::{ConnectError, Ending, Error, Probe, TakeoverPath};
 
 use super::neighbour;
 use super::original::Obstacle;
@@ -48,7 +47,7 @@ impl StartError {
         match self {
             StartError::Takeover(Error::Connect {
                 path,
-                why: ConnectError::Nobody(_),
+                why: ConnectError::NoDonor(Probe::Free | Probe::Stale),
             }) => start_cold(path, options),
             StartError::Takeover(error) => advice(error).to_owned(),
             StartError::Original { why, .. } => advice_on_original(why).to_owned(),

@@ -9,9 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use socket_takeover::event::{Cx, Event, Next, Signals, SourceId, Spec, Time};
 use socket_takeover::sys::inherited_fds;
-use socket_takeover::takeover::limits::raise_nofile;
-use socket_takeover::takeover::rendezvous::ConnectError;
-use socket_takeover::takeover::{Error, Moment, Report, Start, Takeover};
+use socket_takeover::takeover::internal::limits::raise_nofile;
+use socket_takeover::takeover::{ConnectError, Error, Moment, Probe, Report, Start, Takeover};
 
 use super::failure::StartError;
 use super::handover::peers;
@@ -96,7 +95,7 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), StartError> {
     match start.begin(server, cx) {
         Err(Error::Connect {
             path,
-            why: ConnectError::OtherProtocol,
+            why: ConnectError::NoDonor(Probe::OtherProtocol),
         }) => server.upgrade(cx, &path, options.deadlines)?,
         begun => begun?,
     }

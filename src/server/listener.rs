@@ -31,7 +31,7 @@ use nix::sys::socket::{
 };
 use socket_takeover::event::{AcceptFailure, Backoff, Cx, Event, Handle, Next, Spec};
 use socket_takeover::sys;
-use socket_takeover::takeover::limits::RESERVE;
+use socket_takeover::takeover::internal::limits::RESERVE;
 
 use super::accepting::State;
 use super::peer::Peer;

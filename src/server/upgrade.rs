@@ -4,7 +4,7 @@ use std::fs;
 
 use socket_takeover::event::{Cx, Time};
 use socket_takeover::proto::sequence::{MESSAGE, Session};
-use socket_takeover::takeover::rendezvous::Offer;
+use socket_takeover::takeover::internal::offer::Offer;
 use socket_takeover::takeover::{Deadlines, Moment, Positions, Takeover, TakeoverPath};
 
 use super::failure::StartError;

@@ -24,11 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::core::ledger::ItemId;
-use super::kinds;
 use super::moment::Moment;
-use super::positions::Positions;
+use super::os::descriptor;
+use super::os::positions::Positions;
 use super::session::Takeover;
-use super::validate;
 use crate::event::{AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
 
@@ -111,7 +110,7 @@ impl Description {
             return Err(format!("{id:?} is no source"));
         };
         let about = Description::new(kind, name, state_version);
-        Ok(match validate::describe_tcp(fd) {
+        Ok(match descriptor::addresses(fd) {
             // A connection that was reset has lost its peer's address, and whether an address
             // is right is asked only of one that lives.
             Ok((local, None)) if kind == ItemKind::TcpPeer => {
@@ -123,13 +122,13 @@ impl Description {
     }
 
     /// As [`Description::source`], of the kind that the kernel says its descriptor is
-    /// ([`kinds::of`](super::kinds::of)): a TCP socket is a listener, a connection or, while it
+    /// ([`kind_of`](super::kind_of)): a TCP socket is a listener, a connection or, while it
     /// is being connected, opaque.
     ///
     /// # Errors
     /// As [`Description::source`].
     pub fn detect<S>(cx: &Cx<S>, id: SourceId, state_version: u16) -> Result<Self, String> {
-        let kind = cx.fd(id).map_or(ItemKind::Opaque, kinds::of);
+        let kind = cx.fd(id).map_or(ItemKind::Opaque, descriptor::kind_of);
         Description::source(cx, id, kind, state_version)
     }
 

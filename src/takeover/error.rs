@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
-use super::rendezvous::{ConnectError, PathError, Probe, TakeoverPath};
+use super::os::path::{ConnectError, PathError, Probe, TakeoverPath};
 use super::session::Ending;
 use crate::proto::records::RefuseCode;
 
@@ -141,12 +141,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Connect { why, .. } => match why {
-                ConnectError::Nobody(_) => NOBODY,
+                ConnectError::NoDonor(Probe::Free | Probe::Stale) => NOBODY,
                 ConnectError::Busy => RETRY,
-                ConnectError::OtherProtocol
-                | ConnectError::NotASocket(_)
-                | ConnectError::Foreign { .. }
-                | ConnectError::Other(_) => FAILURE,
+                ConnectError::NoDonor(_) | ConnectError::Other(_) => FAILURE,
             },
             Error::NotTakenOver { ending, .. } => ending.exit_code(),
             Error::Usage(_) | Error::Path(_) => USAGE,
@@ -171,7 +168,7 @@ impl fmt::Display for Error {
                 write!(f, "takeover path {path} cannot be made: {why}")
             }
             Error::Connect { path, why } => match why {
-                ConnectError::Nobody(_) | ConnectError::Busy => {
+                ConnectError::NoDonor(Probe::Free | Probe::Stale) | ConnectError::Busy => {
                     write!(f, "takeover path {path}: {why}")
                 }
                 // These are words about PATH and go on from there: "is a directory".
@@ -235,12 +232,12 @@ mod tests {
     fn failure_to_connect_reads_as_a_sentence() {
         for (why, said) in [
             (
-                ConnectError::Nobody("there is no such file"),
+                ConnectError::NoDonor(Probe::Free),
                 ": there is no such file",
             ),
             (ConnectError::Busy, ": its queue of callers is full"),
             (
-                ConnectError::NotASocket("a directory"),
+                ConnectError::NoDonor(Probe::NotASocket("a directory")),
                 " is a directory, not a takeover socket",
             ),
         ] {
@@ -257,9 +254,12 @@ mod tests {
         let expected = [
             (Error::usage("say -t PATH"), 2),
             (TakeoverPath::new("").unwrap_err().into(), 2),
-            (not_connected(ConnectError::Nobody("gone")), 69),
+            (not_connected(ConnectError::NoDonor(Probe::Stale)), 69),
             (not_connected(ConnectError::Busy), 75),
-            (not_connected(ConnectError::OtherProtocol), 1),
+            (
+                not_connected(ConnectError::NoDonor(Probe::OtherProtocol)),
+                1,
+            ),
             (refused(RefuseCode::Version), 76),
             (refused(RefuseCode::Features), 76),
             (refused(RefuseCode::Slots), 75),

@@ -352,41 +352,33 @@
 //!
 //! # Inside
 //! ```text
-//!   start, application ──▶ session ┬─▶ core: donor, taker  pure state machines, what to do when
-//!   (items, save, restore,         ├─▶ core: ledger        what the taker knows of each item
-//!    moments)                      ├─▶ channel, scm      records and descriptors between the two
-//!                                  ├─▶ lease             who owns: the one commit point
-//!                                  └─▶ rendezvous, identity, validate, limits
+//!   start, application ──▶ session ┬─▶ core   pure state machines, and what the taker knows
+//!   (items, save, restore,         │          of each item
+//!    moments)                      └─▶ os     channel, lease, PATH, descriptors, limits: what
+//!                                             talks to the kernel, and decides nothing
 //! ```
 
 mod application;
-pub mod channel;
-pub mod core;
+mod core;
 mod error;
 mod failpoint;
-pub mod identity;
 #[doc(hidden)]
 pub mod internal;
-pub mod kinds;
-pub mod lease;
-pub mod limits;
 mod moment;
+mod os;
 mod pace;
-pub mod positions;
-pub mod rendezvous;
 mod report;
-pub mod scm;
 mod session;
 mod start;
-pub mod validate;
 
 pub use crate::proto::records::{DeclineCode, ItemKind};
 pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
 pub use error::{Error, Exit};
 pub use moment::Moment;
+pub use os::descriptor::kind_of;
+pub use os::path::{ConnectError, PathError, Probe, TakeoverPath, probe};
+pub use os::positions::Positions;
 pub use pace::{Pace, Unsaid};
-pub use positions::Positions;
-pub use rendezvous::TakeoverPath;
 pub use report::{Report, Tally, Times};
 pub use session::{Deadlines, Ending, Takeover};
 pub use start::Start;

@@ -22,13 +22,14 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::application::Application;
-use super::channel::Channel;
 use super::error::Error;
 use super::failpoint;
-use super::identity::Identity;
-use super::limits::raise_nofile;
 use super::moment::Moment;
-use super::rendezvous::{self, ConnectError, Offer, Probe, PublishError, Replace, TakeoverPath};
+use super::os::channel::Channel;
+use super::os::identity::Identity;
+use super::os::limits::raise_nofile;
+use super::os::offer::{Offer, PublishError, Replace};
+use super::os::path::{self, ConnectError, Probe, TakeoverPath};
 use super::session::{Deadlines, Ending, Takeover};
 use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec, Time};
 
@@ -228,9 +229,9 @@ impl Start {
     }
 
     /// Offers the takeover, or calls the donor. What comes of it is told by
-    /// [`Application::moment`], of a call also by [`Takeover::outcome`]. Who wants to know
-    /// whether PATH is free before anything is opened, as [`Start::run`] does, asks
-    /// [`rendezvous::probe`].
+    /// [`Application::moment`], of a call also by [`Takeover::outcome`]. Whether PATH is free is
+    /// told by [`probe`](super::probe), for a process that wants to know it before it opens
+    /// anything, as [`Start::run`] does.
     ///
     /// If nobody is at PATH this looks for two seconds before it says so, and does nothing else
     /// meanwhile: a donor whose name was taken away offers it anew within one.
@@ -276,8 +277,10 @@ impl Start {
 fn call(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
     let end = Time::now() + SOUGHT;
     loop {
-        match rendezvous::connect(path) {
-            Err(ConnectError::Nobody(_)) if Time::now() < end => thread::sleep(AGAIN),
+        match path::connect(path) {
+            Err(ConnectError::NoDonor(Probe::Free | Probe::Stale)) if Time::now() < end => {
+                thread::sleep(AGAIN);
+            }
             called => return called,
         }
     }
@@ -289,7 +292,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether a takeover can be offered at a path: nobody else may own it.
 fn look_at(path: &TakeoverPath) -> Result<(), Error> {
-    match rendezvous::probe(path).map_err(|why| cannot_offer(path, why))? {
+    match path::probe(path).map_err(|why| cannot_offer(path, why))? {
         Probe::Free | Probe::Stale => Ok(()),
         by => Err(taken(path, by)),
     }

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::geteuid;
 use socket_takeover::sys;
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::scm::{self, Received};
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::scm::{self, Received};
 
 use crate::role::{Actor, given, say, stay};
 use crate::skip;

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::unistd::geteuid;
 use socket_takeover::sys;
-use socket_takeover::takeover::scm;
+use socket_takeover::takeover::internal::scm;
 
 use crate::channel::{count_received, pair};
 use crate::role::{Actor, for_everybody, given, say};

@@ -16,7 +16,7 @@
 //! tried, the test says so and why, and passes.
 //!
 //! Not here: memfd seals against mappings, and MPTCP told from TCP, which need system calls
-//! without a safe wrapper. The unit tests of `takeover/validate` have the latter.
+//! without a safe wrapper. The unit tests of `takeover/os/descriptor/tcp.rs` have the latter.
 
 mod channel;
 mod identity;

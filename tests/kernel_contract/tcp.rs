@@ -16,7 +16,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use socket_takeover::sys;
-use socket_takeover::takeover::scm;
+use socket_takeover::takeover::internal::scm;
 
 use crate::channel::pair;
 use crate::skip;

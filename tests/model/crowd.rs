@@ -6,8 +6,8 @@
 
 mod walk;
 
-use socket_takeover::takeover::core::donor::Cause;
-use socket_takeover::takeover::core::preload::{BATCH, FEW, ROUNDS};
+use socket_takeover::takeover::internal::donor::Cause;
+use socket_takeover::takeover::internal::preload::{BATCH, FEW, ROUNDS};
 
 use walk::{Crowd, Habits, Outlook};
 

@@ -8,9 +8,9 @@ pub(crate) use moves::Move;
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::core::donor::{Action, Donor, Event, State, Step};
-use socket_takeover::takeover::core::ledger::Presence;
-use socket_takeover::takeover::core::preload::Limits;
+use socket_takeover::takeover::internal::donor::{Action, Donor, Event, State, Step};
+use socket_takeover::takeover::internal::ledger::Presence;
+use socket_takeover::takeover::internal::preload::Limits;
 
 use crate::kernel::{Connection, Down, Holding, Holdings, ITEMS, Kernel, Saved, id};
 use crate::mutants::Mutant;

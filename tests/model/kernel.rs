@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::core::ledger::ItemId;
+use socket_takeover::takeover::internal::ledger::ItemId;
 
 use crate::rules::{Broken, Rule};
 

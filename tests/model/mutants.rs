@@ -1,8 +1,8 @@
 //! Wrong protocols and wrong drivers: each wraps the real machines and lies to them, or
 //! about them, in one way. The exploration must find where each one hurts.
 
-use socket_takeover::takeover::core::donor::{Action, Cause, Donor, State};
-use socket_takeover::takeover::core::taker::{self, Event};
+use socket_takeover::takeover::internal::donor::{Action, Cause, Donor, State};
+use socket_takeover::takeover::internal::taker::{self, Event};
 
 use crate::kernel::Saved;
 use crate::taker::Op;

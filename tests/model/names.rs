@@ -1,7 +1,7 @@
 //! Names of states and steps without what they carry, for the census.
 
-use socket_takeover::takeover::core::donor::{self as donor_machine, Action, State};
-use socket_takeover::takeover::core::taker::{self, Leaving};
+use socket_takeover::takeover::internal::donor::{self as donor_machine, Action, State};
+use socket_takeover::takeover::internal::taker::{self, Leaving};
 
 use crate::donor::{self, DonorProcess};
 use crate::kernel::{Declining, Side};

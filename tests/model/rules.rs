@@ -17,8 +17,8 @@
 
 use std::fmt;
 
-use socket_takeover::takeover::core::donor::State;
-use socket_takeover::takeover::core::taker::Leaving;
+use socket_takeover::takeover::internal::donor::State;
+use socket_takeover::takeover::internal::taker::Leaving;
 
 use crate::donor::DonorProcess;
 use crate::kernel::{Connection, Holdings, ITEMS, Side};

@@ -1,6 +1,6 @@
 //! What may happen in one exploration, and how often.
 
-use socket_takeover::takeover::core::preload::Limits;
+use socket_takeover::takeover::internal::preload::Limits;
 
 use crate::kernel::Luck;
 use crate::mutants::Mutant;
@@ -107,10 +107,10 @@ pub(crate) const SMALL: Limits = Limits {
 
 /// What the product has: here the first round is the last.
 pub(crate) const USUAL: Limits = Limits {
-    batch: socket_takeover::takeover::core::preload::BATCH,
-    window: socket_takeover::takeover::core::preload::WINDOW,
-    rounds: socket_takeover::takeover::core::preload::ROUNDS,
-    few: socket_takeover::takeover::core::preload::FEW,
+    batch: socket_takeover::takeover::internal::preload::BATCH,
+    window: socket_takeover::takeover::internal::preload::WINDOW,
+    rounds: socket_takeover::takeover::internal::preload::ROUNDS,
+    few: socket_takeover::takeover::internal::preload::FEW,
 };
 
 impl Scenario {

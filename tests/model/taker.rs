@@ -7,7 +7,7 @@ pub(crate) use moves::Move;
 
 use std::collections::VecDeque;
 
-use socket_takeover::takeover::core::taker::{Action, Event, Leaving, State, Step, Taker};
+use socket_takeover::takeover::internal::taker::{Action, Event, Leaving, State, Step, Taker};
 
 use crate::kernel::{Declining, Holdings, ITEMS, Kernel, Side, Up, slot};
 use crate::mutants::Mutant;

@@ -13,8 +13,8 @@
 
 mod steps;
 
-use socket_takeover::takeover::core::donor::State;
-use socket_takeover::takeover::core::taker::{Leaving, State as TakerState};
+use socket_takeover::takeover::internal::donor::State;
+use socket_takeover::takeover::internal::taker::{Leaving, State as TakerState};
 
 use crate::donor::{self, DonorProcess};
 use crate::kernel::{Connection, Holdings, ITEMS, Kernel, Line, Luck, Pidfd, Side};

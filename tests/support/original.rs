@@ -24,7 +24,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-use socket_takeover::takeover::scm;
+use socket_takeover::takeover::internal::scm;
 
 use super::{BOUND, Server, Stage, wait_readable};
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use socket_takeover::event::{Config, Reactor};
-use socket_takeover::takeover::rendezvous::{self, Offer, Replace, TakeoverPath};
-use socket_takeover::takeover::{Application, Deadlines, Takeover};
+use socket_takeover::takeover::internal::offer::{Offer, Replace};
+use socket_takeover::takeover::internal::path;
+use socket_takeover::takeover::{Application, Deadlines, Takeover, TakeoverPath};
 use tempfile::TempDir;
 
 use super::BOUND;
@@ -28,7 +29,7 @@ impl<S: Application> Process<S> {
     /// Has called the donor at `path`.
     pub fn taker(path: &TakeoverPath, mut app: S) -> Process<S> {
         let mut reactor = Reactor::new_held(Config::default()).unwrap();
-        let (channel, donor) = rendezvous::connect(path).unwrap();
+        let (channel, donor) = path::connect(path).unwrap();
         let offer = Offer::bind(path).unwrap();
         let deadlines = Deadlines::default();
         Takeover::take_over(&mut app, reactor.cx(), channel, donor, offer, deadlines).unwrap();

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket_takeover::proto::records::{self, Kind, Record};
 use socket_takeover::proto::wire::{Header, MAX_RECORD, patch_sequence};
-use socket_takeover::takeover::channel::{Channel, Got, Sent};
+use socket_takeover::takeover::internal::channel::{Channel, Got, Sent};
 
 pub use donor::{FakeDonor, Stuffing};
 pub use taker::{At, Batch, Copy, FakeTaker};

@@ -12,8 +12,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket_takeover::event::Time;
 use socket_takeover::proto::records::{Active, Hello, ItemKind, Record, RefuseCode};
 use socket_takeover::proto::wire::MUST_UNDERSTAND;
-use socket_takeover::takeover::lease::Verdict;
-use socket_takeover::takeover::validate;
+use socket_takeover::takeover::internal::descriptor;
+use socket_takeover::takeover::internal::lease::Verdict;
 
 use crate::options::Options;
 use crate::support::side::{At, FakeTaker, encoded};
@@ -295,7 +295,7 @@ fn options_of_sockets(scene: &Scene) -> BTreeMap<String, String> {
     let copies = std::mem::take(&mut taker.copies);
     let sockets = copies.values().filter_map(|copy| copy.fd.as_ref());
     let all = sockets.map(|fd| {
-        let cookie = validate::cookie(fd.as_fd()).expect("it is a socket");
+        let cookie = descriptor::cookie(fd.as_fd());
         (cookie.to_string(), options_of(fd.as_fd()))
     });
     let all = all.collect();

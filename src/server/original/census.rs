@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use socket_takeover::sys;
-use socket_takeover::takeover::internal::validate::{self, LISTEN};
+use socket_takeover::takeover::internal::descriptor::tcp::{self as validate, LISTEN};
 
 use super::process::Process;
 
@@ -82,7 +82,7 @@ fn looked_at(process: &Process, sockets: &[Socket]) -> io::Result<Option<HashMap
             },
         };
         if let Ok(state) = sys::tcp_state(&fd)
-            && let Ok((local, remote)) = validate::describe_tcp(fd.as_fd())
+            && let Ok((local, remote)) = validate::addresses(fd.as_fd())
             && let Some(remote) = remote.or((state == LISTEN).then_some(local))
         {
             let row = Row {

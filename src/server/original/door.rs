@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use socket_takeover::takeover::TakeoverPath;
+use socket_takeover::takeover::internal::path::other_listener;
 use socket_takeover::takeover::internal::procfs;
-use socket_takeover::takeover::internal::rendezvous::other_listener;
 
 /// See the file's own description.
 pub(super) struct Door(OwnedFd);

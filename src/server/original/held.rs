@@ -10,7 +10,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, so
 use nix::sys::stat::fstat;
 use socket_takeover::sys;
 use socket_takeover::takeover::Positions;
-use socket_takeover::takeover::internal::validate::{self, CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
+use socket_takeover::takeover::internal::descriptor;
+use socket_takeover::takeover::internal::descriptor::tcp::{CLOSE_WAIT, CLOSING, LAST_ACK, LISTEN};
 
 use super::anchor::Anchor;
 use super::census::{self, Unfetched};
@@ -142,7 +143,7 @@ impl Held {
             let seen = Seen {
                 positions,
                 // One that was reset has no other side any more.
-                is_connected: !matches!(validate::describe_tcp(fd.as_fd()), Ok((_, None))),
+                is_connected: !matches!(descriptor::addresses(fd.as_fd()), Ok((_, None))),
                 read_closed: matches!(state, Ok(CLOSE_WAIT | LAST_ACK | CLOSING)),
                 is_served: self.served.contains(inode),
                 unmoved: now - before.1,
@@ -181,7 +182,7 @@ impl Held {
         let (mut peers, mut ended) = (Vec::new(), Vec::new());
         for (inode, fd) in self.sockets {
             // Without an address it was reset, and nobody waits.
-            let Ok((_, Some(address))) = validate::describe_tcp(fd.as_fd()) else {
+            let Ok((_, Some(address))) = descriptor::addresses(fd.as_fd()) else {
                 continue;
             };
             if anchor.is_some_and(|anchor| anchor.is(address)) {

@@ -24,7 +24,7 @@
 //!   Without the right to trace it, [`MAX_PEERS`] is the limit, and later clients are lost.
 //! - *call*: the order to hand over. It makes threads stop reading after one more message.
 //! - *compare*: no thread of it has a message inside if as many bytes were read from each peer
-//!   as were written to it ([`positions`](socket_takeover::takeover::positions)).
+//!   as were written to it ([`positions`](socket_takeover::takeover::Positions)).
 //! - *kill*: only with everything even, or with nobody who gets on. Peers that are uneven then have
 //!   lost bytes with a thread's buffer: they are ended by a reset, and named.
 //!

@@ -17,7 +17,7 @@ use std::fmt;
 
 use crate::event::Cx;
 use crate::takeover::application::{Application, Item};
-use crate::takeover::positions::{self, Positions, Verdict};
+use crate::takeover::os::positions::{self, Check, Positions};
 use crate::takeover::session::Takeover;
 use crate::takeover::session::export::fd_of;
 
@@ -124,9 +124,9 @@ pub(super) fn check<S: Application>(app: &mut S, cx: &mut Cx<S>, item: Item) -> 
         return Ok(());
     };
     match verdict {
-        Ok(Verdict::Agree) => tally.agree += 1,
-        Ok(Verdict::Unknown) => tally.unknown += 1,
-        Ok(Verdict::Differ { found }) => {
+        Ok(Check::Agree) => tally.agree += 1,
+        Ok(Check::Unknown) => tally.unknown += 1,
+        Ok(Check::Differ { found }) => {
             tally.differ += 1;
             return Err(difference(app, cx, item, told, found));
         }

@@ -38,7 +38,7 @@ use crate::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State, 
 use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::moment::Moment;
-use crate::takeover::rendezvous::Offer;
+use crate::takeover::os::offer::Offer;
 use attempt::Attempt;
 use caller_log::CallerLog;
 use name::Name;

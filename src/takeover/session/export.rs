@@ -18,7 +18,7 @@ use crate::proto::records::{
 use crate::proto::wire::MAX_STATE;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::core::ledger::{Batch, ItemId};
-use crate::takeover::kinds;
+use crate::takeover::os::descriptor::{can_travel, cookie};
 
 /// What the taker was told of a carried item last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,9 +117,9 @@ impl Records {
             let cookie = match fd_of(item, app, cx) {
                 Some(fd) if has_fd => {
                     if !matches!(about.kind, ItemKind::Listener | ItemKind::TcpPeer) {
-                        kinds::can_travel(fd)?;
+                        can_travel(fd).map_err(|why| why.to_string())?;
                     }
-                    kinds::cookie(fd)
+                    cookie(fd)
                 }
                 None if has_fd => return Err(format!("{} has no descriptor", about.name)),
                 Some(_) | None => 0,

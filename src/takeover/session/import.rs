@@ -31,9 +31,8 @@ use crate::proto::digest::Digest;
 use crate::proto::records::{Decline, DeclineCode, Descriptor, FailCode, ItemKind, Part, Record};
 use crate::takeover::application::{Application, Arrival, Item, Rejection, SavedState};
 use crate::takeover::core::ledger::ItemId;
-use crate::takeover::kinds::{self, Claimed};
+use crate::takeover::os::descriptor::{self, PeerState};
 use crate::takeover::report::Tally;
-use crate::takeover::validate::PeerState;
 pub(super) use problem::Problem;
 
 /// Room for so many items is made on a donor's word; it is a number of its record, and where
@@ -164,14 +163,8 @@ impl Import {
         }
         let dead = match &fd {
             Some(fd) => {
-                let claimed = Claimed {
-                    kind: descriptor.kind,
-                    local: descriptor.local,
-                    peer: descriptor.peer,
-                    cookie: descriptor.cookie,
-                };
-                let state = kinds::check(fd.as_fd(), &claimed)
-                    .map_err(|what| Problem::of(FailCode::Invalid, id, what))?;
+                let state = descriptor::check(fd.as_fd(), &descriptor)
+                    .map_err(|why| Problem::of(FailCode::Invalid, id, why.to_string()))?;
                 state == PeerState::Dead
             }
             None if descriptor.cookie != 0 => {

@@ -40,11 +40,11 @@ use std::time::Duration;
 pub use taker::Ending;
 
 use super::application::Application;
-use super::channel::Channel;
 use super::failpoint::Failpoint;
-use super::identity::Identity;
 use super::moment::Moment;
-use super::rendezvous::Offer;
+use super::os::channel::Channel;
+use super::os::identity::Identity;
+use super::os::offer::Offer;
 use crate::event::{Cx, Next, Time};
 use crate::sys;
 

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::proto::records::{self, FailCode, Record};
 use crate::proto::wire::{self, Header, MAX_RECORD, MAX_VERSION};
-use crate::takeover::channel::{Channel, Fault, Got, Sent};
+use crate::takeover::os::channel::{Channel, Fault, Got, Sent};
 
 /// See the file's own description.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use socket_takeover::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State};
-use socket_takeover::takeover::core::ledger::{Batch, ItemId, Presence};
-use socket_takeover::takeover::core::preload::{BATCH, WINDOW};
+use socket_takeover::takeover::internal::donor::{Action, Cause, Donor, Event, Outcome, State};
+use socket_takeover::takeover::internal::ledger::{Batch, ItemId, Presence};
+use socket_takeover::takeover::internal::preload::{BATCH, WINDOW};
 
 /// Records that the channel takes before it blocks: fewer than the window, so that both
 /// limits are met.

@@ -1,7 +1,7 @@
 //! What the donor's driver does for each action.
 
-use socket_takeover::takeover::core::donor::{Action, Cause, Event, Outcome};
-use socket_takeover::takeover::core::ledger::{Batch, ItemId, Presence};
+use socket_takeover::takeover::internal::donor::{Action, Cause, Event, Outcome};
+use socket_takeover::takeover::internal::ledger::{Batch, ItemId, Presence};
 
 use super::DonorProcess;
 use crate::kernel::{Connection, Down, Holding, ITEMS, Kernel, Pidfd, Side, Signal, id, slot};

@@ -1,6 +1,6 @@
 //! What the donor's process may do next, and doing it.
 
-use socket_takeover::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State};
+use socket_takeover::takeover::internal::donor::{Action, Cause, Donor, Event, Outcome, State};
 
 use super::DonorProcess;
 use crate::kernel::{Declining, Down, ITEMS, Kernel, Luck, Pidfd, Up, due, id};

@@ -1,6 +1,6 @@
 //! What the taker's process may do next, and doing it.
 
-use socket_takeover::takeover::core::taker::{Event, State};
+use socket_takeover::takeover::internal::taker::{Event, State};
 
 use super::{Op, TakerProcess};
 use crate::kernel::{

@@ -9,7 +9,7 @@ use crate::mutants::Mutant;
 use crate::rules::Broken;
 use crate::scenario::{Budget, Scenario};
 use crate::taker::{self, TakerProcess};
-use socket_takeover::takeover::core::taker::State as TakerState;
+use socket_takeover::takeover::internal::taker::State as TakerState;
 
 impl World {
     /// The state after this step, or the rule that the step itself has broken.

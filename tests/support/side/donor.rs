@@ -15,9 +15,10 @@ use socket_takeover::proto::records::{
 };
 use socket_takeover::proto::sequence::Session;
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION, WIRE_VERSION};
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::rendezvous::{Offer, Replace, TakeoverPath};
-use socket_takeover::takeover::validate;
+use socket_takeover::takeover::TakeoverPath;
+use socket_takeover::takeover::internal::descriptor;
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::offer::{Offer, Replace};
 
 use super::super::{BOUND, wait_readable};
 use super::{Received, Side};
@@ -379,7 +380,7 @@ fn push_state(builder: &mut StateBuilder<'_>, id: u64, run: bool, state: &[u8]) 
 }
 
 fn cookie(socket: BorrowedFd<'_>) -> u64 {
-    validate::cookie(socket).expect("a socket")
+    descriptor::cookie(socket)
 }
 
 fn copy(fd: BorrowedFd<'_>) -> OwnedFd {

@@ -14,9 +14,10 @@ use socket_takeover::proto::records::{
     RefuseCode,
 };
 use socket_takeover::proto::wire::{MAX_VERSION, MIN_VERSION};
-use socket_takeover::takeover::identity::Identity;
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::rendezvous::{self, ConnectError, TakeoverPath};
+use socket_takeover::takeover::internal::identity::Identity;
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::path;
+use socket_takeover::takeover::{ConnectError, TakeoverPath};
 
 use super::{Received, Side};
 
@@ -80,7 +81,7 @@ impl FakeTaker {
     /// The same, where the donor's queue of callers may be full.
     pub fn try_connect(path: &Path) -> Result<FakeTaker, ConnectError> {
         let path = TakeoverPath::new(path).expect("a good PATH");
-        let (channel, donor) = rendezvous::connect(&path)?;
+        let (channel, donor) = path::connect(&path)?;
         Ok(FakeTaker {
             side: Side::new(channel),
             donor,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Active, Record};
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 
 use super::cell::{Action, Cell};
 use super::table::{Clients, End, Outcome, Owner, Scene, Side};

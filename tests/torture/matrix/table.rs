@@ -14,7 +14,7 @@
 //! "Dies" stands for SIGKILL, a panic and an exit alike. "Sleeps" is SIGSTOP until the other
 //! side has decided without it, then SIGCONT. "TERM" is SIGTERM to itself.
 
-use socket_takeover::takeover::core::{donor, taker};
+use socket_takeover::takeover::internal::{donor, taker};
 
 /// A process of the takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use socket_takeover::proto::records::{AckBuilder, Active, Kind, Record};
 use socket_takeover::proto::wire::patch_sequence;
-use socket_takeover::takeover::lease::Verdict;
+use socket_takeover::takeover::internal::lease::Verdict;
 
 use super::{Spoil, Table, is_record};
 use crate::options::Options;

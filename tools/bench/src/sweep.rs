@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use socket_takeover::takeover::limits;
+use socket_takeover::takeover::internal::limits;
 use takeover_say::{say, tell};
 use takeover_sweep::{Outcome, Refused, Shard, Summary, roll, start, stop};
 

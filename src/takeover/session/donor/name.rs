@@ -25,8 +25,11 @@ use super::{DonorSide, listen};
 use crate::event::{Class, Cx, Handle, Time, TimerId};
 use crate::takeover::application::Application;
 use crate::takeover::core::donor::State;
+use crate::takeover::os::folder::Inode as FileId;
+use crate::takeover::os::offer::{Offer, PublishError, Replace};
+use crate::takeover::os::path::Probe;
+use crate::takeover::os::standing::Standing;
 use crate::takeover::pace::Pace;
-use crate::takeover::rendezvous::{FileId, Offer, Probe, PublishError, Replace, Standing};
 use crate::takeover::session::with;
 
 /// How often the owner looks at its name.

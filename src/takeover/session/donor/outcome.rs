@@ -9,8 +9,8 @@ use crate::proto::records::{Abort, Record};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::core::donor::{Cause, Event, Outcome, State};
 use crate::takeover::core::ledger::{ItemId, Presence};
-use crate::takeover::lease::Verdict;
 use crate::takeover::moment::Moment;
+use crate::takeover::os::lease::Verdict;
 use crate::takeover::session::export::LastSent;
 use crate::takeover::session::{Session, with};
 

@@ -18,11 +18,11 @@ use crate::proto::records::{self, Ack, DeclineCode, Hello, ItemKind, Record, Ref
 use crate::proto::wire::{DecodeError, Versions};
 use crate::sys;
 use crate::takeover::application::{Application, Item};
-use crate::takeover::channel::Channel;
 use crate::takeover::core::donor::{Cause, Event, State};
 use crate::takeover::core::ledger::ItemId;
-use crate::takeover::identity::{Identity, IdentityError};
-use crate::takeover::rendezvous::Offer;
+use crate::takeover::os::channel::Channel;
+use crate::takeover::os::identity::{Identity, IdentityError};
+use crate::takeover::os::offer::Offer;
 use crate::takeover::report::{Report, Times};
 use crate::takeover::session::drain_channel;
 use crate::takeover::session::post::{Incoming, Post};

@@ -8,9 +8,9 @@ use crate::event::{Cx, Interest, Time};
 use crate::proto::records::{self, AckBuilder, End, Fail, FailCode, Fit, Hello, Record};
 use crate::proto::wire::{FEATURES, Versions};
 use crate::takeover::application::Application;
-use crate::takeover::channel::Sent;
 use crate::takeover::core::taker::Event;
-use crate::takeover::limits;
+use crate::takeover::os::channel::Sent;
+use crate::takeover::os::limits;
 use crate::takeover::session::import::Problem;
 use crate::takeover::session::post::{Post, is_hung_up};
 

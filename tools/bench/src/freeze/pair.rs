@@ -12,7 +12,7 @@
 //! ```
 //!
 //! It passes, validates and registers exactly as the product does (by the library's own
-//! `scm` and `validate`), and commits by the same lease; it has no reactor, no application,
+//! `scm` and `descriptor`), and commits by the same lease; it has no reactor, no application,
 //! no answer to anything unexpected. Whatever fails ends it.
 
 use std::error::Error;
@@ -29,8 +29,9 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
 use socket_takeover::event::Time;
-use socket_takeover::takeover::lease::{Lease, Verdict};
-use socket_takeover::takeover::{limits, scm, validate};
+use socket_takeover::proto::records::{Descriptor, ItemKind};
+use socket_takeover::takeover::internal::lease::{Lease, Verdict};
+use socket_takeover::takeover::internal::{descriptor, limits, scm};
 
 use takeover_say::{say, tell};
 
@@ -131,9 +132,9 @@ impl Holder {
     }
 
     fn add(&mut self, socket: OwnedFd) -> Result<(), Box<dyn Error>> {
-        let (local, peer) = validate::describe_tcp(socket.as_fd())?;
+        let (local, peer) = descriptor::addresses(socket.as_fd())?;
         let peer = peer.ok_or("not connected")?;
-        let cookie = validate::cookie(socket.as_fd())?;
+        let cookie = descriptor::cookie(socket.as_fd());
         self.register(Peer {
             socket,
             local,
@@ -153,7 +154,18 @@ impl Holder {
         };
         let (local, peer) = (address(&record[..6]), address(&record[6..12]));
         let cookie = u64::from_le_bytes(record[12..20].try_into()?);
-        validate::tcp_peer(socket.as_fd(), local, peer, cookie)?;
+        let about = Descriptor {
+            id: cookie,
+            kind: ItemKind::TcpPeer,
+            name: "",
+            cookie,
+            local: Some(local),
+            peer: Some(peer),
+            links: Vec::new(),
+            state_version: 0,
+            has_fd: true,
+        };
+        descriptor::check(socket.as_fd(), &about)?;
         self.register(Peer {
             socket,
             local,

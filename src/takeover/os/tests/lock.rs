@@ -1,8 +1,12 @@
 //! The lock on PATH.lock: taken ahead of time, and held by others.
 
+use std::fs;
+use std::io;
 use std::process::{Child, Command, Stdio};
 
-use super::*;
+use super::Place;
+use crate::takeover::os::offer::{Holder, Offer, PublishError, Replace};
+use crate::takeover::os::path::{Probe, connect};
 
 /// A program that holds the lock, until this is dropped and it reads the end of its input.
 struct Keeper(Child);

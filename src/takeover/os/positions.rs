@@ -28,7 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::validate::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
+use super::descriptor::tcp::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
 use crate::sys::{self, TcpProgress};
 
 /// How often the socket is asked before it counts as too busy: one round takes 2 µs, in which
@@ -76,7 +76,7 @@ impl fmt::Display for Positions {
 
 /// What a state and its socket say of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Check {
     /// The same.
     Agree,
     /// The socket cannot tell.
@@ -92,10 +92,10 @@ pub enum Verdict {
 ///
 /// # Errors
 /// As [`Positions::of`].
-pub fn check(socket: BorrowedFd<'_>, told: Positions) -> io::Result<Verdict> {
+pub fn check(socket: BorrowedFd<'_>, told: Positions) -> io::Result<Check> {
     let found = Positions::of(socket)?;
     if found == Some(told) {
-        return Ok(Verdict::Agree);
+        return Ok(Check::Agree);
     }
     // Asked for only now: nearly always there is no need to.
     let inline = getsockopt(&socket, sockopt::OobInline)?;
@@ -125,16 +125,16 @@ fn positions(progress: TcpProgress, queues: Queues) -> Option<Positions> {
     })
 }
 
-fn judge(told: Positions, found: Option<Positions>, inline: bool) -> Verdict {
+fn judge(told: Positions, found: Option<Positions>, inline: bool) -> Check {
     let Some(found) = found else {
-        return Verdict::Unknown;
+        return Check::Unknown;
     };
     if found == told {
-        Verdict::Agree
+        Check::Agree
     } else if !inline && found.written == told.written && found.consumed > told.consumed {
-        Verdict::Unknown
+        Check::Unknown
     } else {
-        Verdict::Differ { found }
+        Check::Differ { found }
     }
 }
 

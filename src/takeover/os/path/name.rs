@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::stat;
 
-use super::folder::{Folder, is_exposed};
+use crate::takeover::os::folder::{Folder, is_exposed};
 
 /// The longest PATH in bytes. Nothing here needs the limit, but a longer name could not be
 /// given to any program that puts it into a sockaddr_un (unix(7)).
@@ -21,8 +21,8 @@ pub const MAX_PATH: usize = 107;
 pub struct TakeoverPath {
     given: PathBuf,
     /// Absolute, since a daemon leaves its working directory.
-    pub(super) directory: PathBuf,
-    pub(super) name: OsString,
+    pub(in crate::takeover::os) directory: PathBuf,
+    pub(in crate::takeover::os) name: OsString,
 }
 
 /// Why a PATH is unusable. Nothing was touched.
@@ -89,7 +89,7 @@ impl TakeoverPath {
         stat(&self.directory).is_ok_and(|found| is_exposed(&found))
     }
 
-    pub(super) fn open_directory(&self) -> nix::Result<Folder> {
+    pub(in crate::takeover::os) fn open_directory(&self) -> nix::Result<Folder> {
         Folder::open(&self.directory)
     }
 }

@@ -21,7 +21,7 @@ fn status_of_a_process_tells_a_crash_from_a_stop() {
     assert_eq!(condition_in("garbage"), Condition::Unknown);
 }
 
-use crate::takeover::channel::Channel;
+use crate::takeover::os::channel::Channel;
 
 #[test]
 fn our_own_process_is_trusted_and_alive() {

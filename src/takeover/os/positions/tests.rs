@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send, setsockopt};
 
 use super::*;
-use crate::takeover::validate::{LISTEN, SYN_SENT};
+use crate::takeover::os::descriptor::tcp::{LISTEN, SYN_SENT};
 
 fn at(consumed: u64, written: u64) -> Positions {
     Positions { consumed, written }
@@ -71,8 +71,8 @@ fn counts_that_contradict_each_other_say_nothing() {
 fn state_that_is_off_by_one_byte_is_found_out() {
     let found = at(10, 20);
     for inline in [true, false] {
-        assert_eq!(judge(found, Some(found), inline), Verdict::Agree);
-        assert_eq!(judge(found, None, inline), Verdict::Unknown);
+        assert_eq!(judge(found, Some(found), inline), Check::Agree);
+        assert_eq!(judge(found, None, inline), Check::Unknown);
         for (consumed, written) in [
             (11, 20),
             (10, 19),
@@ -85,15 +85,15 @@ fn state_that_is_off_by_one_byte_is_found_out() {
             let verdict = judge(at(consumed, written), Some(found), inline);
             assert_eq!(
                 verdict,
-                Verdict::Differ { found },
+                Check::Differ { found },
                 "{consumed}, {written}, {inline}"
             );
         }
     }
     // Only a byte that may have been an urgent one is let pass.
     let behind = at(9, 20);
-    assert_eq!(judge(behind, Some(found), true), Verdict::Differ { found });
-    assert_eq!(judge(behind, Some(found), false), Verdict::Unknown);
+    assert_eq!(judge(behind, Some(found), true), Check::Differ { found });
+    assert_eq!(judge(behind, Some(found), false), Check::Unknown);
 }
 
 /// A connection as its acceptor has it, and the client's end.
@@ -187,7 +187,7 @@ fn reset_connection_cannot_tell() {
     await_event(&socket, PollFlags::POLLHUP);
     assert_eq!(of(&socket), None);
     let verdict = check(socket.as_fd(), at(7, 7)).unwrap();
-    assert_eq!(verdict, Verdict::Unknown);
+    assert_eq!(verdict, Check::Unknown);
 }
 
 #[test]
@@ -204,19 +204,15 @@ fn urgent_byte_is_a_byte_like_any_other_only_inline() {
             let verdict = check(socket.as_fd(), at(consumed, 0)).unwrap();
             let lost = check(socket.as_fd(), at(consumed + 2, 0)).unwrap();
             if inline {
-                assert_eq!(verdict, Verdict::Agree, "{consumed}");
-                assert!(matches!(lost, Verdict::Differ { .. }), "{consumed}");
+                assert_eq!(verdict, Check::Agree, "{consumed}");
+                assert!(matches!(lost, Check::Differ { .. }), "{consumed}");
             } else {
-                assert_eq!(verdict, Verdict::Unknown, "{consumed}");
+                assert_eq!(verdict, Check::Unknown, "{consumed}");
             }
             consumed += socket.read(&mut [0; 16]).unwrap() as u64;
         }
         let verdict = check(socket.as_fd(), at(consumed, 0)).unwrap();
-        let can_tell = if inline {
-            Verdict::Agree
-        } else {
-            Verdict::Unknown
-        };
+        let can_tell = if inline { Check::Agree } else { Check::Unknown };
         assert_eq!((consumed, verdict), (expected, can_tell));
     }
 }

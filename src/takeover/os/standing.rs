@@ -20,9 +20,9 @@ use nix::errno::Errno;
 use nix::sys::stat::{FileStat, UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use super::folder::Folder;
-use super::offer::{Inode, Offer, stat_of};
-use super::{Probe, Sight, look};
+use super::folder::{Folder, Inode, inode, stat_of};
+use super::offer::Offer;
+use super::path::{Probe, probe_in};
 
 /// See the [file's own description](self).
 #[derive(Debug)]
@@ -46,8 +46,8 @@ const CLEANED: [&str; 3] = ["/tmp", "/var/tmp", "/run/user"];
 const OLD: Duration = Duration::from_secs(3 * 3600);
 
 impl Offer {
-    /// What has become of the name. Nobody is called but who listens in our place, and the
-    /// socket with this number, `spared`, is not called either.
+    /// What has become of the name. Only a process that listens in our place is called, and not
+    /// even that one if its socket's file is `spared`.
     ///
     /// # Errors
     /// If that cannot be told.
@@ -65,7 +65,7 @@ impl Offer {
             return Ok(Standing::Unknown);
         }
         let found = stat_of(folder, &self.path.name)?;
-        let inode = found.map(|found| (found.st_dev, found.st_ino));
+        let inode = found.as_ref().map(inode);
         if let Some(found) = &found
             && inode == Some(self.inode)
         {
@@ -75,10 +75,10 @@ impl Offer {
         if inode.is_some() && inode == spared {
             return Ok(Standing::Spared);
         }
-        Ok(match (look(folder, &self.path.name)?, inode) {
-            (Sight::Nothing | Sight::Refuses, _) if folder.is_exposed()? => Standing::Exposed,
-            (Sight::Nothing | Sight::Refuses, _) => Standing::Gone,
-            (sight, Some(inode)) => Standing::Taken(sight.into(), inode),
+        Ok(match (probe_in(folder, &self.path.name)?, inode) {
+            (Probe::Free | Probe::Stale, _) if folder.is_exposed()? => Standing::Exposed,
+            (Probe::Free | Probe::Stale, _) => Standing::Gone,
+            (by, Some(inode)) => Standing::Taken(by, inode),
             // It came this moment. Publishing looks again, under the lock.
             (_, None) => Standing::Gone,
         })

@@ -3,6 +3,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -13,28 +14,42 @@ use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
 use super::*;
 
-fn claimed(kind: ItemKind, fd: &impl AsFd) -> Claimed {
-    Claimed {
+fn record(kind: ItemKind, fd: &impl AsFd) -> Descriptor<'static> {
+    Descriptor {
+        id: 1,
         kind,
+        name: "item",
+        cookie: cookie(fd.as_fd()),
         local: None,
         peer: None,
-        cookie: cookie(fd.as_fd()),
+        links: Vec::new(),
+        state_version: 1,
+        has_fd: true,
     }
 }
 
-fn verdict(kind: ItemKind, fd: &impl AsFd) -> Result<PeerState, String> {
-    check(fd.as_fd(), &claimed(kind, fd))
+/// In words, as the other side is told.
+fn check(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, String> {
+    super::check(fd, about).map_err(|why| why.to_string())
 }
 
-fn udp() -> (UdpSocket, Claimed) {
+fn can_travel(fd: BorrowedFd<'_>) -> Result<(), String> {
+    super::can_travel(fd).map_err(|why| why.to_string())
+}
+
+fn verdict(kind: ItemKind, fd: &impl AsFd) -> Result<PeerState, String> {
+    check(fd.as_fd(), &record(kind, fd))
+}
+
+fn udp() -> (UdpSocket, Descriptor<'static>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let local = socket.local_addr().ok();
-    let claimed = Claimed {
+    let record = Descriptor {
         local,
-        ..claimed(ItemKind::Udp, &socket)
+        ..record(ItemKind::Udp, &socket)
     };
-    (socket, claimed)
+    (socket, record)
 }
 
 fn eventfd() -> EventFd {
@@ -47,21 +62,21 @@ fn memfd() -> OwnedFd {
 
 #[test]
 fn udp_socket_as_recorded_is_taken() {
-    let (socket, claimed) = udp();
-    assert_eq!(check(socket.as_fd(), &claimed), Ok(PeerState::Alive));
+    let (socket, record) = udp();
+    assert_eq!(check(socket.as_fd(), &record), Ok(PeerState::Alive));
 }
 
 #[test]
 fn udp_socket_with_another_address_is_refused() {
-    let (socket, mut claimed) = udp();
-    claimed.local = Some("127.0.0.1:9".parse().unwrap());
+    let (socket, mut record) = udp();
+    record.local = Some("127.0.0.1:9".parse().unwrap());
     assert!(
-        check(socket.as_fd(), &claimed)
+        check(socket.as_fd(), &record)
             .unwrap_err()
             .contains("recorded")
     );
-    claimed.local = None;
-    assert!(check(socket.as_fd(), &claimed).is_err());
+    record.local = None;
+    assert!(check(socket.as_fd(), &record).is_err());
 }
 
 #[test]
@@ -72,10 +87,10 @@ fn udp_socket_for_another_is_refused() {
 
 #[test]
 fn blocking_udp_socket_is_refused() {
-    let (socket, claimed) = udp();
+    let (socket, record) = udp();
     socket.set_nonblocking(false).unwrap();
     assert!(
-        check(socket.as_fd(), &claimed)
+        check(socket.as_fd(), &record)
             .unwrap_err()
             .contains("O_NONBLOCK")
     );
@@ -212,7 +227,7 @@ fn names_of_what_is_bound_are_known() {
 
 #[test]
 fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
-    let (udp, claimed) = udp();
+    let (udp, udps) = udp();
     let (reader, _writer) = std::io::pipe().unwrap();
     let netlink = socket(
         AddressFamily::Netlink,
@@ -221,14 +236,14 @@ fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
         SockProtocol::NetlinkRoute,
     )
     .unwrap();
-    let netlinks = self::claimed(ItemKind::Netlink, &netlink);
-    let pipes = self::claimed(ItemKind::Opaque, &reader);
+    let netlinks = record(ItemKind::Netlink, &netlink);
+    let pipes = record(ItemKind::Opaque, &reader);
     let all = [
-        (udp.as_fd(), claimed),
+        (udp.as_fd(), udps),
         (netlink.as_fd(), netlinks),
         (reader.as_fd(), pipes),
     ];
-    for (fd, claimed) in all {
+    for (fd, record) in all {
         let before = flags(fd).unwrap();
         assert_eq!(can_travel(fd), Ok(()));
         fcntl(fd, FcntlArg::F_SETFL(before | OFlag::O_ASYNC)).unwrap();
@@ -237,9 +252,18 @@ fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
             why.contains("O_ASYNC is set") && why.contains("F_SETFL"),
             "{why}"
         );
-        assert_eq!(check(fd, &claimed), Err(why));
+        assert_eq!(check(fd, &record), Err(why));
         fcntl(fd, FcntlArg::F_SETFL(before)).unwrap();
         assert_eq!(can_travel(fd), Ok(()));
+    }
+}
+
+/// A kind without a row would be taken for whatever the application says that it is.
+#[test]
+fn every_kind_has_a_row() {
+    let known = (1..).map(ItemKind::from_code);
+    for kind in known.take_while(|kind| !matches!(kind, ItemKind::Other(_))) {
+        assert!(KINDS.iter().any(|row| row.kind == kind), "{kind}");
     }
 }
 
@@ -247,14 +271,14 @@ fn signals_that_stay_with_the_first_owner_are_refused_for_every_kind() {
 fn kind_is_found_for_what_has_one() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    assert_eq!(of(listener.as_fd()), ItemKind::Listener);
-    assert_eq!(of(client.as_fd()), ItemKind::TcpPeer);
-    assert_eq!(of(udp().0.as_fd()), ItemKind::Udp);
-    assert_eq!(of(eventfd().as_fd()), ItemKind::Eventfd);
-    assert_eq!(of(memfd().as_fd()), ItemKind::Memfd);
+    assert_eq!(kind_of(listener.as_fd()), ItemKind::Listener);
+    assert_eq!(kind_of(client.as_fd()), ItemKind::TcpPeer);
+    assert_eq!(kind_of(udp().0.as_fd()), ItemKind::Udp);
+    assert_eq!(kind_of(eventfd().as_fd()), ItemKind::Eventfd);
+    assert_eq!(kind_of(memfd().as_fd()), ItemKind::Memfd);
     let flags = TimerFlags::TFD_NONBLOCK;
     let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).unwrap();
-    assert_eq!(of(timer.as_fd()), ItemKind::Timerfd);
+    assert_eq!(kind_of(timer.as_fd()), ItemKind::Timerfd);
     let (unix, _other) = UnixStream::pair().unwrap();
-    assert_eq!(of(unix.as_fd()), ItemKind::Opaque);
+    assert_eq!(kind_of(unix.as_fd()), ItemKind::Opaque);
 }

@@ -1,6 +1,14 @@
 //! What has become of a published name.
 
-use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::Duration;
+
+use super::{Place, set_age};
+use crate::takeover::os::offer::{Offer, Replace};
+use crate::takeover::os::path::{Probe, TakeoverPath, connect, probe};
+use crate::takeover::os::standing::Standing;
 
 #[track_caller]
 fn stands(offer: &Offer, is_expected: impl Fn(&Standing) -> bool) {

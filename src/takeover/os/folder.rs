@@ -6,17 +6,20 @@
 //! since (chroot(2), pivot_root(2)) would look the name up in another tree than its callers. For
 //! that one the opened folder is what counts, whatever the name leads to.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, fstat, stat};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
 use nix::sys::statfs::fstatfs;
 
-use super::offer::Inode;
-use crate::procfs;
-use crate::takeover::identity;
+use super::identity;
+
+/// A file, whatever its name: device and number.
+pub(crate) type Inode = (u64, u64);
 
 /// A folder that is held open, so that names in it can be used whatever becomes of its own.
 #[derive(Debug)]
@@ -122,11 +125,20 @@ fn root() -> Option<Inode> {
     stat("/").ok().map(|found| inode(&found))
 }
 
-fn inode(found: &FileStat) -> Inode {
+pub(super) fn inode(found: &FileStat) -> Inode {
     (found.st_dev, found.st_ino)
 }
 
-/// The error of a call by a name of [`Folder::path_to`].
-pub(super) fn explained(error: nix::errno::Errno) -> io::Error {
-    procfs::explain(error)
+/// The file that a name of a folder leads to; None if it leads nowhere.
+pub(super) fn inode_of(folder: impl AsFd, name: &OsStr) -> nix::Result<Option<Inode>> {
+    Ok(stat_of(folder, name)?.map(|found| inode(&found)))
+}
+
+/// As [`inode_of`], with all that is to be known of it.
+pub(super) fn stat_of(folder: impl AsFd, name: &OsStr) -> nix::Result<Option<FileStat>> {
+    match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

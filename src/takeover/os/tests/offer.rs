@@ -1,113 +1,19 @@
-mod lock;
-mod standing;
+//! An offer from its temporary name to its end, and those that call it.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use nix::sys::stat::{UtimensatFlags, utimensat};
-use nix::sys::time::TimeSpec;
-use tempfile::TempDir;
-
-use super::*;
-use crate::takeover::channel::{Got, Sent};
-
-/// A folder and the PATH `offer` in it.
-struct Place {
-    folder: TempDir,
-    path: TakeoverPath,
-}
-
-impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let path = TakeoverPath::new(folder.path().join("offer")).unwrap();
-        Place { folder, path }
-    }
-
-    fn publish(&self) -> Offer {
-        let mut offer = Offer::bind(&self.path).unwrap();
-        offer.publish(Replace::Stale).unwrap();
-        offer
-    }
-
-    /// The file of a process that died without removing it.
-    fn leave_stale(&self) {
-        drop(self.publish());
-        assert_eq!(probe(&self.path).unwrap(), Probe::Stale);
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn temporary_names(&self) -> Vec<String> {
-        let mut names = self.names();
-        names.retain(|name| name.starts_with(".takeover."));
-        names
-    }
-}
-
-fn assert_bad(path: impl AsRef<Path>, is_expected: impl Fn(&PathError) -> bool) {
-    let error = TakeoverPath::new(path.as_ref()).unwrap_err();
-    assert!(is_expected(&error), "{}: {error}", path.as_ref().display());
-}
-
-#[test]
-fn path_that_cannot_be_a_socket_is_refused() {
-    assert_bad("", |error| matches!(error, PathError::Empty));
-    assert_bad("a\0b", |error| matches!(error, PathError::Nul));
-    assert_bad("\0abstract", |error| matches!(error, PathError::Nul));
-    for length in [108, 4096] {
-        assert_bad(
-            "x".repeat(length),
-            |error| matches!(error, PathError::TooLong(found) if *found == length),
-        );
-    }
-    for directory in ["/", "a/", "a/.", "a/..", ".", "..", "/proc"] {
-        assert_bad(directory, |error| matches!(error, PathError::Directory));
-    }
-}
-
-#[test]
-fn path_of_unusual_bytes_is_a_plain_file_name() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in [&b"@x"[..], b"\xff\x80", b"a b\n"] {
-        let path = TakeoverPath::new(folder.path().join(OsStr::from_bytes(name))).unwrap();
-        let mut offer = Offer::bind(&path).unwrap();
-        offer.publish(Replace::Stale).unwrap();
-        assert!(path.as_path().exists());
-        connect(&path).unwrap();
-    }
-}
-
-#[test]
-fn path_of_the_longest_length_can_be_offered_and_reached() {
-    // Alone in its directory, and below one that takes up nearly all of it.
-    let folder = tempfile::tempdir().unwrap();
-    let room = MAX_PATH - folder.path().as_os_str().len() - "/".len();
-    let deep = folder.path().join("d".repeat(room - "/s".len()));
-    fs::create_dir(&deep).unwrap();
-    for path in [folder.path().join("s".repeat(room)), deep.join("s")] {
-        let path = TakeoverPath::new(path).unwrap();
-        assert_eq!(path.as_path().as_os_str().len(), MAX_PATH);
-        let mut offer = Offer::bind(&path).unwrap();
-        offer.publish(Replace::Stale).unwrap();
-        connect(&path).unwrap();
-        assert!(offer.accept().unwrap().is_some());
-    }
-}
+use super::{Place, set_age};
+use crate::takeover::os::channel::{Got, Sent};
+use crate::takeover::os::identity::Identity;
+use crate::takeover::os::offer::{Offer, PublishError, Replace};
+use crate::takeover::os::path::{ConnectError, Probe, TakeoverPath, connect, probe};
 
 #[test]
 fn offered_path_connects_both_sides() {
@@ -175,63 +81,6 @@ fn socket_file_is_the_owners_alone() {
 }
 
 #[test]
-fn probe_tells_what_is_there() {
-    let place = Place::new();
-    let at = place.path.as_path();
-    assert_eq!(probe(&place.path).unwrap(), Probe::Free);
-    let offer = place.publish();
-    assert_eq!(probe(&place.path).unwrap(), Probe::Alive);
-    drop(offer);
-    assert_eq!(probe(&place.path).unwrap(), Probe::Stale);
-
-    let found_now = || {
-        let found = probe(&place.path).unwrap();
-        fs::remove_file(at).unwrap();
-        found
-    };
-    fs::remove_file(at).unwrap();
-    fs::write(at, "").unwrap();
-    assert_eq!(found_now(), Probe::NotASocket("a regular file"));
-    symlink("elsewhere", at).unwrap();
-    assert_eq!(found_now(), Probe::NotASocket("a symbolic link"));
-    nix::unistd::mkfifo(at, Mode::S_IRWXU).unwrap();
-    assert_eq!(found_now(), Probe::NotASocket("a FIFO"));
-    let _datagram = UnixDatagram::bind(at).unwrap();
-    assert_eq!(found_now(), Probe::NotASocket("a datagram socket"));
-    let _stream = UnixListener::bind(at).unwrap();
-    assert_eq!(found_now(), Probe::OtherProtocol);
-    fs::create_dir(at).unwrap();
-    assert_eq!(
-        probe(&place.path).unwrap(),
-        Probe::NotASocket("a directory")
-    );
-}
-
-#[test]
-fn symbolic_link_to_a_live_offer_is_not_followed() {
-    let place = Place::new();
-    let _offer = place.publish();
-    let link = place.folder.path().join("link");
-    symlink(place.path.as_path(), &link).unwrap();
-    let error = connect(&TakeoverPath::new(&link).unwrap()).unwrap_err();
-    assert!(matches!(error, ConnectError::NotASocket("a symbolic link")));
-}
-
-#[test]
-fn original_program_is_not_triggered_by_a_look() {
-    let place = Place::new();
-    let original = UnixListener::bind(place.path.as_path()).unwrap();
-    original.set_nonblocking(true).unwrap();
-    assert_eq!(probe(&place.path).unwrap(), Probe::OtherProtocol);
-    assert!(matches!(
-        connect(&place.path),
-        Err(ConnectError::OtherProtocol)
-    ));
-    let error = original.accept().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-}
-
-#[test]
 fn donor_with_a_full_backlog_is_busy_and_not_stale() {
     let place = Place::new();
     let offer = place.publish();
@@ -250,22 +99,6 @@ fn donor_with_a_full_backlog_is_busy_and_not_stale() {
     assert!(matches!(error, PublishError::Taken(Probe::Alive)));
     while offer.accept().unwrap().is_some() {}
     connect(&place.path).unwrap();
-}
-
-#[test]
-fn nobody_there_is_told_from_a_wrong_path() {
-    let place = Place::new();
-    let nobody = |path: &TakeoverPath| matches!(connect(path), Err(ConnectError::Nobody(_)));
-    assert!(nobody(&place.path));
-    let beyond = place.folder.path().join("no/such/folder");
-    assert!(nobody(&TakeoverPath::new(beyond).unwrap()));
-    place.leave_stale();
-    assert!(nobody(&place.path));
-    let below_a_file = TakeoverPath::new(place.path.as_path().join("x")).unwrap();
-    assert!(matches!(
-        connect(&below_a_file),
-        Err(ConnectError::Other(_))
-    ));
 }
 
 #[test]
@@ -436,29 +269,10 @@ fn temporary_names_of_killed_processes_are_removed_when_they_are_old() {
     assert!(fs::metadata(&young).unwrap().file_type().is_socket());
 }
 
-fn set_age(file: &Path, age: Duration) {
-    let then = SystemTime::now() - age;
-    let then = TimeSpec::from(then.duration_since(SystemTime::UNIX_EPOCH).unwrap());
-    let flag = UtimensatFlags::NoFollowSymlink;
-    utimensat(nix::fcntl::AT_FDCWD, file, &then, &then, flag).unwrap();
-}
-
 #[test]
 fn offer_into_a_missing_folder_is_an_error() {
     let place = Place::new();
     let path = TakeoverPath::new(place.folder.path().join("no/offer")).unwrap();
     let error = Offer::bind(&path).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
-}
-
-#[test]
-fn folder_that_everybody_may_change_is_exposed() {
-    let place = Place::new();
-    let set = |mode| {
-        fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-        place.path.is_exposed()
-    };
-    assert!(!set(0o700));
-    assert!(set(0o777));
-    assert!(!set(0o1777));
 }

@@ -5,14 +5,48 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::setsockopt;
 
 use super::*;
+use crate::proto::records::ItemKind;
+use crate::takeover::os::descriptor::{check, cookie};
 
 const LOOPBACK: &str = "127.0.0.1:0";
+
+fn tcp_peer(
+    fd: BorrowedFd<'_>,
+    local: SocketAddr,
+    peer: SocketAddr,
+    cookie: u64,
+) -> Result<PeerState, Invalid> {
+    let about = Descriptor {
+        peer: Some(peer),
+        ..record(ItemKind::TcpPeer, local, cookie)
+    };
+    check(fd, &about)
+}
+
+fn tcp_listener(fd: BorrowedFd<'_>, local: SocketAddr, cookie: u64) -> Result<PeerState, Invalid> {
+    check(fd, &record(ItemKind::Listener, local, cookie))
+}
+
+fn record(kind: ItemKind, local: SocketAddr, cookie: u64) -> Descriptor<'static> {
+    Descriptor {
+        id: 1,
+        kind,
+        name: "socket",
+        cookie,
+        local: Some(local),
+        peer: None,
+        links: Vec::new(),
+        state_version: 1,
+        has_fd: true,
+    }
+}
 
 /// An accepted connection with its record, and the client's end.
 struct Peer {
@@ -33,9 +67,9 @@ impl Peer {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (local, remote) = describe_tcp(socket.as_fd()).unwrap();
+        let (local, remote) = addresses(socket.as_fd()).unwrap();
         Peer {
-            cookie: cookie(socket.as_fd()).unwrap(),
+            cookie: cookie(socket.as_fd()),
             remote: remote.unwrap(),
             local,
             socket,
@@ -117,7 +151,7 @@ fn reset_peer_is_dead_and_its_error_is_left_for_the_owner() {
     } = Peer::connected().reset();
     let state = tcp_peer(socket.as_fd(), local, remote, cookie).unwrap();
     assert_eq!(state, PeerState::Dead);
-    assert_eq!(describe_tcp(socket.as_fd()).unwrap().1, None);
+    assert_eq!(addresses(socket.as_fd()).unwrap().1, None);
     let error = socket.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
@@ -151,9 +185,9 @@ fn peer_with_another_peers_record_is_refused() {
 fn listener_and_peer_are_not_taken_for_each_other() {
     let listener = TcpListener::bind(LOOPBACK).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let (local, none) = describe_tcp(listener.as_fd()).unwrap();
+    let (local, none) = addresses(listener.as_fd()).unwrap();
     assert_eq!(none, None);
-    let known = cookie(listener.as_fd()).unwrap();
+    let known = cookie(listener.as_fd());
     tcp_listener(listener.as_fd(), local, known).unwrap();
     let as_peer = tcp_peer(listener.as_fd(), local, local, known);
     assert!(matches!(as_peer, Err(Invalid::State(LISTEN))));
@@ -189,7 +223,7 @@ fn fd_that_is_no_tcp_socket_is_refused() {
     odd.extend(odd_internet_sockets());
     for (kind, fd) in odd {
         // Its own cookie, so that nothing but its kind can be wrong.
-        let known = cookie(fd.as_fd()).unwrap_or(0);
+        let known = cookie(fd.as_fd());
         let result = tcp_peer(fd.as_fd(), anywhere, anywhere, known);
         assert!(matches!(result, Err(Invalid::NotTcp)), "{kind}: {result:?}");
     }
@@ -213,8 +247,8 @@ fn unconnected_tcp_socket_is_refused_as_a_listener_and_dead_as_a_peer() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fresh = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
-    let (local, _) = describe_tcp(fresh.as_fd()).unwrap();
-    let known = cookie(fresh.as_fd()).unwrap();
+    let (local, _) = addresses(fresh.as_fd()).unwrap();
+    let known = cookie(fresh.as_fd());
     let as_listener = tcp_listener(fresh.as_fd(), local, known);
     assert!(matches!(as_listener, Err(Invalid::State(CLOSE))));
     let as_peer = tcp_peer(fresh.as_fd(), local, local, known);
@@ -235,7 +269,7 @@ fn peer_that_raises_signals_is_refused() {
     let peer = Peer::connected();
     let flags = OFlag::O_NONBLOCK | OFlag::O_ASYNC;
     fcntl(&peer.socket, FcntlArg::F_SETFL(flags)).unwrap();
-    assert!(matches!(peer.check(), Err(Invalid::Async)));
+    assert!(matches!(peer.check(), Err(Invalid::Async(None))));
 }
 
 #[test]

@@ -28,11 +28,12 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socketpair, sockopt,
 };
 
-use super::scm;
+use super::scm::{self, SCM_MAX_FD};
+use crate::proto::wire::MAX_FDS;
+use crate::takeover::core::preload::BATCH;
 
-/// Descriptors in one record. The kernel's bound is 253; the three to spare have caught
-/// others out where a control buffer was rounded.
-pub const MAX_FDS: usize = 250;
+// A record carries all descriptors of a batch, and one message carries a record.
+const _: () = assert!(BATCH <= MAX_FDS && MAX_FDS <= SCM_MAX_FD);
 
 /// Bytes of send buffer for a record of full length, twice: one that is longer than the buffer
 /// is never sent (unix(7), EMSGSIZE). `net.core.wmem_default` can be anything from 4,608 on.

@@ -1,12 +1,12 @@
-//! The lock that all who put a name at PATH take, and who has it.
+//! The lock that each process takes before it puts a name at PATH, and the process that has it.
 //!
 //! It is flock(2) on the file PATH.lock, which stays: unlinking it would let two processes lock
 //! two files of one name. A cleaner of old files may remove it all the same, so a lock counts
 //! only if its file still has the name once it is locked.
 //!
-//! It is only ever tried for: a process that a signal has stopped could hold it for ever. Who
-//! holds it is what an operator has to know then. The kernel tells it in `/proc/locks` (proc(5)):
-//! the process that *took* the lock. A flock belongs to the open file, so it outlives that process
+//! It is only ever tried for: a process that a signal has stopped could hold it for ever. An
+//! operator has to know which one that is. The kernel tells it in `/proc/locks` (proc(5)): the
+//! process that *took* the lock. A flock belongs to the open file, so it outlives that process
 //! if one that it started has inherited the descriptor.
 
 use std::ffi::OsStr;
@@ -24,9 +24,10 @@ use nix::fcntl::{FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::geteuid;
 
-use super::folder::Folder;
-use super::offer::{Inode, MODE, PublishError, inode_of, set_mode, stat_of};
-use crate::takeover::identity::is_trusted;
+use super::folder::{Folder, Inode, inode, inode_of, stat_of};
+use super::identity::is_trusted;
+use super::offer::PublishError;
+use super::path::{MODE, set_mode};
 
 /// The lock on PATH.lock; dropped, it is free.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Lock {
                 let what = format!("{} belongs to uid {}", file_name.display(), found.st_uid);
                 return Err(PublishError::Os(io::Error::other(what)));
             }
-            let inode = (found.st_dev, found.st_ino);
+            let inode = inode(&found);
             // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
             // dropped, and panics if that fails: here that would be an owner with all its peers.
             #[allow(deprecated)]
@@ -102,7 +103,7 @@ fn unreadable(folder: &Folder, name: &OsStr) -> Option<Inode> {
     let found = stat_of(folder, name).ok()??;
     let is_file = found.st_mode & libc::S_IFMT == libc::S_IFREG;
     let is_ours = found.st_uid == geteuid().as_raw();
-    (is_file && is_ours).then_some((found.st_dev, found.st_ino))
+    (is_file && is_ours).then_some(inode(&found))
 }
 
 fn named(file: &OsStr, error: impl Into<io::Error>) -> PublishError {

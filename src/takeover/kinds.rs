@@ -1,5 +1,5 @@
-//! Whether a descriptor is what its record says, and whether it can travel at all. Reads
-//! only, for the reasons that [`validate`] gives.
+//! Whether a descriptor is what its record says, and whether it can travel at all. Every check only
+//! reads, for the reasons that [`validate`] gives.
 //!
 //! | kind | must be | besides |
 //! |---|---|---|
@@ -13,17 +13,18 @@
 //!
 //! Some descriptors cannot travel: epoll sets, signalfds, io_uring, userfaultfds, KVM machines,
 //! vhost, VFIO, RDMA, SGX and binder devices, AF_XDP sockets. They are bound to the process that
-//! made them, or to its memory, and fail or do harm at another one, most of them only when they
-//! are used. Both sides refuse them. What only *makes* such things can travel (/dev/kvm,
-//! /dev/userfaultfd), and so can what many may use: pidfd, inotify, fanotify, perf events,
-//! /dev/fuse. A Unix socket in flight can be in flight itself, which the kernel finds out by
-//! searching all of them, at each close (unix(7), `net/unix/garbage.c`).
+//! made them, or to its memory. In another process they fail or do harm, most of them only when
+//! they are used. Both sides refuse them. A descriptor that only *makes* such things can travel
+//! (/dev/kvm, /dev/userfaultfd). So can a descriptor that several processes may use: pidfd,
+//! inotify, fanotify, perf events, /dev/fuse. A Unix socket that travels can have sockets in its
+//! own queue; to find out, the kernel searches all such sockets at each close (unix(7),
+//! `net/unix/garbage.c`).
 //!
-//! Neither can what has O_ASYNC set: its signals go on going to the process that asked for them,
-//! or to whoever has its number next (fcntl(2), F_SETOWN).
+//! A descriptor with O_ASYNC cannot travel either. Its signals would still go to the process that
+//! asked for them, or to the next process with that number (fcntl(2), F_SETOWN).
 //!
-//! A lock of fcntl(2), F_SETLK, belongs to a process and stays behind, unseen, while the
-//! descriptor travels; one of flock(2) or F_OFD_SETLK belongs to the open file and travels.
+//! A lock by fcntl(2), F_SETLK, belongs to a process: it stays behind, unnoticed, while the
+//! descriptor travels. A lock by flock(2) or F_OFD_SETLK belongs to the open file and travels.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -49,7 +50,7 @@ pub struct Claimed {
     pub cookie: u64,
 }
 
-/// What a descriptor is, as far as the kernel says so in one call.
+/// What a descriptor is, as far as one call tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Nature {
     Socket(i32),
@@ -57,11 +58,11 @@ enum Nature {
     File(String),
 }
 
-/// Checks a descriptor against its record. Whether it is alive: a connection that has been
+/// Checks a descriptor against its record. Returns whether it is alive: a connection that has been
 /// reset is not, and that is no fault of the record.
 ///
 /// # Errors
-/// What is not as recorded, in words.
+/// What differs from the record, in words.
 pub fn check(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<PeerState, String> {
     let Claimed {
         kind,
@@ -92,9 +93,9 @@ pub fn can_travel(fd: BorrowedFd<'_>) -> Result<(), String> {
 const MEMORY: &str = "is bound to the memory of the process that made it";
 const PROCESS: &str = "is bound to the process that made it";
 
-/// What cannot travel: how its name in `/proc/self/fd` begins, and why. Each is refused where
-/// the driver asks whose memory or process it is (`kvm->mm`, vhost `dev->mm`, `binder_proc`) or
-/// keeps what it was given of them.
+/// What cannot travel: how its name in `/proc/self/fd` begins, and why. Each of these drivers
+/// checks which process or memory uses it (`kvm->mm`, vhost `dev->mm`, `binder_proc`), or keeps
+/// what it was given of them.
 const BOUND: [(&str, &str); 16] = [
     (
         "anon_inode:[eventpoll]",
@@ -122,8 +123,8 @@ const BOUND: [(&str, &str); 16] = [
     ("/dev/vndbinder", PROCESS),
 ];
 
-/// The kind of a descriptor as the kernel knows it, which [`check`] then finds to be so; opaque
-/// is whatever has no kind, and a TCP socket while it is being connected.
+/// The kind of a descriptor as the kernel knows it; [`check`] accepts the descriptor as that kind.
+/// Opaque is anything without a kind, and a TCP socket while it is being connected.
 #[must_use]
 pub fn of(fd: BorrowedFd<'_>) -> ItemKind {
     match sys::tcp_state(fd) {

@@ -1,11 +1,11 @@
 //! Whether a received TCP socket is what its descriptor record says. Reads only.
 //!
 //! Until the taker has claimed, the donor owns every socket, and a change made through a copy
-//! is a change to the original. So nothing is set here, nothing repaired, and SO_ERROR is
-//! never read: reading clears it, after which the donor would take a reset for a clean end of
-//! stream (socket(7)).
+//! changes the original. So nothing is set here and nothing is repaired. SO_ERROR is never read,
+//! because reading clears it: the donor would then take a reset for a clean end of stream
+//! (socket(7)).
 //!
-//! As few calls as will do, since this is done for each of maybe a million sockets:
+//! There are as few calls as possible, since each of maybe a million sockets is checked:
 //!
 //! | call | settles |
 //! |---|---|
@@ -16,9 +16,9 @@
 //! | getsockname, getpeername | the addresses; the domain |
 //! | TCP_INFO | a stream socket; listening, connected or dead |
 //!
-//! The state is read last because it only ever moves towards CLOSE, where a socket loses its
-//! addresses (`net/ipv4/tcp.c`, `tcp_set_state`): alive at the end means that what was read
-//! before is meant, and CLOSE makes it void.
+//! The state is read last, because it only ever moves towards CLOSE, where a socket loses its
+//! addresses (`net/ipv4/tcp.c`, `tcp_set_state`). If the socket is alive at the end, everything
+//! read before is valid. If it is in CLOSE, what was read before means nothing.
 
 use std::error::Error;
 use std::fmt;
@@ -37,8 +37,8 @@ use crate::sys;
 pub enum PeerState {
     /// Connected; one direction may be closed already.
     Alive,
-    /// Reset, or closed from both sides. That is the network's doing and no fault of the
-    /// record: the takeover goes on without it.
+    /// Reset, or closed from both sides. The network did this, not the record: the takeover goes on
+    /// without it.
     Dead,
 }
 
@@ -73,13 +73,13 @@ pub enum Invalid {
     Blocks,
     /// It raises signals in its first owner (O_ASYNC).
     Async,
-    /// A child would inherit it (no FD_CLOEXEC).
+    /// A child process would inherit it (no FD_CLOEXEC).
     Inheritable,
     /// An upper layer such as TLS runs in the kernel; its other half does not travel.
     UpperLayer,
     /// It is under repair (TCP_REPAIR).
     Repair,
-    /// It is neither connected nor a listener, whichever is recorded; the number is from
+    /// It is not what was recorded: neither a connection nor a listener. The number is from
     /// `linux/tcp_states.h`.
     State(u8),
     /// The kernel did not tell.
@@ -139,8 +139,8 @@ pub fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
     sys::socket_cookie(fd)
 }
 
-/// The addresses of a TCP socket, for its record: its own, and its peer's unless it is a
-/// listener or dead.
+/// The addresses of a TCP socket for its record: its own, and its peer's unless it is a listener or
+/// dead.
 ///
 /// # Errors
 /// `ENOTSOCK` on what is no socket, `InvalidInput` if it is not an internet socket.
@@ -188,8 +188,8 @@ fn check_local(recorded: SocketAddr, found: SocketAddr) -> Result<(), Invalid> {
     Err(Invalid::Local { recorded, found })
 }
 
-/// Flow label and scope are left out: that it is the same socket is settled by the cookie,
-/// the addresses only guard against a record that mixes up two of them.
+/// Flow label and scope are left out. The cookie proves that it is the same socket; the addresses
+/// only guard against a record that mixes up two sockets.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip(), one.port()) == (other.ip(), other.port())
 }

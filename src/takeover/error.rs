@@ -136,7 +136,7 @@ const RETRY: u8 = 75;
 const VERSION: u8 = 76;
 
 impl Error {
-    /// The command line cannot be used: says what is wrong, and what to do.
+    /// An error for a command line that cannot be used. `what` says what is wrong and what to do.
     #[must_use]
     pub fn usage(what: impl Into<String>) -> Error {
         Error::Usage(what.into())

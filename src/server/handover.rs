@@ -7,8 +7,8 @@
 //! | carried 0, "service" | state | accepted, messages, statistics due, idle timeout (ns) |
 //! | carried 1, "pid file" | opaque, the locked descriptor | its path |
 //!
-//! Save and restore stand side by side for each. Until the claim nothing here does I/O or
-//! sets an option on what arrived.
+//! Save and restore stand side by side for each item. Until the claim nothing here does I/O, or
+//! sets an option, on what arrived.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -13,9 +13,9 @@ use super::peer::Peer;
 use super::{Server, Shown};
 
 impl Server {
-    /// Takes over from the original program at `path`. It is dead when this returns, and its
-    /// peers are served from the next turn on, each from the message on that comes next: none of
-    /// them is within one.
+    /// Takes over from the original program at `path`. The original is dead when this returns. Its
+    /// peers are served from the next turn on, each from the next message on: none of them is
+    /// within a message.
     pub(super) fn upgrade(
         &mut self,
         cx: &mut Cx<Server>,
@@ -75,8 +75,8 @@ impl Server {
     }
 }
 
-/// Whether SIGTERM or SIGINT has come since they are blocked: nothing turns the reactor yet,
-/// which would read them (proc_pid_status(5)).
+/// Whether SIGTERM or SIGINT has come since they are blocked. Nothing turns the reactor yet, which
+/// would read them (proc_pid_status(5)).
 fn is_told_to_stop() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let pending = ["SigPnd:", "ShdPnd:"].into_iter().filter_map(|name| {

@@ -39,7 +39,7 @@ pub fn within<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (tell, told) = mpsc::channel();
-    // Whoever takes it out does it.
+    // The side that takes it out does it.
     let work = Arc::new(Mutex::new(Some(work)));
     let taken = move || work.lock().ok().and_then(|mut work| work.take());
     let aside = taken.clone();

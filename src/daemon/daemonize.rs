@@ -70,7 +70,7 @@ pub fn daemonize(keep_stderr: bool) -> io::Result<Readiness> {
     if let Fork::Parent(_daemon) = fork_alone()? {
         process::exit(0);
     }
-    // What the daemon makes is nobody else's business, unless a mode of its own says so.
+    // Files that the daemon makes are for nobody else, unless a mode of its own says so.
     umask(Mode::from_bits_truncate(0o027));
     chdir("/")?;
     let null = null()?;

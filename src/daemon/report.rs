@@ -6,7 +6,7 @@
 //!
 //! | FILE is | |
 //! |---|---|
-//! | a regular file | opened if it is there, else made; it may stall or be full |
+//! | a regular file | opened if it is there, otherwise made; it may stall or be full |
 //! | a FIFO | opened for reading as well, so that nothing waits for its reader, and its reader may come and go: what it has not read waits in the pipe (fifo(7)) |
 //! | a terminal or another device | opened without waiting for a carrier |
 //! | a socket, a folder | refused at the start |

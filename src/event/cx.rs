@@ -49,7 +49,7 @@ pub struct Cx<S> {
     pub(super) now: Time,
     /// Number of the present turn.
     pub(super) turn: u32,
-    /// Of the source whose callback runs, else that of the configuration.
+    /// The budget of the source whose callback runs; otherwise that of the configuration.
     pub(super) budget: u32,
     /// The handover's set has, or may have, something to report.
     pub(super) handover_ready: bool,

@@ -10,7 +10,7 @@ use super::source::{Event, Flags};
 use super::{Class, Cx, Fault, Next, SourceId, Time, TimerId};
 
 impl<S> Cx<S> {
-    /// Calls a source back, with what it was left with as well.
+    /// Calls a source back. The event includes the reasons for its resumption.
     pub(super) fn dispatch(&mut self, state: &mut S, event: Event) {
         let id = event.id;
         let Some(slot) = self.sources.get_mut(id.0) else {

@@ -38,10 +38,10 @@ pub(super) enum Phase<S> {
 pub(super) type Then<S> = Box<dyn FnOnce(&mut S, &mut Cx<S>)>;
 
 impl<S> Cx<S> {
-    /// Holds the items. At the end of this turn all that are ready are called back once more, and
-    /// the resume queue is not gone on with. From then on only the handover class runs, and `then`
-    /// is called at once. If it is called again before that, the later `then` counts. If it is
-    /// called while items are held, `then` is called at the end of the turn, if they still are.
+    /// Holds the items. At the end of this turn all items that are ready are called back once more;
+    /// the resume queue stays as it is. From then on only the handover class runs, and `then` is
+    /// called at once. If `hold` is called again before that, the later `then` counts. If it is
+    /// called while the items are held, `then` is called at the end of the turn, if they still are.
     pub fn hold(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         match self.phase {
             Phase::Held => self.defer_handover(|state, cx| {

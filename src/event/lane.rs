@@ -23,7 +23,7 @@ pub(super) struct Timer<S> {
     pub(super) callback: Option<TimerCallback<S>>,
 }
 
-/// One set with all that waits beside it. What is [local](Class::Local) is in that of the items.
+/// One epoll set with its timers and queues. [Local](Class::Local) sources are in the set of the items.
 pub(super) struct Lane<S> {
     pub(super) poller: Poller,
     pub(super) timers: Timers<Timer<S>>,
@@ -132,7 +132,7 @@ impl Silence {
         self.proof.is_some_and(|proof| proof.turn == turn)
     }
 
-    /// Up to when those that reported nothing were silent, as far as this turn has proved it:
+    /// Until when the sources that reported nothing were silent, as far as this turn has proved:
     /// a deadline after that cannot be judged, as readiness may have come before it.
     pub(super) fn proved_until(&self, turn: u32, now: Time) -> Option<Time> {
         let proof = self.proof.filter(|proof| proof.turn == turn)?;

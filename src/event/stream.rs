@@ -82,7 +82,7 @@ impl<T: Default> Stream<T> {
 /// Our port is picked by that call, so this is decided by then.
 ///
 /// # Errors
-/// `ConnectionRefused`; else what getsockname(2) says.
+/// `ConnectionRefused`. Otherwise what getsockname(2) says.
 pub(crate) fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let ours = socket.local_addr()?;
     let (here, there) = (ours.ip().to_canonical(), to.ip().to_canonical());

@@ -1,6 +1,6 @@
 //! Waking a reactor from other threads.
 //!
-//! Whoever wakes writes to an eventfd (eventfd(2)). It is never read: every write makes a new edge,
+//! A thread that wakes the reactor writes to an eventfd (eventfd(2)). The eventfd is never read: every write makes a new edge,
 //! whatever the count (epoll(7)), and at one write a turn the count would take 10¹³ years to
 //! overflow. A flag in front of it saves system calls: only the first thread that wakes before the
 //! reactor has come round makes one.

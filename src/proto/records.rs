@@ -3,12 +3,12 @@
 //! | donor → taker | | taker → donor | |
 //! |---|---|---|---|
 //! | [`Welcome`] | what comes, and the lease | [`Hello`] | who calls, and what it can |
-//! | [`Refuse`] | not now, or never | [`Ack`] | batch taken, but for these |
-//! | [`Items`] | descriptors and fds | Drained | stale readiness is settled |
+//! | [`Refuse`] | no takeover, and why | [`Ack`] | batch taken, except these |
+//! | [`Items`] | descriptors and fds | Drained | stale readiness was discarded |
 //! | [`Parts`] | items' state | [`Fail`] | the taker gives up |
 //! | [`Closed`] | items that are gone | Active | the taker serves |
-//! | Prepare | settle your readiness | | |
-//! | [`End`] | all was said; claim the lease | | |
+//! | Prepare | discard stale readiness | | |
+//! | [`End`] | everything was sent; claim the lease | | |
 //! | [`Abort`] | the donor gives up | | |
 //!
 //! [`encode`] writes records without a list. A record with a list is written by the builder of the

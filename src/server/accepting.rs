@@ -79,7 +79,7 @@ impl Accepting {
     /// Logs that a pause begins. A listener that stays broken is worth a line each time.
     fn is_to_be_told(&mut self, state: State, now: Time) -> bool {
         let is_news = !self.is_paused() || matches!(state, State::Broken(_));
-        // What is told of lately may have been something else.
+        // The last line may have been about something else.
         let was_other = matches!(state, State::Broken(_)) && self.obstacle().is_none();
         let lately = self.told.is_some_and(|told| now.since(told) < QUIET);
         self.state = state;

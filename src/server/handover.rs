@@ -100,7 +100,7 @@ impl Application for Server {
                     peer.session.save(out);
                     return !peer.session.may_read();
                 }
-                // Who waits in the backlog has made its edge already.
+                // Clients that wait in the backlog have made their edge already.
                 return self.accepting.is_paused();
             }
         }
@@ -128,7 +128,7 @@ impl Application for Server {
                     .map_err(Rejection::Invalid)?;
                 Ok(Item::Carried(SERVICE))
             }
-            // Whatever is wrong with it is no reason to end a takeover.
+            // A fault of the pid file is no reason to end a takeover.
             (ItemKind::Opaque, "pid file", fd) if self.donors_pid_file.is_none() => {
                 let path = Path::new(OsStr::from_bytes(arrival.state.bytes));
                 self.donors_pid_file = Some(Donors::adopt(fd.filter(|_| known), path));

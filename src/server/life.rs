@@ -176,7 +176,7 @@ fn on_signals(
             Ok(Some(signal)) => signal,
             Ok(None) => return Ok(Next::Keep),
             Err(error) => {
-                // Whatever it is: a service that cannot be told to stop would be worse.
+                // For any error: a service that cannot be told to stop would be worse.
                 log::warn!("signals: {error}; tried again");
                 cx.set_deadline(event.id(), Some(cx.now() + SIGNALS));
                 return Ok(Next::Keep);

@@ -45,7 +45,7 @@ impl Server {
         self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);
-            // What was written to it is what was read, or it would not have been taken.
+            // As much was written to it as was read; otherwise it would not have been taken.
             if let Ok(Some(at)) = Positions::of(&peer.stream) {
                 peer.session = Session::after(at.written / MESSAGE as u64);
             }

@@ -162,7 +162,7 @@ fn check_other(fd: BorrowedFd<'_>, claimed: &Claimed) -> Result<(), String> {
     let (nature, flags) = (nature(fd)?, flags(fd)?);
     refuse(&nature, flags)?;
     let kind = claimed.kind;
-    // What an unknown kind is, the application says or declines.
+    // The application knows an unknown kind, or declines it.
     if matches!(kind, ItemKind::Opaque | ItemKind::Other(_)) {
         return check_cookie(fd, claimed.cookie);
     }

@@ -65,13 +65,13 @@
 //!             match socket.recv_from(&mut datagram) {
 //!                 Ok((length, from)) => {
 //!                     echo.count += 1;
-//!                     // Refused, it is lost, as it may be on its way. Who has to hold it back
-//!                     // finds how under "Output that waits".
+//!                     // If the kernel refuses it, it is lost, as any datagram may be. "Output
+//!                     // that waits" shows how to keep it.
 //!                     let _ = socket.send_to(&datagram[..length], from);
 //!                 }
 //!                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
-//!                 // It was about an earlier datagram, and is over (udp(7)). To return it would
-//!                 // end the source: a daemon that runs on without its only socket.
+//!                 // The error was about an earlier datagram, and is over (udp(7)). To return
+//!                 // it would end the source, and the daemon would run on without its socket.
 //!                 Err(_) => {}
 //!             }
 //!         }

@@ -35,7 +35,7 @@ pub struct Received {
 /// Sends one record with its descriptors, all or nothing. The sender keeps its own copies.
 ///
 /// # Errors
-/// `InvalidInput` for more than [`SCM_MAX_FD`] descriptors; else those of sendmsg(2) and
+/// `InvalidInput` for more than [`SCM_MAX_FD`] descriptors. Otherwise those of sendmsg(2) and
 /// unix(7).
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if fds.len() > SCM_MAX_FD {

@@ -9,7 +9,7 @@
 //! ```
 //! A tick is 2²⁰ ns. The horizon is the tick up to which everything has left the wheel. Moving the
 //! horizon on takes whole buckets out. What is in them either lies behind the horizon, or goes back
-//! in at a lower level: at most once a level, so eight times in its life.
+//! in at a lower level: at most once a level, so eight times in its life at most.
 //!
 //! A bucket is an array of slot numbers, not a linked list. Emptying it reads its nodes
 //! independently of each other, so the memory's latency is paid once and not once a node. A bucket

@@ -194,7 +194,7 @@ pub struct End {
     /// same beginning of the freeze.
     pub held_ns: u64,
     /// [`Digest`](crate::proto::digest::Digest) of the final array's records: everything
-    /// since DRAINED, but for this record.
+    /// since DRAINED, except this record.
     pub digest: u64,
     /// Rounds of the preload, so that both reports name as many. An extension, as those of a
     /// HELLO.

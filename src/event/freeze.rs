@@ -185,7 +185,7 @@ impl<S> Cx<S> {
         }
         self.run_turn_hook(state);
         self.tick();
-        // An item called back in the sweep may have cancelled the hold, or asked anew.
+        // An item called back in the last pass may have cancelled the hold, or asked anew.
         match std::mem::replace(&mut self.phase, Phase::Held) {
             Phase::Wanted(then) => then(state, self),
             other => self.phase = other,

@@ -96,11 +96,11 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | PATH | the name of the Unix socket at which the owner offers a takeover; PATH.lock is locked by whoever changes it |
+//! | PATH | the name of the Unix socket at which the owner offers a takeover; the process that changes PATH locks PATH.lock |
 //! | channel | the connection between donor and taker: a Unix socket of type SOCK_SEQPACKET |
 //! | record | one message on the channel |
 //! | batch | the records up to one that asks for an acknowledgement (ACK) |
-//! | lease | an eventfd that both hold, one for each attempt; whoever reads its 1 owns the items |
+//! | lease | an eventfd that both hold, one for each attempt; the side that reads its 1 owns the items |
 //! | grant, claim, revoke | the donor writes the 1; the taker reads it; the donor reads it back |
 //!
 //! *Phases and steps, in their order*

@@ -1,14 +1,19 @@
-//! The command line: what the operator may say, and one line for everything that he may not.
+//! The command line: what the operator may ask for, and one line of refusal for anything else.
 //!
-//! [`parse`] has no effects. It looks at the arguments, at whether a PATH names a directory, and
-//! at the number of an interface that an address names; no socket, file or signal is touched
-//! before all of them are found right. A refusal is one line: what is wrong, why, and what to do about it.
+//! [`parse`] has no effects. It looks at the arguments, at whether a PATH names a directory, and at
+//! the number of an interface that an address names. No socket, file or signal is touched before
+//! all arguments are found right. A refusal is one line: what is wrong, why, and what to do.
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `cli.rs` | which options go together |
+//! | `cli/grammar.rs` | the options, `--help` and `--version` |
+//! | `cli/value.rs` | reading one value: an address, a path, a number, a facility, deadlines |
 //!
 //! Invariants
-//! - An [`Options`] can only hold what the service can act on: no half address, no facility
-//!   for a syslog that is switched off, no listener settings for a listener that comes from
-//!   the donor.
-//! - No option is silently ignored: what would have no effect is refused.
+//! - An [`Options`] can only hold what the service can act on: no half address, no facility for a
+//!   syslog that is switched off, no listener settings for a listener that comes from the donor.
+//! - No option is silently ignored: an option that would have no effect is refused.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -29,14 +34,14 @@ mod grammar;
 mod tests;
 mod value;
 
-/// Pending connections the kernel may keep for us where `-b` says nothing. It cuts the
-/// figure to net.core.somaxconn, whose default is the same (listen(2)).
+/// How many connections may wait to be accepted if `-b` says nothing. The kernel cuts the figure to
+/// net.core.somaxconn, whose default is the same (listen(2)).
 pub const DEFAULT_BACKLOG: i32 = 4096;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Serve, by an own listener or by one that is taken over.
+    /// Serve, with a listener of its own or one that is taken over.
     Run(Box<Options>),
     /// Print [`help`] and leave.
     Help,

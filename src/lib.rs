@@ -1,14 +1,13 @@
-//! A single-threaded event loop and a live takeover: a running daemon hands its listener,
-//! every connection, its state and its timers to a successor in one atomic step, and no
-//! client notices.
+//! A single-threaded event loop and a live takeover: a running daemon hands its listener, every
+//! connection, its state and its timers to a successor in one atomic step, and no client notices.
 //!
 //! # Why
-//! A daemon that is restarted loses its connections and all that was said on them. Passing on
-//! the listener saves later clients only. Here everything goes: sockets with their queues, the
-//! bytes that were read and not understood, the state of the application, its deadlines. All of
-//! it changes hands at once, or nothing has happened and the old process serves on. For that one
-//! loop has to know at any moment who may act on a descriptor, so loop and takeover come
-//! together.
+//! A daemon that is restarted loses its connections and everything that was said on them. If only
+//! the listener is passed on, only later clients are saved. Here everything moves: sockets with
+//! their queues, bytes that were read and not yet understood, the application's state, and its
+//! deadlines. Either all of it changes hands at once, or nothing has happened and the old process
+//! serves on. For that the loop has to know at any moment who may act on a descriptor. This is why
+//! loop and takeover come together.
 //!
 //! # A first loop
 //! ```
@@ -30,16 +29,17 @@
 //!
 //! | to learn | read |
 //! |---|---|
+//! | what a word means | [Words](#words) |
 //! | a loop with a socket, and all its verbs | [`event`](event#a-first-loop) |
 //! | who owns a source, and what a handle is | [`event`, Ownership](event#ownership) |
 //! | what runs before what | [`event`, A turn](event#a-turn), [Edges](event#edges) |
-//! | what is promised, each line with its test | [`event`, The contract](event#the-contract) |
+//! | what is promised, each promise with its test | [`event`, The contract](event#the-contract) |
 //! | how to take sources out, one or all | [`event`, Taking sources out](event#taking-sources-out) |
 //! | how to run it inside of a loop that you have | [`event`, In another loop](event#in-another-loop), [`takeover`, A loop of your own](takeover#a-loop-of-your-own) |
 //! | a whole daemon that can be taken over | [`takeover`](takeover#what-you-do) |
 //! | what becomes of your own state | [`takeover`, Your own state](takeover#your-own-state), [Output that waits](takeover#output-that-waits) |
-//! | how two releases meet | [`takeover`, Versions of state](takeover#versions-of-state) |
-//! | who starts the successor, and what its exit code asks for | [`takeover`, In production](takeover#in-production) |
+//! | how two releases work together | [`takeover`, Versions of state](takeover#versions-of-state) |
+//! | who starts the successor, and what each exit code means | [`takeover`, In production](takeover#in-production) |
 //!
 //! # To depend on it
 //! By path, or by `git`:
@@ -51,30 +51,92 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `daemon` | yes | what the service program needs (getopts, syslog); nothing in this library does |
-//! | `failpoints` | no | for tests: an environment variable makes a process die, stop or panic in the midst of a takeover |
+//! | `daemon` | yes | what the service program needs (getopts, syslog); nothing in this library needs it |
+//! | `failpoints` | no | for tests: an environment variable makes a process die, stop or panic in the middle of a takeover |
 //!
-//! It brings mio, nix, slab, libc and log. It needs Rust 1.88, Linux and a mounted `/proc`. The
-//! kernel has to be 5.3 or later for a takeover, which identifies the other process by a pidfd:
+//! It brings mio, nix, slab, libc and log. It needs Rust 1.88, Linux and a mounted `/proc`. A
+//! takeover needs Linux 5.3 or later, because it identifies the other process by a pidfd:
 //!
 //! | before Linux | |
 //! |---|---|
-//! | 6.16 | descriptors that a caller at PATH sends are received, and closed at once; later the kernel refuses them (`SO_PASSRIGHTS`) |
-//! | 6.5 | the pidfd is opened by process id, and found to be the right one; from another pid namespace there is none: a death there is judged by the channel and by deadlines, and a taker that hangs cannot be killed |
+//! | 6.16 | descriptors that a caller at PATH sends are received and closed at once; later kernels refuse them (`SO_PASSRIGHTS`) |
+//! | 6.5 | the pidfd is opened by process id, and then checked to be the right one. There is none for a process in another pid namespace: its death is judged by the channel and by deadlines, and a taker that hangs there cannot be killed |
 //! | 5.6 | the service takes over the original C program without copies of its sockets (`pidfd_getfd`) |
 //! | 5.4 | there is no [`event::Child`] (`waitid`, `P_PIDFD`) |
 //!
-//! What is said here to be *logged* goes to the `log` crate: nobody sees it unless the
+//! Where these pages say *logged*, the line goes to the `log` crate. It is lost unless the
 //! application has set a logger. Names under `docs/`, `examples/` and `tests/` are files of the
 //! repository.
+//!
+//! # Words
+//! One word for each thing, in code, log and docs.
+//!
+//! *The two processes*
+//!
+//! | word | meaning |
+//! |---|---|
+//! | donor | the running process; it hands everything over |
+//! | taker | the process that takes over. Once it owns it is the *new owner*, and the donor of the next takeover. *Successor* is the same process, as an operator sees it |
+//! | owner | the one process that may do I/O on the items |
+//! | orphan | a donor whose new owner died before it had said that it serves: the donor owns again, ends its copies of the connections, and serves new clients |
+//! | generation | how many takeovers there were since the cold start |
+//!
+//! *What moves*
+//!
+//! | word | meaning |
+//! |---|---|
+//! | item | anything that is handed over: a descriptor with its state, or state alone |
+//! | listener | an item: the socket that accepts connections |
+//! | peer | an item: one connection of a client |
+//! | state | the bytes that the application saves for one item |
+//! | changed (dirty) | the item's state may differ from what the taker was last told |
+//! | decline | the taker does not take an item, because it does not know its kind or state version; the donor keeps the item and serves it to its end (*drain*) |
+//!
+//! *Between the two*
+//!
+//! | word | meaning |
+//! |---|---|
+//! | PATH | the name of the Unix socket at which the owner offers a takeover; the process that changes PATH locks PATH.lock |
+//! | channel | the connection between donor and taker: a Unix socket of type SOCK_SEQPACKET |
+//! | record | one message on the channel |
+//! | batch | the records up to one that asks for an acknowledgement (ACK) |
+//! | lease | an eventfd that both hold, one for each attempt; the side that reads its 1 owns the items |
+//! | grant, claim, revoke | the donor writes the 1; the taker reads it; the donor reads it back |
+//!
+//! *Phases and steps, in their order*
+//!
+//! | word | meaning |
+//! |---|---|
+//! | AcceptChannel | the donor checks who calls and what the caller can do |
+//! | preload | the donor serves, and sends every item with its state; then, in rounds, what has changed |
+//! | HoldPeers | the donor asks the taker to empty its epoll set (PREPARE), and waits for DRAINED |
+//! | LastTurn | the donor serves one more complete turn |
+//! | hold | the donor stops serving its items: it no longer polls them |
+//! | freeze | the time in which nobody serves: from the hold to the first turn of the new owner, or to the resume |
+//! | SendFdArray | the donor sends the *final array*: what was closed, opened or changed since the preload |
+//! | ReadLease | after the grant something looks wrong: the donor reads the lease to learn who owns |
+//! | resume | the donor serves its items again, after a failed attempt (*rollback*) |
+//! | AwaitActive | the taker owns and has not yet said so; the donor stays held until it hears ACTIVE, or knows that the owner is dead |
+//! | Release | the donor closes its copies of what was handed over, and exits |
+//!
+//! *The reactor*
+//!
+//! | word | meaning |
+//! |---|---|
+//! | source | a descriptor with its callback, owned by the reactor |
+//! | turn | one pass of the loop: wait, timers, callbacks, deferred calls |
+//! | edge | the kernel reports that something *became* ready, and does so once (epoll(7), `EPOLLET`) |
+//! | budget | how often a callback may read or write before others have their turn |
+//! | resume queue | the sources that have used up their budget and go on in the next turn |
+//! | run | a mark on an item's state: the new owner calls the item once without waiting for an event |
 //!
 //! # Rooms
 //! ```text
 //!   the service (binary): server, cli, daemon
 //!        │            │             │
 //!        ▼            ▼             ▼
-//!   takeover ──▶   event         proto        donor, taker and ledger: no room below them
-//!        │            │             │         (no socket, clock or descriptor)
+//!   takeover ──▶   event         proto        takeover::core: no socket, clock or descriptor
+//!        │            │             │
 //!        └────────────┴──▶ sys      └── no I/O
 //! ```
 //!
@@ -82,11 +144,11 @@
 //! |---|---|---|
 //! | [`event`] | descriptors, time | any protocol |
 //! | [`proto`] | bytes | I/O, the reactor |
-//! | [`takeover`] | both, by its drivers | what an application's items mean |
-//! | [`sys`] | the kernel's calls without a safe wrapper | everything else |
+//! | [`takeover`] | both of them | what an application's items mean |
+//! | [`sys`] | the kernel's calls that have no safe wrapper | everything else |
 //!
-//! The arrows are kept by `tests/architecture.rs`. `unsafe` is in [`sys`] and in
-//! `takeover/os/scm.rs`, nowhere else.
+//! Each room's own page has a table of its files. `tests/architecture.rs` checks the arrows.
+//! `unsafe` is in [`sys`] and in `takeover/os/scm.rs`, and nowhere else.
 
 pub mod event;
 #[doc(hidden)]

@@ -6,19 +6,19 @@
 //!                └─ -T: the original program is at PATH, upgrade ┴─▶ serve ─▶ exit code
 //! ```
 //!
-//! | part | its file |
+//! | file | open it for |
 //! |---|---|
-//! | accepting, the descriptor limit, a listener that was shut down | `server/listener.rs` |
-//! | whether new clients are accepted, for the log | `server/accepting.rs` |
-//! | one connection | `server/peer.rs` |
-//! | what is handed over, saved and restored | `server/handover.rs` |
-//! | start, and the way out | `server/life.rs` |
-//! | the pid file | `server/pid.rs` |
-//! | the file of reports, and whoever started us | `server/telling.rs` |
-//! | taking over from the original program | `server/original/` |
-//! | what the original program had | `server/upgrade.rs` |
-//! | why a start or a takeover failed, and what to do | `server/failure.rs` |
-//! | who is in the way of a start | `server/neighbour.rs` |
+//! | `server/life.rs` | the start, what a takeover's outcome means here, the way out |
+//! | `server/failure.rs` | why a start or a takeover failed, what to do, exit codes |
+//! | `server/listener.rs` | accepting, the descriptor limit, a listener that was shut down |
+//! | `server/accepting.rs` | whether new clients are accepted, and what the log says of it |
+//! | `server/peer.rs` | one connection |
+//! | `server/handover.rs` | which items there are, and how each is saved and restored |
+//! | `server/pid.rs` | the pid file |
+//! | `server/telling.rs` | the file of reports, and the process that waits for the end of the start |
+//! | `server/original/` | taking over from the original program |
+//! | `server/upgrade.rs` | going on for the original program |
+//! | `server/neighbour.rs` | which other process is in the way of a start |
 
 mod accepting;
 mod failure;
@@ -66,7 +66,7 @@ pub(crate) struct Counters {
 /// The state that every callback gets.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// None until a taker has received it, and once it was handed over.
+    /// None until a taker has received it, and again once it was handed over.
     listener: Option<Handle<Listener>>,
     accepting: Accepting,
     peers: usize,
@@ -76,27 +76,27 @@ pub(crate) struct Server {
     scratch: Box<[u8]>,
     counters: Counters,
     statistics: Option<TimerId>,
-    /// When the statistics are due, as a taker was told.
+    /// When the statistics are due, as the donor has told a taker.
     statistics_due: Option<Time>,
     pid_file: Option<PidFile>,
-    /// The donor's, which is not ours before the takeover has succeeded.
+    /// The donor's pid file, which is not ours before the takeover has succeeded.
     donors_pid_file: Option<pid::Donors>,
-    /// The name of one that could not be used.
+    /// The name of a pid file that could not be used.
     missing_pid_file: Option<PathBuf>,
     /// Where to say what each takeover did.
     report: Option<ReportFile>,
-    /// Looks after lines that wait to be written.
+    /// The timer that looks after lines that wait to be written.
     lines: Option<TimerId>,
     takeover: Takeover,
-    /// Of the lines that say that a takeover has begun, and that it has failed.
+    /// Limits the lines that say that a takeover has begun, and that it has failed.
     begun: Pace,
     failed: Pace,
     logging: &'static Logging,
-    /// Whoever waits to hear how the start went.
+    /// The process that waits to hear how the start went.
     readiness: Option<Readiness>,
-    /// When the start was over, until that is told.
+    /// When the start was over, until that process has been told.
     ready_since: Option<Time>,
-    /// SIGTERM came; a second one ends the process at once.
+    /// SIGTERM has come. A second one ends the process at once.
     stopping: bool,
     /// How the process ends.
     exit: u8,
@@ -130,7 +130,7 @@ impl Server {
         }
     }
 
-    /// The peer's callback ends it: say so, and let the listener know of the free place.
+    /// A peer's callback ends it: log that, and let the listener know of the free place.
     fn peer_ended(&mut self, peer: &Peer, cx: &mut Cx<Server>, why: &str) {
         peer.end();
         self.peers -= 1;
@@ -153,7 +153,7 @@ impl Server {
         );
     }
 
-    /// Logs the counters now and then; the timer travels.
+    /// Logs the counters now and then. The timer travels.
     fn start_statistics(&mut self, cx: &mut Cx<Server>) {
         let at = self
             .statistics_due

@@ -1,16 +1,16 @@
-//! What may stall, on a thread beside the loop.
+//! Work that may stall, on a thread beside the loop.
 //!
-//! A disk that is full of somebody else's writes, frozen for a snapshot (fsfreeze(8)) or at the
-//! other end of a network stops whoever writes to it, and O_NONBLOCK means nothing to a regular
-//! file (open(2)). The loop must not be that one, so it hands such work to a thread and waits
-//! for it as long as it can afford to, or not at all.
+//! A disk can stop any process that writes to it: it is full of somebody else's writes, frozen for
+//! a snapshot (fsfreeze(8)), or at the other end of a network. O_NONBLOCK means nothing to a
+//! regular file (open(2)). The loop must not be stopped, so it hands such work to a thread. It
+//! waits for the thread as long as it can afford to, or not at all.
 //!
-//! The thread takes no signal, wherever it is started from: those of the service are for its
-//! loop, and their descriptor.
+//! The thread takes no signal, wherever it is started from: the service's signals are for its loop.
 //!
-//! A thread that hangs when the process ends hangs on until its disk goes on: everything else
-//! that the process had is closed, or was ended by the loop, but its parent hears of its end
-//! only then (signal(7) does not reach uninterruptible sleep). There must be none before a fork.
+//! A thread may hang when the process ends. Then it hangs on until its disk goes on. Everything
+//! else that the process had is closed, or was ended by the loop; but its parent hears of its end
+//! only then (signal(7) does not reach uninterruptible sleep). No such thread may exist before a
+//! fork.
 
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,7 +22,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 /// Runs `work` on a thread of its own.
 ///
 /// # Errors
-/// `EAGAIN` where no thread can be had (pthread_create(3)); `work` was not run then.
+/// `EAGAIN` if no thread can be had (pthread_create(3)). `work` was not run then.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // A new thread inherits the mask (pthread_create(3)): no signal comes before it is set.
     let ours = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
@@ -31,15 +31,15 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()>
     spawned.map(drop)
 }
 
-/// Does `work` beside the loop and waits up to `longest` for what comes of it. `None` if it
-/// takes longer: it goes on, and what comes of it is dropped. Where no thread can be had it is
+/// Does `work` beside the loop, and waits up to `longest` for its result. `None` if it takes
+/// longer: then the work goes on, and its result is dropped. If no thread can be had, the work is
 /// done here.
 pub fn within<T: Send + 'static>(
     longest: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (tell, told) = mpsc::channel();
-    // Whoever takes it out does it.
+    // The side that takes it out does it.
     let work = Arc::new(Mutex::new(Some(work)));
     let taken = move || work.lock().ok().and_then(|mut work| work.take());
     let aside = taken.clone();

@@ -1,11 +1,11 @@
-//! Becoming a daemon: the terminal gets its prompt back when the service serves, and the
-//! truth about the start in the exit code.
+//! Becoming a daemon: the terminal gets its prompt back when the service serves, and the exit code
+//! tells the truth about the start.
 //!
-//! The steps are those of daemon(7) for SysV daemons, of which the first is to let go of what
-//! was inherited: a pipe whose end somebody waits for, a lock on a numbered descriptor, the mask
-//! of signals. Whoever started us would wait for as long as the daemon lives. Two forks: the first frees the way to a
-//! session of our own, the second leaves that session's leader behind, so that no terminal
-//! that is opened later can become ours.
+//! The steps are those of daemon(7) for SysV daemons. The first is to let go of what was inherited:
+//! a pipe whose end somebody waits for, a lock on a numbered descriptor, the signal mask. Otherwise
+//! the process that started us would wait for as long as the daemon lives. There are two forks. The
+//! first makes a session of our own possible. The second leaves that session's leader behind, so
+//! that no terminal that is opened later can become ours.
 //!
 //! ```text
 //!   parent ── fork ──→ leader: setsid ── fork ──→ daemon: umask, /, stdin and stdout
@@ -16,9 +16,9 @@
 //! ```
 //!
 //! Invariants
-//! - It comes before any thread, channel or socket of the service: what a fork copies is the
-//!   pid file's lock, the report and nothing else.
-//! - Beyond stderr the daemon holds what the service has opened and nothing that it was given.
+//! - It comes before any thread, channel or socket of the service. A fork copies the pid file's
+//!   lock, the report, and nothing else.
+//! - Beyond stderr the daemon holds what the service has opened, and nothing that it inherited.
 //! - The parent never exits 0 for a daemon that does not serve.
 
 use std::fs::{File, OpenOptions};
@@ -35,8 +35,8 @@ use socket_takeover::sys::{Fork, close_inherited_fds, fork_alone};
 /// The exit code of the parent whose daemon died without a word.
 const DIED: u8 = 1;
 
-/// The daemon's duty to tell the process that was started from the terminal how the start
-/// went. Dropped without a report, it tells that the start failed.
+/// The daemon's duty to tell the process on the terminal how the start went. If it is dropped
+/// without a report, it tells that the start failed.
 #[derive(Debug)]
 #[must_use = "the parent waits for the report"]
 pub struct Readiness {
@@ -47,14 +47,14 @@ pub struct Readiness {
 /// Turns this process into a daemon. Only the daemon returns from it: the calling process
 /// waits for the report and exits with its code.
 ///
-/// The daemon's working directory is `/`, so that it keeps no file system busy, its umask is
-/// 027, no signal is blocked, it has no terminal, and no descriptor that this process has
-/// inherited. With `keep_stderr` stderr stays open for ever, otherwise
-/// until the report, so that what goes wrong before it can be read where it was caused.
+/// The daemon's working directory is `/`, so that it keeps no file system busy. Its umask is 027,
+/// no signal is blocked, it has no terminal, and it has no descriptor that this process has
+/// inherited. With `keep_stderr` stderr stays open for ever. Otherwise it stays open until the
+/// report, so that an error before it can be read where it was caused.
 ///
 /// # Errors
-/// If the process has a second thread, or a system call fails. In the leader and in the
-/// daemon an error is for the caller to print; the parent then exits with 1.
+/// If the process has a second thread, or if a system call fails. In the leader and in the daemon
+/// the caller has to print the error; the parent then exits with 1.
 pub fn daemonize(keep_stderr: bool) -> io::Result<Readiness> {
     close_inherited_fds();
     // Of the handlers, step 2, only "ignored" is inherited, and that does not matter to signals
@@ -70,7 +70,7 @@ pub fn daemonize(keep_stderr: bool) -> io::Result<Readiness> {
     if let Fork::Parent(_daemon) = fork_alone()? {
         process::exit(0);
     }
-    // What the daemon makes is nobody else's business, unless a mode of its own says so.
+    // Files that the daemon makes are for nobody else, unless a mode of its own says so.
     umask(Mode::from_bits_truncate(0o027));
     chdir("/")?;
     let null = null()?;

@@ -1,15 +1,15 @@
 //! The log of the service: one line to each sink, and never a wait.
 //!
-//! The service has one thread, so a sink that waits stops every peer. A sink that cannot
-//! take a line at once loses it instead; what it lost is counted, and the count is the
-//! first thing it says when it takes lines again.
+//! The service has one thread, so a sink that waits stops every peer. A sink that cannot take a
+//! line at once loses it. The lost lines are counted, and the count is the first thing that the
+//! sink says when it takes lines again.
 //!
 //! ```text
 //!   log::info!(…) → one escaped line → console (stderr)   ┐ each behind a `Counted`,
 //!                                    → syslog (/dev/log)  ┘ which never waits
 //! ```
-//! A console that is a file has a thread that waits for its disk, and counts itself what that
-//! does not take.
+//! A console that is a file has a thread that waits for its disk. That thread counts the lines that
+//! the disk does not take.
 //!
 //! Invariants
 //! - One record is one line: control characters are escaped, so no peer, path or reason
@@ -35,9 +35,9 @@ mod tests;
 /// Where a local syslog daemon listens (syslog(3), systemd-journald(8)).
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// The longest text of a line, in bytes, after which it is cut: with what the sinks put in
-/// front it stays below PIPE_BUF (4,096), up to which a pipe takes a line whole or not at
-/// all (pipe(7)), and below the 8 KiB that syslog daemons take.
+/// The longest text of a line, in bytes; longer texts are cut. Together with what the sinks put in
+/// front, a line stays below PIPE_BUF (4,096), up to which a pipe takes a line whole or not at all
+/// (pipe(7)). It also stays below the 8 KiB that syslog daemons take.
 const TEXT_BYTES: usize = 2_048;
 
 /// Whether, and how, stderr is written to.
@@ -45,7 +45,7 @@ const TEXT_BYTES: usize = 2_048;
 pub enum Console {
     /// In the foreground, or as a daemon with `-l`: everything, for ever.
     Always,
-    /// As a daemon without `-l`: warnings and errors for whoever started us, until the
+    /// As a daemon without `-l`: warnings and errors for the process that started us, until the
     /// start is reported and stderr leads to /dev/null.
     WhileStarting,
 }
@@ -75,9 +75,9 @@ pub struct Lost {
 }
 
 impl Logging {
-    /// Opens the log and makes it the one behind the `log` macros, for the rest of the
-    /// process; `syslog` is the facility, or `None` to leave syslog alone. To be called
-    /// after the last fork: lines carry the process id.
+    /// Opens the log and makes it the one behind the `log` macros, for the rest of the process.
+    /// `syslog` is the facility, or `None` to leave syslog alone. Call this after the last fork:
+    /// lines carry the process id.
     ///
     /// A syslog that is not there is a warning on the console, and is tried again.
     pub fn install(
@@ -124,13 +124,13 @@ impl Logging {
         self.sinks().console.sink.is_idle()
     }
 
-    /// Waits for that, until `end`.
+    /// Waits until no line waits, or until `end`.
     pub fn flush_until(&self, end: Instant) {
         self.sinks().console.sink.flush(end);
     }
 
-    /// The start is over, it has been reported, and stderr leads elsewhere: a console that was
-    /// for [that](Console::WhileStarting) takes no more lines, and lets go of its file.
+    /// The start is over, it has been reported, and stderr leads elsewhere. A console for [the
+    /// start alone](Console::WhileStarting) takes no more lines, and lets go of its file.
     pub fn start_is_over(&self) {
         let mut sinks = self.sinks();
         if sinks.while_starting {

@@ -1,18 +1,21 @@
 //! What a service needs around its event loop, and an embedder does not.
 //!
-//! - [`daemonize`]: leave the terminal, and tell it how the start went
-//! - [`pidfile`]: the process id in a locked file that follows the owner
-//! - [`report`]: what each takeover did, as lines of JSON in a file
-//! - [`logging`]: the `log` facade over the two sinks, neither of which can stop the loop:
-//!   [`sink_syslog`] and [`sink_console`]; [`sink`] is what they share
-//! - [`writer`]: lines to a file that may stall, by a thread: those of the report, and of a
-//!   console that is a file
-//! - [`aside`]: other work that may stall, done by a thread
+//! | file | open it for |
+//! |---|---|
+//! | [`daemonize`] (`daemonize.rs`) | leaving the terminal, and telling it how the start went |
+//! | [`pidfile`] (`pidfile.rs`) | the process id in a locked file that follows the owner; its errors are in `pidfile/error.rs` |
+//! | [`report`] (`report.rs`) | what each takeover did, as lines of JSON in a file |
+//! | [`logging`] (`logging.rs`) | the `log` facade over the two sinks, and what was lost |
+//! | [`sink`] (`sink.rs`) | what the two sinks share: one line in, and what was lost |
+//! | [`sink_syslog`] (`sink_syslog.rs`) | lines to the local syslog daemon |
+//! | [`sink_console`] (`sink_console.rs`) | lines to stderr |
+//! | [`writer`] (`writer.rs`) | lines to a file that may stall, written by a thread |
+//! | [`aside`] (`aside.rs`) | other work that may stall, done by a thread |
 //!
-//! Their order at a start: pid file opened and locked, report opened, daemonized, log opened, pid
-//! written. What fails before the fork is said on the terminal by the process that was started
-//! there; the log is opened after it because a syslog line carries the process id. A thread is
-//! started by the first line that needs one, behind the forks.
+//! At a start they come in this order: pid file opened and locked, report opened, daemonized, log
+//! opened, pid written. Errors before the fork are told on the terminal, by the process that was
+//! started there. The log is opened after the fork, because a syslog line carries the process id.
+//! The first line that needs a thread starts it, after the forks.
 //!
 //! # Where we write
 //! Nothing that is written here can stop the loop, end the process or prevent a takeover:
@@ -25,8 +28,8 @@
 //! | the report | its thread waits; 1 MiB, then lost, counted, one warning | line lost, counted, one warning | waits in the FIFO |
 //! | the pid file | a thread waits; a warning | a warning | |
 //!
-//! On the way out what waits in the two threads is given 100 ms. Signals that a write may raise
-//! are ignored from the first line of `main` on.
+//! On the way out the two threads are given 100 ms for what still waits. Signals that a write may
+//! raise are ignored from the first line of `main` on.
 
 pub mod aside;
 pub mod daemonize;

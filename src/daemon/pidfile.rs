@@ -10,13 +10,13 @@
 //! - The lock is a flock(2): it belongs to the open file description, so it survives the
 //!   forks of daemonizing and travels with the descriptor to a successor. There is no
 //!   moment without a holder.
-//! - Once locked the file is never empty and never names a dead owner: the content has a
-//!   fixed width and is written over in place, at once by whoever opens it.
-//! - Only a regular file that is empty or holds a pid is ever written to, and a name is only
-//!   removed while it is that of our file.
-//! - The file is root's or our own user's. Anybody else could write to it, or lock it, at any
-//!   moment of the life of the service.
-//! - No disk is waited for while the service serves, see [`PidFile::write_aside`].
+//! - Once the file is locked it is never empty and never names a dead owner. Its content has a
+//!   fixed width, and the process that opens it writes over it in place, at once.
+//! - Only a regular file that is empty or holds a pid is ever written to. A name is removed only
+//!   while it is the name of our file.
+//! - The file belongs to root or our own user. Any other owner could write to it, or lock it, at
+//!   any moment of the service's life.
+//! - No disk is waited for while the service serves: see [`PidFile::write_aside`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -44,23 +44,23 @@ pub use error::PidFileError;
 /// The content: ten columns hold every pid, and a line end.
 const CONTENT_BYTES: u64 = 11;
 
-/// How often to start over when the name changes hands under us, which takes a service that
-/// stops at that very moment each time.
+/// How often to start over when the name changes hands meanwhile. Each time, that takes a service
+/// that stops at that very moment.
 const OPEN_TRIES: u32 = 10;
 
-/// How long the loop waits for a disk, once in a takeover: in the normal case the file names the
-/// new owner before the old one leaves, on a busy machine too.
+/// How long the loop waits for a disk, once in a takeover. So the file normally names the new owner
+/// before the old one leaves, on a busy machine too.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// A locked pid file. Dropping it closes the file and keeps the name: say [`remove`] or
-/// [`forget`].
+/// A locked pid file. Dropping it closes the file and keeps the name. Call [`remove`] or [`forget`]
+/// instead.
 ///
 /// [`remove`]: PidFile::remove
 /// [`forget`]: PidFile::forget
 #[derive(Debug)]
 pub struct PidFile {
     file: Arc<File>,
-    /// A thread is at it.
+    /// A thread is writing it.
     in_hand: Arc<AtomicBool>,
     path: PathBuf,
 }
@@ -109,11 +109,11 @@ impl PidFile {
         Err(failed(io::ErrorKind::Interrupted.into()))
     }
 
-    /// Takes the pid file over from a donor: `file` is its descriptor, still locked, and
-    /// `path` its name. [`write`](PidFile::write) it once the takeover is done.
+    /// Takes the pid file over from a donor: `file` is its descriptor, still locked, and `path` its
+    /// name. Call [`write`](PidFile::write) once the takeover is done.
     ///
     /// # Errors
-    /// `Held` if the lock is not in `file` but somewhere else; see [`PidFileError`].
+    /// `Held` if the lock is held elsewhere, and not through `file`; see [`PidFileError`].
     pub fn adopt(file: OwnedFd, path: &Path) -> Result<Self, PidFileError> {
         Self::locked(File::from(file), path)
     }
@@ -126,11 +126,11 @@ impl PidFile {
         write(&self.file)
     }
 
-    /// The same while the service serves: a file in memory, as below /run, is written at once,
-    /// any other one by a thread.
+    /// Writes the process's id while the service serves. A file in memory, such as one below /run,
+    /// is written at once; any other one is written by a thread.
     ///
     /// # Errors
-    /// What pwrite(2) says; `TimedOut` if the disk does not answer soon. The file is written
+    /// What pwrite(2) says. `TimedOut` if the disk does not answer soon; the file is then written
     /// when it does.
     pub fn write_aside(&self) -> io::Result<()> {
         if fstatfs(&*self.file).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC) {
@@ -149,16 +149,17 @@ impl PidFile {
         })
     }
 
-    /// Whether no disk is waited for.
+    /// Whether writing it waits for no disk.
     pub fn is_idle(&self) -> bool {
         !self.in_hand.load(Ordering::Acquire)
     }
 
-    /// Makes the file again, locked and written, if somebody has removed its name; says if so.
+    /// Makes the file again, locked and written, if somebody has removed its name. Says whether it
+    /// did.
     ///
     /// # Errors
-    /// If it cannot be made; `Foreign` if the name is another file's by now, which is left
-    /// alone. This one stays as it is.
+    /// If it cannot be made. `Foreign` if the name belongs to another file by now, which is left
+    /// alone. This file stays as it is.
     pub fn renew(&mut self) -> Result<bool, PidFileError> {
         match self.name() {
             Name::Ours => Ok(false),
@@ -175,11 +176,11 @@ impl PidFile {
         &self.path
     }
 
-    /// The service stops: removes the name, unless it has become that of another file, and
-    /// then gives up the lock.
+    /// The service stops: removes the name, unless it has become that of another file, and then
+    /// gives up the lock.
     ///
     /// # Errors
-    /// What unlink(2) says; the lock is given up nevertheless.
+    /// What unlink(2) says. The lock is given up nevertheless.
     pub fn remove(self) -> io::Result<()> {
         if self.name() == Name::Ours {
             fs::remove_file(&self.path)?;
@@ -187,8 +188,8 @@ impl PidFile {
         Ok(())
     }
 
-    /// The service was handed over: closes this process's descriptor only, since name and
-    /// lock belong to the successor now.
+    /// The service was handed over: closes this process's descriptor only. Name and lock belong to
+    /// the successor now.
     pub fn forget(self) {}
 
     fn locked(file: File, path: &Path) -> Result<Self, PidFileError> {

@@ -1,17 +1,17 @@
 //! What each takeover did, appended to a file as one line of JSON each.
 //!
-//! Generations may share a file: each line is one write(2) to a file opened with `O_APPEND`,
-//! which puts it behind all others, and names the process that wrote it. The file is opened
-//! before the fork, when a mistake can still be told to whoever made it.
+//! Generations may share a file. Each line is one write(2) to a file opened with `O_APPEND`, which
+//! appends it to all others, and it names the process that wrote it. The file is opened before the
+//! fork, when the operator can still be told of a mistake.
 //!
 //! | FILE is | |
 //! |---|---|
-//! | a regular file | opened if it is there, else made; it may stall or be full |
+//! | a regular file | opened if it is there, otherwise made; it may stall or be full |
 //! | a FIFO | opened for reading as well, so that nothing waits for its reader, and its reader may come and go: what it has not read waits in the pipe (fifo(7)) |
 //! | a terminal or another device | opened without waiting for a carrier |
 //! | a socket, a folder | refused at the start |
 //!
-//! A line is queued and written by a thread, see [`writer`](super::writer): a file that hangs or
+//! A line is queued, and a thread writes it; see [`writer`](super::writer). A file that hangs or
 //! fails costs lines, which are counted, and a warning.
 
 use std::fmt;
@@ -72,7 +72,7 @@ impl ReportFile {
         self.writer.push(line.into_bytes());
     }
 
-    /// Whether all that was added is written, or lost.
+    /// Whether every line that was added is written, or lost.
     pub fn is_idle(&self) -> bool {
         self.writer.is_idle()
     }
@@ -87,7 +87,7 @@ impl ReportFile {
         self.writer.lost()
     }
 
-    /// Logs that it has begun or ceased to lose lines, if that was not said before.
+    /// Logs that the file has begun or ceased to lose lines, if that was not said before.
     pub fn say_news(&mut self) {
         let path = &self.path;
         match self.writer.news() {

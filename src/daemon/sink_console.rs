@@ -1,8 +1,8 @@
-//! Lines to stderr, without ever waiting for whoever reads it.
+//! Lines to stderr, without ever waiting for its reader.
 //!
-//! stderr is shared with the shell and with whatever else was started there, so its
-//! O_NONBLOCK is not ours to set: the flag belongs to the open file description and would
-//! hit them all (fcntl(2), F_SETFL). What can be done instead depends on what it is:
+//! stderr is shared with the shell and with other processes that were started there. So its
+//! O_NONBLOCK is not ours to set: the flag belongs to the open file description, and would affect
+//! them all (fcntl(2), F_SETFL). What can be done instead depends on what stderr is:
 //!
 //! | stderr                     | a line is written by                                     |
 //! |----------------------------|----------------------------------------------------------|
@@ -14,9 +14,9 @@
 //! | what cannot be opened anew | a thread                                                 |
 //! | until a daemon has left it | poll first, then write; a file as above                  |
 //!
-//! A line is its text and no more: terminals, pipe readers and journald all know when it
-//! came and from whom, and a transcript stays readable. Warnings and errors say what they
-//! are; the journal is told the level in its own way (sd-daemon(3)).
+//! A line is its text and no more. Terminals, pipe readers and journald all know when it came and
+//! from whom, and a transcript stays readable. Warnings and errors say what they are. The journal
+//! is told the level in its own way (sd-daemon(3)).
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -35,7 +35,7 @@ use super::writer::Writer;
 #[cfg(test)]
 mod tests;
 
-/// A stream of lines that somebody reads, or does not.
+/// A stream of lines that has a reader, or has none.
 #[derive(Debug)]
 pub(super) struct ConsoleSink {
     way: Way,
@@ -53,9 +53,9 @@ enum Way {
     Socket(OwnedFd),
     /// What cannot be written to without waiting: somebody else waits.
     Aside(Writer),
-    /// stderr itself by its number, asked before each write: no copy of it outlives its being
-    /// pointed elsewhere. Whoever writes to the same place in between can still make us wait;
-    /// nothing better exists here.
+    /// stderr itself, by its number, asked before each write. No copy of it is left when it is
+    /// pointed elsewhere. If another process writes to the same place between the two calls, the
+    /// write can still wait; nothing better exists here.
     Stderr,
 }
 
@@ -69,8 +69,8 @@ impl ConsoleSink {
         }
     }
 
-    /// stderr for as long as descriptor 2 leads there: whoever reads its other end sees the
-    /// end of it when 2 is pointed elsewhere.
+    /// stderr for as long as descriptor 2 leads there. The reader of its other end sees its end
+    /// when 2 is pointed elsewhere.
     pub(super) fn until_detached() -> Self {
         let stderr = io::stderr();
         let about = stderr.as_fd().try_clone_to_owned().map(File::from);
@@ -112,7 +112,7 @@ impl ConsoleSink {
         }
     }
 
-    /// Lines that were taken, and lost after all.
+    /// Lines that were taken, and then lost.
     pub(super) fn lost_behind(&self) -> u64 {
         match &self.way {
             Way::Aside(writer) => writer.lost(),

@@ -7,10 +7,11 @@
 //! - backend never connects again once the daemon was restarted;
 //! - RFC 3164 stamp is UTC where the RFC wants local time.
 //!
-//! The socket is one for datagrams or, as syslog-ng and others make it, for a stream; which one
-//! is tried in the order of syslog(3), with each connection. On a stream a message ends with a
-//! NUL. One of which it has taken a part is finished before the next, or, if the daemon went
-//! away, sent once more to the next one: it is never torn.
+//! The socket is one for datagrams or, as syslog-ng and others make it, for a stream. Each
+//! connection tries which one it is, in the order of syslog(3). On a stream a message ends with a
+//! NUL. If the daemon has taken only a part of a message, the rest is sent before the next message.
+//! If the daemon went away meanwhile, the whole message is sent once more to the next one. So no
+//! message is torn.
 //!
 //! ```text
 //!            ECONNREFUSED, ENOTCONN, …: the daemon went away

@@ -1,9 +1,9 @@
 //! What to do when accept(2) fails.
 //!
-//! With edge triggering, a failed accept is a stall in waiting: the connections that are
-//! queued already make no further edge. Without descriptors there is no point in trying on, and
-//! an answer that nobody has foreseen may be another one in a moment: so the listener has to come
-//! back by itself. [`Acceptor`] does that; this is what it is made of:
+//! With edge triggering, a failed accept may stall a listener: connections that are queued already
+//! make no further edge. While no descriptor is free there is no point in trying again at once, and
+//! an unforeseen answer may be another one in a moment. So the listener has to come back by itself.
+//! [`Acceptor`] does that. These are its parts:
 //!
 //! ```no_run
 //! # use socket_takeover::event::*;
@@ -49,10 +49,10 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// A TCP listener as a source, with the back-off that it needs.
 ///
-/// A pause is logged, at most once a minute, and so is its end; [`Stats`](super::Stats) counts
-/// pauses, and failures that nobody has foreseen. Only a listener that does not listen any more
-/// ends, by an error that [`Cx::on_error`] hears of: bind another one there, or
-/// [stop](Cx::stop), so that somebody notices.
+/// A pause is logged, at most once a minute, and so is its end. [`Stats`](super::Stats) counts
+/// pauses and unforeseen failures. A listener ends only if it does not listen any more, by an error
+/// that [`Cx::on_error`] hears of. Then bind another one there, or [stop](Cx::stop), so that
+/// somebody notices.
 ///
 /// ```no_run
 /// # use socket_takeover::event::*;
@@ -94,8 +94,8 @@ impl Acceptor {
         self.socket.local_addr()
     }
 
-    /// Gives it to the reactor as an item, bound or handed over. `welcome` gets each client;
-    /// one that it could not take is logged and closed.
+    /// Adds it to the reactor as an item, whether it was bound or handed over. `welcome` gets each
+    /// client. If it returns an error, that is logged and the client is closed.
     ///
     /// # Errors
     /// As [`Cx::add`].
@@ -118,11 +118,11 @@ impl Acceptor {
         )
     }
 
-    /// The whole of its callback: accepts until nobody waits, the budget is used up, or
-    /// a pause is due. Each stream is non-blocking when `welcome` gets it.
+    /// Its whole callback: accepts until nobody waits, the budget is used up, or a pause is due.
+    /// Each stream is non-blocking when `welcome` gets it.
     ///
     /// # Errors
-    /// If the listener itself has become unusable, which is for good.
+    /// If the listener itself has become unusable for good.
     pub fn accept<S>(
         &mut self,
         cx: &mut Cx<S>,
@@ -193,8 +193,8 @@ impl Acceptor {
         }
     }
 
-    /// Whether connections may be waiting that no event will tell of: it is to be handed over
-    /// as one that has work.
+    /// Whether connections may be waiting that no event will tell of. If so, hand it over as an
+    /// item that has work.
     #[must_use]
     pub fn is_pausing(&self) -> bool {
         self.backoff.is_pausing()

@@ -1,9 +1,9 @@
-//! Child processes as a source: each by a descriptor of its own, and no other is ever waited
+//! Child processes as sources: each one by a descriptor of its own. No other child is ever waited
 //! for.
 //!
-//! A pidfd (pidfd_open(2)) becomes readable when its process has ended, and waitid(2) with
-//! `P_PIDFD` collects exactly that one. `SIGCHLD` and waitpid(-1) stay with whoever uses them:
-//! the children of a library beside this one are not taken from it.
+//! A pidfd (pidfd_open(2)) becomes readable when its process has ended. waitid(2) with `P_PIDFD`
+//! collects exactly that process. `SIGCHLD` and waitpid(-1) stay with the code that uses them: the
+//! children of another library are not taken from it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +14,8 @@ use crate::sys;
 
 /// A running child process, to be [added](Cx::child) to a reactor.
 ///
-/// Dropped, it leaves its process alone: that goes on, and once it has ended it remains a
-/// zombie until somebody collects it or the parent ends.
+/// If it is dropped, it leaves its process alone: the process goes on. Once the process has ended
+/// it remains a zombie until somebody collects it, or until the parent ends.
 #[derive(Debug)]
 pub struct Child {
     pidfd: OwnedFd,
@@ -25,18 +25,18 @@ pub struct Child {
 /// How a child has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It has exited, or was ended by a signal.
+    /// It has exited, or a signal has ended it.
     Status(ExitStatus),
     /// It has ended, and somebody else has collected its status: a waitpid(-1) elsewhere in this
-    /// process, or the kernel, because `SIGCHLD` is ignored (waitpid(2), "NOTES"). So it is also
-    /// if the status cannot be had for a reason that nobody has foreseen, which is logged.
+    /// process, or the kernel, because `SIGCHLD` is ignored (waitpid(2), "NOTES"). The same is told
+    /// if the status cannot be had for an unforeseen reason, which is logged.
     Collected,
 }
 
 impl Child {
-    /// The process that std has started. Take its pipes out as usual; from here on its exit
-    /// belongs to this value, so that std's `wait` fails, and its `kill` may hit another
-    /// process that got the same number: use [`Child::signal`].
+    /// A process that std has started. Take its pipes out as usual. From here on its exit belongs
+    /// to this value: std's `wait` fails, and std's `kill` may hit another process that got the
+    /// same number. Use [`Child::signal`].
     ///
     /// # Errors
     /// As [`Child::from_pid`]: in particular if it was waited for already.
@@ -44,8 +44,8 @@ impl Child {
         Child::from_pid(child.id())
     }
 
-    /// The child with this process id. It must not have been waited for, or the number may be
-    /// that of another child by now.
+    /// The child with this process id. It must not have been waited for: otherwise the number may
+    /// be that of another child by now.
     ///
     /// # Errors
     /// `ESRCH` if there is no such process, `ECHILD` if it is no child of this one, `EMFILE`.
@@ -60,11 +60,11 @@ impl Child {
         self.pid
     }
 
-    /// Sends it a signal, and never anyone else.
+    /// Sends a signal to this process, and never to another one.
     ///
     /// # Errors
-    /// `ESRCH` if it has ended and was collected, `EINVAL` for a number that is no signal,
-    /// `EPERM` if it has changed its user since.
+    /// `ESRCH` if it has ended and was collected. `EINVAL` if the number is no signal. `EPERM` if
+    /// it has changed its user since.
     pub fn signal(&self, number: i32) -> io::Result<()> {
         sys::pidfd_send_signal(self.pidfd.as_fd(), number)
     }
@@ -86,10 +86,10 @@ impl AsFd for Child {
 }
 
 impl<S> Cx<S> {
-    /// Calls `then` once `child` has ended, with how, and lets go of it. It is a
-    /// [local](super::Class::Local) source: during a hold its end waits. [`Cx::take`] gives it
-    /// back running, [`Cx::get`] lends it to be [signalled](Child::signal). A deadline is not
-    /// for it: use a timer.
+    /// Calls `then` once `child` has ended, tells how it has ended, and drops it. It is a
+    /// [local](super::Class::Local) source, so its end is not reported during a hold. [`Cx::take`]
+    /// gives it back while it runs; [`Cx::get`] lends it, to be [signalled](Child::signal). Its
+    /// deadline has no effect: use a timer.
     ///
     /// # Errors
     /// What epoll_ctl(2) says, together with the child; see [`AddError`].

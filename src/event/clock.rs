@@ -1,16 +1,16 @@
 //! The clock of a reactor: the kernel's, or one that is moved by hand.
 //!
-//! With [`Clock::Manual`] three hours of silence are a test of a microsecond, and the same
-//! every time. Only time is made up: descriptors are real, and asked without waiting.
+//! With [`Clock::Manual`] a test of three hours of silence takes a microsecond, and is the same
+//! every time. Only the time is made up: the descriptors are real, and are asked without waiting.
 
 use std::io;
 use std::time::Duration;
 
 use super::{Cx, Reactor, Time};
 
-/// How many turns there may be at one time before the clock goes on by a millisecond on its
-/// own: something that is due again at once, or a source that never drains, would otherwise
-/// stop it for ever.
+/// How many turns there may be at one time before the clock goes on by a millisecond on its own.
+/// Without this, a timer that is due again at once, or a source that never drains, would stop the
+/// clock for ever.
 const TURNS_AT_ONE_TIME: usize = 100;
 const STEP: Duration = Duration::from_millis(1);
 
@@ -39,11 +39,11 @@ impl Clock {
 }
 
 impl<S> Reactor<S> {
-    /// Moves a manual clock on by `span`, from deadline to deadline, and at each turns until
-    /// nothing is left to do. Ends early after [`Cx::stop`].
+    /// Moves a manual clock on by `span`, from deadline to deadline. At each deadline it turns
+    /// until nothing is left to do. It ends early after [`Cx::stop`].
     ///
     /// # Errors
-    /// `InvalidInput` with [`Clock::Real`]; else as [`Reactor::turn`].
+    /// `InvalidInput` with [`Clock::Real`]. Otherwise as [`Reactor::turn`].
     pub fn advance(&mut self, state: &mut S, span: Duration) -> io::Result<()> {
         let end = self.manual_time()? + span;
         self.turn_while_busy(state)?;
@@ -61,7 +61,7 @@ impl<S> Reactor<S> {
     }
 
     /// Moves a manual clock on to the next deadline at which something runs, and turns until
-    /// nothing is left to do. False if nothing is armed.
+    /// nothing is left to do. Returns false if nothing is armed.
     ///
     /// # Errors
     /// As [`Reactor::advance`].

@@ -1,8 +1,8 @@
 //! The verbs of a reactor: sources.
 //!
-//! [`Cx`] is all of a reactor but the right to turn it, so that a callback can be given it
-//! without the loop running inside the loop. Its other verbs are in the files beside this one:
-//! timers and deferred calls, changes, hold and release.
+//! [`Cx`] is all of a reactor except the right to turn it. So a callback can be given it, and the
+//! loop cannot run inside the loop. Its other verbs are in the files beside this one: timers and
+//! deferred calls (`timing.rs`), changes (`track.rs`), hold and release (`freeze.rs`).
 
 use std::any::TypeId;
 use std::fmt;
@@ -32,7 +32,7 @@ pub(super) type TurnHook<S> = Box<dyn FnMut(&mut S, &mut Cx<S>)>;
 
 /// The reactor's verbs, as a callback gets them.
 ///
-/// A verb that takes an id or a handle of something that has gone does nothing and says so by
+/// A verb that is given the id or handle of something that has gone does nothing. It says so by
 /// `false` or `None`.
 pub struct Cx<S> {
     // Fields are dropped in this order: the epoll sets close before their sources do.
@@ -49,7 +49,7 @@ pub struct Cx<S> {
     pub(super) now: Time,
     /// Number of the present turn.
     pub(super) turn: u32,
-    /// Of the source whose callback runs, else that of the configuration.
+    /// The budget of the source whose callback runs; otherwise that of the configuration.
     pub(super) budget: u32,
     /// The handover's set has, or may have, something to report.
     pub(super) handover_ready: bool,
@@ -98,26 +98,26 @@ impl<S> Cx<S> {
         })
     }
 
-    /// The time of this turn: read once after its wait, and never going back.
+    /// The time of this turn. It is read once, after the turn's wait, and never goes back.
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// How often the callback that runs may go on before it should return [`Next::Again`]:
-    /// its source's own [budget](Spec::budget), or that of the [`Config`].
+    /// How often the running callback may go on before it should return [`Next::Again`]: its
+    /// source's own [budget](Spec::budget), or that of the [`Config`].
     pub fn budget(&self) -> u32 {
         self.budget
     }
 
     /// Adds a source with its callback. What is ready already is reported like any edge.
     ///
-    /// The descriptor has to be non-blocking, and to stay the same one for as long as the
-    /// source is here: a callback may use it, and end it by [`Next::End`], but not put another
-    /// one in its place.
+    /// The descriptor has to be non-blocking, and has to stay the same for as long as the source is
+    /// here. A callback may use it, and end it by [`Next::End`], but may not put another one in its
+    /// place.
     ///
     /// An error that the callback returns ends the source: it is dropped, which closes it, and
-    /// [`Cx::on_error`] hears of it. So what does not end it is dealt with in the callback: see
-    /// [Errors](super#errors).
+    /// [`Cx::on_error`] hears of it. So deal inside the callback with every error that should not
+    /// end the source: see [Errors](super#errors).
     ///
     /// # Errors
     /// What epoll_ctl(2) says, together with the source; see [`AddError`].
@@ -163,8 +163,8 @@ impl<S> Cx<S> {
         Ok(Handle::new(id))
     }
 
-    /// Takes a source out and gives it back; its callback is dropped. `None` if it has gone,
-    /// or is the one whose callback runs: that one ends by [`Next::End`].
+    /// Takes a source out and gives it back. Its callback is dropped. `None` if the source has
+    /// gone, or if its callback is running: a running callback ends its source by [`Next::End`].
     pub fn take<T: 'static>(&mut self, handle: Handle<T>) -> Option<T> {
         let id = handle.id();
         self.sources.get(id.0)?.entry.as_ref()?;
@@ -173,19 +173,20 @@ impl<S> Cx<S> {
         source
     }
 
-    /// Takes a source out and drops it; false if it has gone already. A callback may remove
-    /// its own source: nothing is reported to it any more, and it is dropped on return.
+    /// Takes a source out and drops it. Returns false if it has gone already. A callback may remove
+    /// its own source: then nothing more is reported to it, and it is dropped when the callback
+    /// returns.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         self.evict(id.into()).is_some()
     }
 
-    /// Borrows a source; `None` also for the one whose callback runs, which has it already.
+    /// Borrows a source. `None` also if its callback is running, which has the source already.
     pub fn get<T: 'static>(&self, handle: Handle<T>) -> Option<&T> {
         let slot = self.sources.get(handle.id().0)?;
         slot.entry.as_ref()?.source().downcast_ref()
     }
 
-    /// Borrows a source to change it, which counts as a change; see [`Cx::changed`].
+    /// Borrows a source in order to change it. This counts as a change; see [`Cx::changed`].
     pub fn get_mut<T: 'static>(&mut self, handle: Handle<T>) -> Option<&mut T> {
         let slot = self.sources.get_mut(handle.id().0)?;
         self.changes.note(handle.id(), slot);
@@ -208,23 +209,23 @@ impl<S> Cx<S> {
         self.sources.get(id.into().0).map(|slot| slot.class)
     }
 
-    /// The typed handle of a source; `None` if it is of another type.
+    /// The typed handle of a source. `None` if the source is of another type.
     pub fn handle<T: 'static>(&self, id: SourceId) -> Option<Handle<T>> {
         let slot = self.sources.get(id.0)?;
         ((slot.kind)() == TypeId::of::<T>()).then(|| Handle::new(id))
     }
 
-    /// Borrows a source of which only the id is known; `None` also if it is of another type.
+    /// Borrows a source by its id. `None` also if the source is of another type.
     pub fn source<T: 'static>(&self, id: SourceId) -> Option<&T> {
         self.get(self.handle(id)?)
     }
 
-    /// As [`Cx::source`], to change it.
+    /// As [`Cx::source`], in order to change it.
     pub fn source_mut<T: 'static>(&mut self, id: SourceId) -> Option<&mut T> {
         self.get_mut(self.handle(id)?)
     }
 
-    /// The descriptor of a source; `None` also for the one whose callback runs.
+    /// The descriptor of a source. `None` also if its callback is running.
     pub fn fd(&self, id: impl Into<SourceId>) -> Option<BorrowedFd<'_>> {
         let slot = self.sources.get(id.into().0)?;
         slot.entry.as_ref().map(|entry| entry.fd())
@@ -235,13 +236,14 @@ impl<S> Cx<S> {
         self.sources.get(id.into().0).map(|slot| slot.interest)
     }
 
-    /// Watches a source for something else; a callback may do so for its own, by [`Event::id`].
-    /// What is ready at that moment is reported again; without a difference nothing happens, and
-    /// there is no system call. An interest is nothing that a takeover moves: see
+    /// Watches a source for something else. A callback may do so for its own source, by
+    /// [`Event::id`]. What is ready at that moment is reported again. If the interest is the same,
+    /// nothing happens and there is no system call. A takeover does not move an interest: see
     /// [Output that waits](crate::takeover#output-that-waits).
     ///
     /// # Errors
-    /// `NotFound` if the source has gone; else what epoll_ctl(2) says, and nothing changed.
+    /// `NotFound` if the source has gone. Otherwise what epoll_ctl(2) says; then nothing has
+    /// changed.
     pub fn set_interest(&mut self, id: impl Into<SourceId>, interest: Interest) -> io::Result<()> {
         let id = id.into();
         let slot = self.sources.get_mut(id.0).ok_or(io::ErrorKind::NotFound)?;
@@ -257,27 +259,28 @@ impl<S> Cx<S> {
         Ok(())
     }
 
-    /// Calls the source back in the next turn with [`Event::is_resumed`], whether or not
-    /// anything happens to it until then; false if it has gone.
+    /// Calls the source back in the next turn with [`Event::is_resumed`], whether or not anything
+    /// happens to it until then. Returns false if the source has gone.
     pub fn resume_later(&mut self, id: impl Into<SourceId>) -> bool {
         self.leave(id.into(), Flags::NONE)
     }
 
-    /// Whether the source is to be resumed: it has unfinished work that no edge will announce.
+    /// Whether the source is in the resume queue: it has unfinished work that no edge will
+    /// announce.
     pub fn is_resuming(&self, id: impl Into<SourceId>) -> bool {
         let slot = self.sources.get(id.into().0);
         slot.is_some_and(|slot| slot.left != Flags::NONE)
     }
 
-    /// Sets what is done when a callback has returned an error and its source has ended.
-    /// Without it, and after a panic in it, the fault is logged as a warning.
+    /// Sets what is done when a callback has returned an error and its source has ended. By default
+    /// the fault is logged as a warning. It is also logged after this hook has panicked.
     pub fn on_error(&mut self, hook: impl FnMut(&mut S, &mut Cx<S>, Fault) + 'static) {
         self.hook = Some(Box::new(hook));
     }
 
     /// Sets what is done at the very end of each turn that serves the items: after the deferred
-    /// calls, and before a hold begins. For what gathers during a turn, like output to be
-    /// flushed at once. The later hook counts; one that panics is gone.
+    /// calls, and before a hold begins. Use it for what gathers during a turn, such as output to be
+    /// flushed at once. A later hook replaces an earlier one. A hook that panics is removed.
     pub fn on_turn_end(&mut self, hook: impl FnMut(&mut S, &mut Cx<S>) + 'static) {
         self.turn_hook = Some(Box::new(hook));
     }

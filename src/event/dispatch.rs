@@ -1,16 +1,16 @@
 //! Calling back: one source, one timer, one fault.
 //!
-//! A callback gets the whole reactor, its own slot included, so what is called is taken out of
-//! its slot before and put back afterwards, if the slot still is its own. Should the callback
-//! panic, a guard takes the source or timer out of the reactor for good while the panic goes
-//! on: no slot stays empty and no descriptor stays watched.
+//! A callback gets the whole reactor, its own slot included. So whatever is called is taken out of
+//! its slot first, and put back afterwards if the slot is still its own. If the callback panics, a
+//! guard removes the source or timer from the reactor for good while the panic goes on: no slot
+//! stays empty, and no descriptor stays watched.
 
 use super::names::NameId;
 use super::source::{Event, Flags};
 use super::{Class, Cx, Fault, Next, SourceId, Time, TimerId};
 
 impl<S> Cx<S> {
-    /// Calls a source back, with what it was left with as well.
+    /// Calls a source back. The event includes the reasons for its resumption.
     pub(super) fn dispatch(&mut self, state: &mut S, event: Event) {
         let id = event.id;
         let Some(slot) = self.sources.get_mut(id.0) else {

@@ -1,4 +1,4 @@
-//! The verb of a reactor that ends in order: no new work, and a limit to the old.
+//! Ending in order: no new work, and a time limit for the old work.
 //!
 //! ```text
 //!              drain             the last item has gone
@@ -9,7 +9,7 @@
 
 use super::{Class, Cx, SourceId, Time, TimerId};
 
-/// What is called when all is done: with how many items are left.
+/// What is called when the drain is over. It is told how many items are left.
 type Then<S> = Box<dyn FnOnce(&mut S, &mut Cx<S>, usize)>;
 
 /// A drain that has begun.
@@ -21,8 +21,9 @@ pub(super) struct Drain<S> {
 impl<S> Cx<S> {
     /// Ends all sources that only bring in new work ([`Spec::intake`](super::Spec::intake)), and
     /// calls `then` once: at the end of the first turn after which no item is left, or at
-    /// `deadline`, with how many are left. What to do with those is up to the application, which
-    /// most often calls [`Cx::stop`]. Asked again, the later deadline and `then` count.
+    /// `deadline`. `then` is told how many items are left. The application decides what to do with
+    /// them; most often it calls [`Cx::stop`]. If it is called again, the later deadline and the
+    /// later `then` count.
     pub fn drain(
         &mut self,
         deadline: Time,

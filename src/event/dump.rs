@@ -1,4 +1,4 @@
-//! What is armed in a reactor, as plain data: for an operator who asks what it waits for.
+//! What is armed in a reactor, as plain data, for an operator who asks what it waits for.
 
 use super::id::TimerSet;
 use super::lane::Timer;
@@ -9,7 +9,7 @@ use super::{Class, Cx, Interest, SourceId, Time, TimerId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dump {
-    /// The time of the present turn, which the times below are to be compared with.
+    /// The time of the present turn. Compare the times below with it.
     pub now: Time,
     /// The items are held.
     pub held: bool,
@@ -19,7 +19,7 @@ pub struct Dump {
     pub deferred: usize,
     /// All sources, in the order of their slots.
     pub sources: Vec<ArmedSource>,
-    /// All timers, the next one first, and last those whose callback is running.
+    /// All timers, the next one first. Those whose callback is running come last.
     pub timers: Vec<ArmedTimer>,
 }
 
@@ -56,7 +56,7 @@ pub struct ArmedTimer {
 }
 
 impl<S> Cx<S> {
-    /// What is armed now, and when it is due. It walks everything there is.
+    /// What is armed now, and when it is due. It walks all sources and timers.
     pub fn dump(&self) -> Dump {
         let sources = self.sources.iter().map(|(key, slot)| ArmedSource {
             id: SourceId(key),

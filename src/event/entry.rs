@@ -64,14 +64,14 @@ pub(super) struct Slot<S> {
     pub(super) deadline: Key,
     /// The number under which the kernel knows it.
     pub(super) fd: RawFd,
-    /// The turn of its last event, or in which it was added or watched for something else: what
-    /// that has to report, only a later wait can tell.
+    /// The turn of its last event, or the turn in which it was added or watched for something
+    /// else: only a later wait can tell what is ready then.
     pub(super) turn: u32,
     /// How often its callback may go on.
     pub(super) budget: u32,
     pub(super) class: Class,
     pub(super) interest: Interest,
-    /// What it was left with when its budget was used up; none: it is not to be resumed.
+    /// The reasons for its resumption; empty if it is not in the resume queue.
     pub(super) left: Flags,
     /// It has an entry in the resume queue, live or not.
     pub(super) listed: bool,

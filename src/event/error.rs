@@ -1,4 +1,5 @@
-//! Errors by what the caller does next: get the source back, or hear that one has ended.
+//! Errors by what the caller does next: it gets the source back, or it hears that a source has
+//! ended.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +10,7 @@ use super::SourceId;
 /// A callback returned an error: its source has ended, everything else goes on.
 #[derive(Debug)]
 pub struct Fault {
-    /// The source that was; the id names nothing any more.
+    /// The source that has ended. The id names nothing any more.
     pub id: SourceId,
     /// Its name.
     pub name: &'static str,
@@ -34,8 +35,8 @@ impl Error for Fault {
 pub struct AddError<T> {
     /// What was to be added.
     pub source: T,
-    /// What epoll_ctl(2) said: `EPERM` for what cannot be polled (a file, a memfd), `EEXIST`
-    /// for what is in the reactor already, `ENOSPC` at the limit of watches, `ENOMEM`.
+    /// What epoll_ctl(2) said: `EPERM` for what cannot be polled (a file, a memfd), `EEXIST` for
+    /// what is in the reactor already, `ENOSPC` at the limit of watches, `ENOMEM`.
     pub error: io::Error,
 }
 

@@ -1,9 +1,9 @@
 //! In a child of fork(2): epoll sets and an alarm of our own.
 //!
-//! Both processes have the same open files, and so the same sets. What the child changed would
-//! change for its parent, what it waited for would be taken from it, and of its signals it would
-//! not hear (signalfd(2), "epoll(7) semantics"). A new registration reports what is ready at that
-//! moment, so no edge is lost.
+//! After a fork both processes have the same open files, and so the same epoll sets. What the child
+//! changed would change for its parent. What the child waited for would be taken from its parent.
+//! Of its own signals the child would not hear (signalfd(2), "epoll(7) semantics"). A new
+//! registration reports what is ready at that moment, so no edge is lost.
 
 use std::io;
 use std::mem;

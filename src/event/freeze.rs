@@ -1,7 +1,7 @@
 //! The verbs of a reactor: hold the items, resume them, give them up.
 //!
 //! ```text
-//!              hold             end of the turn: last sweep
+//!              hold             end of the turn: one last pass
 //!   Serving ───────────▶ Wanted ───────────────────────────▶ Held
 //!     ▲ ▲                   │                                 │ │
 //!     │ └── cancel_hold ────┘                                 │ │
@@ -10,13 +10,13 @@
 //! ```
 //!
 //! A held reactor simply does not ask the epoll set of its items. Nothing is deregistered, so
-//! resuming cannot fail and the kernel keeps each edge; and the cost does not depend on how
-//! many items there are.
+//! resuming cannot fail and the kernel keeps each edge. The cost does not depend on how many items
+//! there are.
 //!
-//! The last sweep makes "held" a statement about the items: whatever became ready before it
-//! was called back, and has either gone on until `WouldBlock` or is in the resume queue, where
-//! [`Cx::is_resuming`] tells. What comes later makes a new edge in the set of whoever
-//! registered the descriptor before.
+//! The last pass over the items gives "held" a meaning. Whatever became ready before it was called
+//! back, and has either gone on until `WouldBlock` or is in the resume queue ([`Cx::is_resuming`]
+//! tells). Whatever comes later makes a new edge in every set in which the descriptor is registered
+//! already.
 
 use std::fmt;
 use std::io;
@@ -38,10 +38,10 @@ pub(super) enum Phase<S> {
 pub(super) type Then<S> = Box<dyn FnOnce(&mut S, &mut Cx<S>)>;
 
 impl<S> Cx<S> {
-    /// Holds the items: at the end of this turn all that are ready are called back once more,
-    /// without going on with the resume queue. From then on only the handover class runs, and
-    /// `then` is called at once. Asked again before that, the later `then` counts; asked while
-    /// held, `then` is called at the end of the turn, if they still are.
+    /// Holds the items. At the end of this turn all items that are ready are called back once more;
+    /// the resume queue stays as it is. From then on only the handover class runs, and `then` is
+    /// called at once. If `hold` is called again before that, the later `then` counts. If it is
+    /// called while the items are held, `then` is called at the end of the turn, if they still are.
     pub fn hold(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         match self.phase {
             Phase::Held => self.defer_handover(|state, cx| {
@@ -53,15 +53,15 @@ impl<S> Cx<S> {
         }
     }
 
-    /// Takes back a hold that has not begun; its `then` is dropped.
+    /// Takes back a hold that has not begun. Its `then` is dropped.
     pub fn cancel_hold(&mut self) {
         if matches!(self.phase, Phase::Wanted(_)) {
             self.phase = Phase::Serving;
         }
     }
 
-    /// Serves the items again from the next turn on. Their timers and I/O deadlines are judged
-    /// only after what had become ready meanwhile was reported.
+    /// Serves the items again from the next turn on. Before their timers and I/O deadlines are
+    /// judged, everything that became ready meanwhile is reported.
     pub fn resume(&mut self) {
         self.cancel_hold();
         if self.is_held() {
@@ -74,11 +74,11 @@ impl<S> Cx<S> {
         matches!(self.phase, Phase::Held)
     }
 
-    /// Discards what has become ready so far, while held; returns how many events that were.
-    /// For a taker, whose set collects readiness that the donor acts on.
+    /// Discards what has become ready so far, while held. Returns how many events it discarded. A
+    /// taker needs this: its set collects readiness of items that the donor serves.
     ///
     /// # Errors
-    /// `InvalidInput` if the items are not held: their edges would be lost. Else what
+    /// `InvalidInput` if the items are not held: their edges would be lost. Otherwise what
     /// epoll_wait(2) says.
     pub fn settle(&mut self) -> io::Result<usize> {
         if !self.is_held() {
@@ -95,8 +95,8 @@ impl<S> Cx<S> {
         Ok(discarded)
     }
 
-    /// Forgets what the last wait has found; returns how many events that were. Those of local
-    /// sources are nobody else's, and are kept in the resume queue.
+    /// Forgets what the last wait has found, and returns how many events that were. Events of local
+    /// sources do not belong to the donor: they are kept in the resume queue.
     fn discard(&mut self) -> usize {
         let mut discarded = 0;
         while let Some(event) = self.lanes.item.poller.reported.pop_front() {
@@ -109,15 +109,15 @@ impl<S> Cx<S> {
         discarded
     }
 
-    /// Gives up all items but those in `keep`, and goes on serving these and what is local. The epoll set closes
-    /// first and as a whole: a descriptor whose copy lives on in another process could be taken
-    /// out of it no more, and would wake this one for ever (epoll(7), Q6). Then the sources
-    /// are dropped, with the timers and deferred calls of the items. Ids of `keep` that name no
-    /// item are ignored.
+    /// Gives up all items except those in `keep`, and goes on serving these and the local sources.
+    /// The epoll set closes first, as a whole. Afterwards a descriptor whose copy lives on in
+    /// another process could not be taken out of the set any more, and would wake this process for
+    /// ever (epoll(7), Q6). Then the sources are dropped, together with the timers and deferred
+    /// calls of the items. Ids in `keep` that name no item are ignored.
     ///
     /// # Errors
-    /// If no new epoll set can be made for what is kept (`EMFILE`, `ENOMEM`); then nothing at
-    /// all has changed.
+    /// If no new epoll set can be made for what is kept (`EMFILE`, `ENOMEM`). Then nothing at all
+    /// has changed.
     pub fn release(&mut self, keep: &[SourceId]) -> io::Result<()> {
         let fresh = Poller::new(self.config.batch)?;
         fresh.nest(&self.lanes.handover.poller)?;
@@ -155,14 +155,14 @@ impl<S> Cx<S> {
         Ok(())
     }
 
-    /// Calls `then` at the end of the first turn after which no item is left: for a donor that
-    /// serves what was declined to its end. The later `then` counts.
+    /// Calls `then` at the end of the first turn after which no item is left. A donor uses it to
+    /// serve the declined items to their end. A later `then` replaces an earlier one.
     pub fn when_empty(&mut self, then: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         self.empty = Some(Box::new(then));
     }
 
-    /// The last stage of a turn: sees whether the items have gone, and begins a hold that was
-    /// asked for.
+    /// The last stage of a turn: sees whether the items have gone, and begins a hold that was asked
+    /// for.
     pub(super) fn end_turn(&mut self, state: &mut S) -> io::Result<()> {
         if !self.is_held() {
             self.run_turn_hook(state);
@@ -185,7 +185,7 @@ impl<S> Cx<S> {
         }
         self.run_turn_hook(state);
         self.tick();
-        // An item called back in the sweep may have cancelled the hold, or asked anew.
+        // An item called back in the last pass may have cancelled the hold, or asked anew.
         match std::mem::replace(&mut self.phase, Phase::Held) {
             Phase::Wanted(then) => then(state, self),
             other => self.phase = other,

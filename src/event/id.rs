@@ -6,17 +6,17 @@ use std::marker::PhantomData;
 
 use super::slots::Key;
 
-/// Names a source for the whole life of its reactor: no other source ever gets the same.
+/// Names a source for the whole life of its reactor. No other source ever gets the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub(super) Key);
 
 impl SourceId {
-    /// The id as a number, to store or to send; its top bit is always 0.
+    /// The id as a number, to store or to send. Its top bit is always 0.
     pub const fn to_bits(self) -> u64 {
         self.0.to_bits()
     }
 
-    /// The id that `bits` were made from. Bits that no id has become one that names nothing.
+    /// The id that `bits` were made from. If no id has these bits, the result names nothing.
     pub const fn from_bits(bits: u64) -> SourceId {
         SourceId(Key::from_bits(bits))
     }

@@ -1,4 +1,4 @@
-//! Everything that exists once for each class: its epoll set, timers and queues.
+//! Everything that exists once for each lane: its epoll set, its timers and its queues.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ pub(super) struct Timer<S> {
     pub(super) callback: Option<TimerCallback<S>>,
 }
 
-/// One set with all that waits beside it. What is [local](Class::Local) is in that of the items.
+/// One epoll set with its timers and queues. [Local](Class::Local) sources are in the set of the items.
 pub(super) struct Lane<S> {
     pub(super) poller: Poller,
     pub(super) timers: Timers<Timer<S>>,
@@ -61,14 +61,14 @@ impl<S> Lane<S> {
         timer.into_iter().chain(self.deadlines.next_due()).min()
     }
 
-    /// So many waits report every source that was ready before the first of them: epoll hands
-    /// out its ready list in order, and an edge-triggered entry leaves it when reported.
+    /// This many waits report every source that was ready before the first of them. epoll hands out
+    /// its ready list in order, and an edge-triggered entry leaves the list when it is reported.
     pub(super) fn waits_for_all(&self) -> usize {
         self.sources / self.poller.room() + 1
     }
 }
 
-/// The two lanes, apart from the rest of the reactor so that both can be borrowed.
+/// The two lanes. They are apart from the rest of the reactor, so that both can be borrowed.
 pub(super) struct Lanes<S> {
     pub(super) item: Lane<S>,
     pub(super) handover: Lane<S>,
@@ -92,8 +92,8 @@ impl<S> Lanes<S> {
 
 /// When a source that reported nothing may be called silent.
 ///
-/// After a wait that was not full: at once. Under a load that fills every wait, only after as
-/// many waits as report all: what was ready when the first of them began has then been seen.
+/// After a wait that was not full: at once. If the load fills every wait: after as many waits as
+/// report everything, because what was ready when the first of them began has then been seen.
 /// Without this second rule an overload would put off all I/O deadlines for ever.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Silence {
@@ -132,7 +132,7 @@ impl Silence {
         self.proof.is_some_and(|proof| proof.turn == turn)
     }
 
-    /// Up to when those that reported nothing were silent, as far as this turn has proved it:
+    /// Until when the sources that reported nothing were silent, as far as this turn has proved:
     /// a deadline after that cannot be judged, as readiness may have come before it.
     pub(super) fn proved_until(&self, turn: u32, now: Time) -> Option<Time> {
         let proof = self.proof.filter(|proof| proof.turn == turn)?;

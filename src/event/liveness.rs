@@ -1,10 +1,10 @@
-//! Timers to the microsecond, for the few that cannot bear a late millisecond: BFD (RFC 5880)
-//! sends and gives up within 3 ms, VRRP (RFC 9568) advertises every 10.
+//! Timers to the microsecond, for the few that cannot bear to be a millisecond late: BFD (RFC 5880)
+//! sends, and gives up, within 3 ms; VRRP (RFC 9568) advertises every 10 ms.
 //!
-//! epoll_wait(2) takes whole milliseconds. These timers have a timerfd (timerfd_create(2)) in
-//! the epoll set of the items that ends the wait in time. It is set only when it would go off
-//! too late: the earliest one that is pushed later, as one is with every packet heard, costs no
-//! system call but one wake-up too early.
+//! epoll_wait(2) takes whole milliseconds. These timers have a timerfd (timerfd_create(2)) in the
+//! epoll set of the items, which ends the wait in time. The timerfd is set only if it would go off
+//! too late. If the earliest timer is pushed later, as happens with every packet heard, that costs
+//! no system call but one wake-up too early.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -85,8 +85,8 @@ fn new_alarm() -> io::Result<TimerFd> {
 }
 
 impl<S> Cx<S> {
-    /// As [`Cx::timer`] for an item, but run as soon as the kernel can wake a thread, and
-    /// before other timers. Meant for a few. For a steady rhythm let
+    /// As [`Cx::timer`] for an item, but it runs as soon as the kernel can wake a thread, and
+    /// before other timers. It is meant for a few timers. For a steady rhythm let
     /// [`Drift::tick`](super::Drift::tick) tell the next time.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Statistics by name: one line for each kind of source, timer and deferred call.
 //!
-//! A slot holds a number in place of its name, so that counting is an index into a small table
-//! that stays in the cache. Counting is always on, measuring is not: it reads the clock twice a
-//! callback. A name, once used, stays for the life of the reactor.
+//! A slot holds a number instead of its name, so that counting is an index into a small table that
+//! stays in the cache. Counting is always on. Measuring is not: it reads the clock twice a
+//! callback. A name that was used once stays for the life of the reactor.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,29 +18,29 @@ const LATE: Duration = Duration::from_millis(2);
 /// The name of deferred calls.
 const DEFERRED: &str = "deferred";
 
-/// What those of one name have done so far; none of it ever goes back.
+/// What the sources, timers or calls of one name have done so far. No figure ever goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct NameStats {
     /// Callbacks called.
     pub calls: u64,
-    /// Time spent in them, and in the longest; only while [measured](Cx::measure).
+    /// Time spent in them; counted only while [measured](Cx::measure).
     pub time: Duration,
-    /// The longest of them.
+    /// The longest callback.
     pub longest: Duration,
     /// Timers and I/O deadlines that ran more than 2 ms after their time.
     pub late: u64,
-    /// The most that one ran after its time.
+    /// The longest delay of one.
     pub latest: Duration,
     /// Callbacks that returned [`Next::Again`](super::Next::Again).
     pub budget_hits: u64,
-    /// Events for one of them that had gone since they were fetched.
+    /// Events for a source of this name that had gone since the events were fetched.
     pub stale_events: u64,
     /// Callbacks that returned an error.
     pub faults: u64,
 }
 
-/// A callback that ran for longer than wished; see [`Cx::on_slow`].
+/// A callback that ran for longer than it should; see [`Cx::on_slow`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slow {
     /// The name of its source or timer, `"deferred"` for a deferred call.
@@ -148,21 +148,21 @@ impl<S> Default for Measure<S> {
 }
 
 impl<S> Cx<S> {
-    /// What was done so far, by name: of sources, timers and (`"deferred"`) deferred calls, in
-    /// the order in which the names were first used.
+    /// What was done so far, by name: of sources, timers and deferred calls (`"deferred"`). The
+    /// order is that in which the names were first used.
     pub fn stats_by_name(&self) -> impl Iterator<Item = (&'static str, &NameStats)> {
         self.names.lines.iter().map(|(name, stats)| (*name, stats))
     }
 
-    /// Takes the time of callbacks from now on, or not any more. It costs two readings of the
-    /// clock a callback, about 50 ns.
+    /// Starts or stops measuring the time of callbacks. Measuring costs two readings of the clock a
+    /// callback, about 50 ns.
     pub fn measure(&mut self, on: bool) {
         self.measure.by_name = on;
     }
 
-    /// Calls `hook` after each callback that ran for longer than `longest`, once it has
-    /// returned. It costs as much as [`Cx::measure`]. The later hook counts; one that panics
-    /// is gone.
+    /// Calls `hook` after each callback that ran for longer than `longest`, once it has returned.
+    /// It costs as much as [`Cx::measure`]. A later hook replaces an earlier one. A hook that
+    /// panics is removed.
     pub fn on_slow(
         &mut self,
         longest: Duration,
@@ -178,7 +178,7 @@ impl<S> Cx<S> {
         (self.measure.by_name || self.measure.slow.is_some()).then(Time::now)
     }
 
-    /// After a callback, the reactor being whole again, with how long it took.
+    /// After a callback, when the reactor is whole again: notes how long the callback took.
     pub(super) fn took(&mut self, state: &mut S, name: NameId, took: Duration) {
         if self.measure.by_name {
             let stats = self.names.stats(name);

@@ -1,4 +1,4 @@
-//! Timers that come again and again, and what becomes of the times that were missed.
+//! Timers that come again and again, and what happens to the times that were missed.
 //!
 //! ```text
 //!   period     |     |     |     |     |     |     |
@@ -65,9 +65,9 @@ impl Drift {
 }
 
 impl<S> Cx<S> {
-    /// Runs `callback` at `first` and then once every `period`, until it breaks or is
-    /// [cancelled](Cx::cancel). [`Cx::rearm`] moves its next run and with it the rhythm. Else as
-    /// [`Cx::timer`].
+    /// Runs `callback` at `first` and then once every `period`, until the callback breaks or the
+    /// timer is [cancelled](Cx::cancel). [`Cx::rearm`] moves its next run, and the rhythm with it.
+    /// Otherwise as [`Cx::timer`].
     pub fn every<F>(
         &mut self,
         class: Class,

@@ -1,14 +1,14 @@
 //! One epoll set and what it has reported.
 //!
-//! A reactor has two, and the small one (handover) is itself watched by the big one (items),
+//! A reactor has two sets. The small one (handover) is itself watched by the big one (items),
 //! edge-triggered like everything: it is asked until it returns less than it has room for.
 //!
-//! `Registry::try_clone` is not used anywhere: it duplicates the epoll descriptor, and closing
-//! the set as a whole would then close nothing.
+//! `Registry::try_clone` is used nowhere. It duplicates the epoll descriptor, and then closing the
+//! set as a whole would close nothing.
 //!
 //! After a fork(2) parent and child have the same set, and what one of them does to it is done to
-//! both. So in a child a set that it has inherited is not touched: whatever is asked of it
-//! is an error, and taking a source out has no effect. The reactor makes a new one (`forked.rs`).
+//! both. So a child does not touch a set that it has inherited: asking it for anything is an error,
+//! and taking a source out has no effect. The reactor makes a new set (`forked.rs`).
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ use super::source::{Event, Flags, Interest};
 use super::time::Time;
 use crate::sys;
 
-/// What is in no table has a token that is no [`SourceId`]: those have a top bit of 0.
+/// The token of what is in no table. It is no [`SourceId`]: those have a top bit of 0.
 const NESTED: Token = Token(1 << (usize::BITS - 1));
 const ALARM: Token = Token(NESTED.0 + 1);
 
@@ -45,15 +45,15 @@ pub(super) struct Waited {
 pub(super) struct Poller {
     poll: Poll,
     events: Events,
-    /// What was reported and not dispatched yet. It is empty between turns, unless a panic cut
-    /// a batch short: edges come once, so the rest of the batch waits here for the next turn.
+    /// What was reported and not dispatched yet. It is empty between turns, unless a panic cut a
+    /// batch short. Edges come once, so the rest of such a batch waits here for the next turn.
     pub(super) reported: VecDeque<Event>,
     /// Which process made it; see [`sys::forks`].
     forks: u32,
 }
 
 impl Poller {
-    /// An empty set, asked for up to `room` events at a time.
+    /// An empty set, which is asked for up to `room` events at a time.
     pub(super) fn new(room: usize) -> io::Result<Poller> {
         sys::count_forks()?;
         Ok(Poller {
@@ -64,7 +64,7 @@ impl Poller {
         })
     }
 
-    /// It is that of our parent.
+    /// Whether the set belongs to our parent.
     pub(super) fn is_inherited(&self) -> bool {
         self.forks != sys::forks()
     }
@@ -128,8 +128,8 @@ impl Poller {
         )
     }
 
-    /// Waits for events until a point in time: [`Time::ZERO`] only looks, `None` has no end.
-    /// It never returns early, and up to a millisecond late: mio rounds up to what
+    /// Waits for events until a point in time. [`Time::ZERO`] only looks, and `None` waits without
+    /// end. It never returns early, and returns up to a millisecond late: mio rounds up to what
     /// epoll_wait(2) takes.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<Waited> {
         self.is_ours()?;
@@ -187,7 +187,7 @@ fn token(id: SourceId) -> Token {
     Token(id.to_bits() as usize)
 }
 
-/// With EPOLLPRI, which tells that a short read may not have been the last one.
+/// The interest with EPOLLPRI, which tells that a short read may not have been the last one.
 const READING: mio::Interest = mio::Interest::READABLE.add(mio::Interest::PRIORITY);
 
 fn wanted(interest: Interest) -> mio::Interest {

@@ -22,8 +22,8 @@ impl<S> Reactor<S> {
         Cx::new(config, Phase::Serving).map(|cx| Reactor { cx })
     }
 
-    /// The same, held from the start: items can be added and are not served before
-    /// [`Cx::resume`]. For a taker, which collects what it is not the owner of yet.
+    /// A reactor that is held from the start: items can be added, and are not served before
+    /// [`Cx::resume`]. A taker uses it to collect what it does not own yet.
     ///
     /// # Errors
     /// As [`Reactor::new`].
@@ -31,7 +31,7 @@ impl<S> Reactor<S> {
         Cx::new(config, Phase::Held).map(|cx| Reactor { cx })
     }
 
-    /// The verbs, for use between turns; the time is read anew.
+    /// The verbs, for use between turns. The time is read anew.
     pub fn cx(&mut self) -> &mut Cx<S> {
         // Should that fail, the next turn tries again and says why.
         let _ = self.cx.renew_if_forked();
@@ -39,23 +39,24 @@ impl<S> Reactor<S> {
         &mut self.cx
     }
 
-    /// Waits, at most `max_wait` (`None`: without end), and does what there is to do. It may
-    /// be called from another loop, and returns with nothing done if nothing happened.
+    /// Waits, for at most `max_wait` (`None`: without end), and does what there is to do. Another
+    /// loop may call it; if nothing has happened it returns with nothing done.
     ///
-    /// A panic of a callback ends its source and passes through; the reactor can be turned on.
+    /// A panic of a callback ends its source and passes through. The reactor can be turned again
+    /// afterwards.
     ///
     /// # Errors
-    /// Only what epoll_wait(2) says, which for a sound set is nothing. In a child of fork(2) also
-    /// why the first turn cannot have [epoll sets of its own](super#after-a-fork): `EMFILE`,
-    /// `ENFILE`, `ENOMEM`, `ENOSPC`; the next turn tries again. Errors of sources go to
+    /// What epoll_wait(2) says, which for a sound set is nothing. In a child of fork(2) also the
+    /// reason why the first turn cannot have [epoll sets of its own](super#after-a-fork): `EMFILE`,
+    /// `ENFILE`, `ENOMEM`, `ENOSPC`. The next turn tries again. Errors of sources go to
     /// [`Cx::on_error`].
     pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<()> {
         self.cx.run_turn(state, max_wait)
     }
 
     /// Until when another loop may wait for this reactor's descriptor (`as_fd`) before it calls
-    /// [`Reactor::turn`] at the latest: [`Time::ZERO`] if there is something to do already,
-    /// `None` if only the descriptor tells.
+    /// [`Reactor::turn`]. [`Time::ZERO`] if there is something to do already; `None` if only the
+    /// descriptor tells.
     pub fn wake_time(&mut self) -> Option<Time> {
         if self.cx.renew_if_forked().is_err() {
             // The turn says why.
@@ -66,7 +67,7 @@ impl<S> Reactor<S> {
         self.cx.wake_time(self.cx.is_held(), None)
     }
 
-    /// Turns until [`Cx::stop`]; returns at once if that was called before.
+    /// Turns until [`Cx::stop`] is called. Returns at once if it was called before.
     ///
     /// # Errors
     /// As [`Reactor::turn`].
@@ -78,10 +79,10 @@ impl<S> Reactor<S> {
     }
 }
 
-/// The descriptor that becomes readable when a turn has something to do, for a loop that this
-/// one is part of. While items are held it is another one, and a release makes a new one, as does
-/// the first [`Reactor::wake_time`] or turn after a fork: ask for it before each wait, behind the
-/// time.
+/// The descriptor that becomes readable when a turn has something to do, for a loop that contains
+/// this one. It is another descriptor while items are held, after a release, and after the first
+/// [`Reactor::wake_time`] or turn in a child of a fork. So ask for it before each wait, after
+/// asking for the time.
 impl<S> AsFd for Reactor<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let lanes = &self.cx.lanes;

@@ -21,12 +21,12 @@ pub struct SignalInfo {
 
 /// A source that reads signals instead of being interrupted by them (signalfd(2)).
 ///
-/// The signals are blocked in the calling thread, so it has to be made before other threads
-/// start, or a signal to the process may go to one of those instead. Dropped, it unblocks what
-/// it has blocked itself; it stays in its thread for that. A process started meanwhile inherits
-/// the blocked signals (signal(7)), unless [`Signals::unblock_in`] is called for it.
+/// The signals are blocked in the calling thread. So make this before other threads start;
+/// otherwise a signal to the process may go to one of those. When it is dropped it unblocks what it
+/// has blocked itself, which is why it stays in its thread. A process that is started meanwhile
+/// inherits the blocked signals (signal(7)), unless [`Signals::unblock_in`] is called for it.
 ///
-/// Several signals of one number that arrive before one is read are one.
+/// Several signals of one number that arrive before one is read count as one.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -40,7 +40,7 @@ impl Signals {
     ///
     /// # Errors
     /// `InvalidInput` for a number that is no standard signal, and for `SIGKILL` and `SIGSTOP`,
-    /// which nobody can receive; `EMFILE`, `ENFILE` or `ENOMEM`. The mask is then as before.
+    /// which no process can receive. `EMFILE`, `ENFILE` or `ENOMEM`. The mask is then as before.
     pub fn new(numbers: &[i32]) -> io::Result<Signals> {
         let mut wanted = SigSet::empty();
         for &number in numbers {
@@ -66,8 +66,8 @@ impl Signals {
         })
     }
 
-    /// Gives the process that `command` starts the mask from before: else nobody could end it by
-    /// one of these signals.
+    /// Gives the process that `command` starts the mask from before. Otherwise nobody could end
+    /// that process by one of these signals.
     pub fn unblock_in(&self, command: &mut Command) {
         sys::unblock_signals_in(command, self.blocked);
     }

@@ -1,14 +1,14 @@
 //! A table whose keys cannot go stale.
 //!
-//! A key is a slot and a generation of it. Slots are used again, latest first; each use has a
-//! generation of its own, so that the key of something removed fits nothing ever after. The
-//! slab crate gives slots but no generations, these lie in its entries.
+//! A key is a slot and a generation of it. Slots are used again, latest first. Each use has a
+//! generation of its own, so the key of something that was removed never fits anything again. The
+//! slab crate gives slots without generations; the generations lie in its entries.
 //!
 //! Invariants:
-//! - a generation is 1 up to [`GENERATIONS`]; 0 is never given out, nor is the top bit, so that
-//!   64 bits hold a key and one bit to tell other things from keys;
-//! - a slot whose generations are used up is never used again. It is left empty and lost: one
-//!   slot for every 2³¹ uses of it.
+//! - A generation is 1 up to [`GENERATIONS`]. Neither 0 nor the top bit is ever given out: 64 bits
+//!   hold a key and one bit that tells other things from keys.
+//! - A slot whose generations are used up is never used again. It stays empty and is lost: one slot
+//!   for every 2³¹ uses of it.
 
 use slab::Slab;
 
@@ -34,7 +34,7 @@ impl Key {
         (self.generation as u64) << 32 | self.slot as u64
     }
 
-    /// What `to_bits` gave; any other number becomes a key that fits nothing, or at least
+    /// The key that `to_bits` gave. Any other number becomes a key that fits nothing, or at least
     /// nothing that it was not made for.
     pub(super) const fn from_bits(bits: u64) -> Key {
         let generation = (bits >> 32) as u32;

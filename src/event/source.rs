@@ -1,4 +1,4 @@
-//! What is said about a source: how it is watched, what happened to it, how it goes on.
+//! What is said of a source: how it is watched, what happened to it, how it goes on.
 
 use super::{Class, SourceId, Time};
 
@@ -26,29 +26,29 @@ pub struct Spec {
 
 impl Spec {
     /// An item, watched for reading, without a deadline. The name is for logs, faults and
-    /// [statistics](super::Cx::stats_by_name), one for each kind of source. It is
-    /// also the name by which a successor tells items apart:
-    /// [`Description::source`](crate::takeover::Description::source) names the item so.
+    /// [statistics](super::Cx::stats_by_name); use one for each kind of source. A successor also
+    /// tells items apart by this name:
+    /// [`Description::source`](crate::takeover::Description::source) gives it to the item.
     pub const fn item(name: &'static str) -> Spec {
         Spec::of(Class::Item, name)
     }
 
-    /// A source of the handover, else as [`Spec::item`].
+    /// A source of the handover. Otherwise as [`Spec::item`].
     pub const fn handover(name: &'static str) -> Spec {
         Spec::of(Class::Handover, name)
     }
 
-    /// A source that stays with this process, else as [`Spec::item`].
+    /// A source that stays with this process. Otherwise as [`Spec::item`].
     pub const fn local(name: &'static str) -> Spec {
         Spec::of(Class::Local, name)
     }
 
-    /// The same, watched for `interest`.
+    /// Watches it for `interest`.
     pub const fn interest(self, interest: Interest) -> Spec {
         Spec { interest, ..self }
     }
 
-    /// The same, with a time at which the callback gets a timeout if nothing came before.
+    /// Sets a time at which the callback gets a timeout if nothing has come until then.
     pub const fn deadline(self, at: Time) -> Spec {
         Spec {
             deadline: Some(at),
@@ -56,8 +56,7 @@ impl Spec {
         }
     }
 
-    /// The same, with a budget of its own in place of [`Config::budget`](super::Config); 0
-    /// counts as 1.
+    /// Sets a budget of its own instead of [`Config::budget`](super::Config). 0 counts as 1.
     pub const fn budget(self, budget: u32) -> Spec {
         Spec {
             budget: Some(budget),
@@ -65,7 +64,7 @@ impl Spec {
         }
     }
 
-    /// The same, as one that only brings in new work, like a listener: it ends when a
+    /// Marks it as a source that only brings in new work, such as a listener: it ends when a
     /// [drain](super::Cx::drain) begins.
     pub const fn intake(self) -> Spec {
         Spec {
@@ -89,11 +88,11 @@ impl Spec {
 /// How a source goes on after its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Wait for the next edge: everything was done until the kernel said `WouldBlock`, to a
-    /// read, or to a write of a source that is watched for writing too.
+    /// Wait for the next edge. Everything was done until the kernel said `WouldBlock` to a read, or
+    /// to a write of a source that is watched for writing too.
     Keep,
-    /// There is more to do, but the budget is used up: call again in the next turn, with the
-    /// flags of this event.
+    /// There is more to do, but the budget is used up. Call again in the next turn, with the flags
+    /// of this event.
     Again,
     /// Take the source out of the reactor and drop it.
     End,
@@ -122,14 +121,14 @@ impl Event {
         self.flags.has(Flags::WRITABLE)
     }
 
-    /// The peer has ended its side: after what is left to read comes the end of the stream,
-    /// and no further event will say so.
+    /// The peer has ended its side. What is left to read comes first, then the end of the stream.
+    /// No further event will say so.
     pub fn is_read_closed(&self) -> bool {
         self.flags.has(Flags::READ_CLOSED)
     }
 
-    /// The peer has marked a byte as urgent (tcp(7)), and it was not read yet. A read ends in
-    /// front of it, however much lies behind, and no further event will say so.
+    /// The peer has marked a byte as urgent (tcp(7)), and it was not read yet. A read ends before
+    /// it, however much comes after it. No further event will say so.
     pub fn is_urgent(&self) -> bool {
         self.flags.has(Flags::URGENT)
     }
@@ -144,13 +143,14 @@ impl Event {
         self.flags.has(Flags::ERROR)
     }
 
-    /// The callback goes on where it, or [`Cx::resume_later`](super::Cx::resume_later), left
-    /// off: reading and writing are both worth a try, whatever the other flags say.
+    /// The callback goes on where it left off, or is called for
+    /// [`Cx::resume_later`](super::Cx::resume_later). Reading and writing are both worth a try,
+    /// whatever the other flags say.
     pub fn is_resumed(&self) -> bool {
         self.flags.has(Flags::RESUMED)
     }
 
-    /// The I/O deadline has passed in silence; no other flag is set. The deadline is unarmed.
+    /// The I/O deadline has passed in silence. No other flag is set, and the deadline is unarmed.
     pub fn is_timeout(&self) -> bool {
         self.flags.has(Flags::TIMEOUT)
     }

@@ -1,6 +1,6 @@
 //! What a reactor has done so far, as plain numbers.
 
-/// Counters since the reactor was made; none ever goes back.
+/// Counters since the reactor was made. None ever goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -14,7 +14,7 @@ pub struct Stats {
     pub controls: u64,
     /// Events that the kernel reported.
     pub events: u64,
-    /// Events for a source that had gone since they were fetched; they reach nobody.
+    /// Events for a source that had gone since the events were fetched. They reach nobody.
     pub stale_events: u64,
     /// Callbacks of sources called, for whatever reason.
     pub dispatches: u64,
@@ -34,7 +34,7 @@ pub struct Stats {
     pub faults: u64,
     /// Pauses of an [`Acceptor`](super::Acceptor), for whatever reason.
     pub accept_pauses: u64,
-    /// Accepts of an [`Acceptor`](super::Acceptor) that failed for a reason that accept(2) is not
-    /// known for.
+    /// Accepts of an [`Acceptor`](super::Acceptor) that failed for a reason that accept(2) does not
+    /// list.
     pub accepts_unforeseen: u64,
 }

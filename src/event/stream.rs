@@ -1,5 +1,5 @@
-//! A TCP connection with what every protocol on it keeps: bytes that were read and not used,
-//! bytes that the kernel did not take yet, and an end that waits for them.
+//! A TCP connection with what every protocol needs: bytes that were read and not used, bytes that
+//! the kernel did not take yet, and an end that waits for those bytes.
 //!
 //! ```text
 //!            read                    the protocol                 flush
@@ -7,8 +7,8 @@
 //!                              finish: Open ─▶ Closing ─▶ Closed once all is sent (FIN)
 //! ```
 //!
-//! Invariant: nothing is dropped. What the kernel has travels with the descriptor, what is here
-//! travels by [`Stream::save`], and between them there is no third place.
+//! Invariant: nothing is dropped. What the kernel has travels with the descriptor. What is here
+//! travels by [`Stream::save`]. There is no third place between them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -24,18 +24,18 @@ use super::{Cx, Event, Interest, Next, Spec};
 /// What one read takes at most.
 const READ: usize = 16 * 1024;
 
-/// A TCP connection as a source, to be added with [`Stream::spec`]. See [`Stream::serve`] for a
-/// protocol of requests and answers, the other methods for anything else.
+/// A TCP connection as a source. Add it with [`Stream::spec`]. [`Stream::serve`] is for a protocol
+/// of requests and answers; the other methods are for anything else.
 ///
-/// `T` is what the protocol keeps of each connection besides; saving it is the application's.
+/// `T` is what the protocol keeps of each connection besides. Saving it is the application's task.
 #[derive(Debug)]
 pub struct Stream<T = ()> {
     socket: TcpStream,
     /// What the protocol keeps.
     pub session: T,
-    /// What was read, up to what the protocol has taken out.
+    /// What was read and not yet taken out by the protocol.
     pub input: Vec<u8>,
-    /// What is to be sent: added by the protocol, taken out by [`Stream::flush`] alone.
+    /// What is to be sent. The protocol adds to it, and only [`Stream::flush`] takes out of it.
     pub output: Vec<u8>,
     sending: Sending,
 }
@@ -50,17 +50,17 @@ enum Sending {
 }
 
 impl<T: Default> Stream<T> {
-    /// Begins to connect. It is done when the socket becomes writable; until then reading and
-    /// flushing find that there is nothing to do, so a protocol need not know.
+    /// Begins to connect. The connection is made when the socket becomes writable. Until then
+    /// reading and flushing find that there is nothing to do, so a protocol need not know.
     ///
-    /// Where nobody listens at a port of the ephemeral range, connect(2) may pick that very port
-    /// for our end, and the socket is connected to itself (RFC 9293, 3.5: two SYNs that cross).
-    /// No protocol wants that, and it would keep the port from whoever is to listen there: such
-    /// a connection is reset, and refused.
+    /// If nobody listens at a port of the ephemeral range, connect(2) may pick that very port for
+    /// our end. The socket is then connected to itself (RFC 9293, 3.5: two SYNs that cross). No
+    /// protocol wants that, and it would keep the port from the server that is to listen there. So
+    /// such a connection is reset, and refused.
     ///
     /// # Errors
-    /// Those of socket(2) and connect(2), of which many come later, by reading.
-    /// `ConnectionRefused` if it would be a connection to itself.
+    /// Those of socket(2) and connect(2); many of these come later, by reading. `ConnectionRefused`
+    /// if it would be a connection to itself.
     pub fn connect(to: SocketAddr) -> io::Result<Stream<T>> {
         let family = match to {
             SocketAddr::V4(_) => AddressFamily::Inet,
@@ -82,7 +82,7 @@ impl<T: Default> Stream<T> {
 /// Our port is picked by that call, so this is decided by then.
 ///
 /// # Errors
-/// `ConnectionRefused`; else what getsockname(2) says.
+/// `ConnectionRefused`. Otherwise what getsockname(2) says.
 pub fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream> {
     let ours = socket.local_addr()?;
     let (here, there) = (ours.ip().to_canonical(), to.ip().to_canonical());
@@ -101,8 +101,8 @@ pub fn refuse_itself(socket: TcpStream, to: SocketAddr) -> io::Result<TcpStream>
 }
 
 impl<T> Stream<T> {
-    /// What to add it with: an item, watched for both directions. With edges, what is not acted
-    /// upon costs nothing.
+    /// How to add it: as an item, watched for both directions. With edges, readiness that nobody
+    /// uses costs nothing.
     #[must_use]
     pub fn spec(name: &'static str) -> Spec {
         Spec::item(name).interest(Interest::Both)
@@ -114,14 +114,14 @@ impl<T> Stream<T> {
         &self.socket
     }
 
-    /// The whole callback of a protocol of requests and answers: `answer` is called whenever
-    /// something was read, takes what is complete out of the input and adds to the output.
-    /// Nothing is read while output waits, so a peer that asks and does not read is held up by
-    /// TCP and costs no memory. The end of the stream, a deadline that has passed and an error
-    /// of `answer` [end](Stream::end) the connection.
+    /// The whole callback of a protocol of requests and answers. `answer` is called whenever
+    /// something was read. It takes what is complete out of the input, and adds to the output.
+    /// Nothing is read while output waits: TCP holds up a peer that asks and does not read, and the
+    /// peer costs no memory. The connection [ends](Stream::end) at the end of the stream, when a
+    /// deadline has passed, or by an error of `answer`.
     ///
     /// # Errors
-    /// Of reading and writing, and what `answer` returns.
+    /// Those of reading and writing, and those that `answer` returns.
     pub fn serve<S>(
         &mut self,
         cx: &mut Cx<S>,
@@ -157,8 +157,8 @@ impl<T> Stream<T> {
         Ok(Next::Again)
     }
 
-    /// Reads once, to the end of the input. Returns how many bytes, 0 at the end of the stream;
-    /// `None` if there are none now, and an event will tell of more.
+    /// Reads once, to the end of the input. Returns how many bytes were read, 0 at the end of the
+    /// stream. `None` if there are none now; an event will tell of more.
     ///
     /// # Errors
     /// Those of recv(2) that end a connection.
@@ -177,7 +177,7 @@ impl<T> Stream<T> {
         }
     }
 
-    /// Sends as much as the kernel takes. Returns true if nothing is left to send; else an
+    /// Sends as much as the kernel takes. Returns true if nothing is left to send. Otherwise an
     /// event will tell when to go on.
     ///
     /// # Errors
@@ -199,8 +199,8 @@ impl<T> Stream<T> {
         Ok(true)
     }
 
-    /// Nothing more will be added to the output: the peer is told so (FIN) by the
-    /// [`Stream::flush`] that sends the last of it. Reading goes on.
+    /// Says that nothing more will be added to the output. The [`Stream::flush`] that sends the
+    /// last of it tells the peer (FIN). Reading goes on.
     pub fn finish(&mut self) {
         if self.sending == Sending::Open {
             self.sending = Sending::Closing;
@@ -213,20 +213,21 @@ impl<T> Stream<T> {
         self.sending == Sending::Closed
     }
 
-    /// Whether it is time to add to the output: it is not finished, and all of it is sent.
+    /// Whether the protocol may add to the output: it is not finished, and everything in it was
+    /// sent.
     #[must_use]
     pub fn wants_output(&self) -> bool {
         self.sending == Sending::Open && self.output.is_empty()
     }
 
-    /// Ends both directions, for every holder of the socket. To close it would tell the peer
+    /// Ends both directions, for every holder of the socket. A plain close would tell the peer
     /// nothing as long as a successor that has failed still has a copy.
     pub fn end(&self) {
         // One that was reset has nothing left to shut down.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Appends what it has beside the socket; version 1: the sending direction (0 open,
+    /// Appends what the connection has beside the socket. Version 1: the sending direction (0 open,
     /// 1 closing, 2 closed), the length of the input (4 bytes, little-endian), input, output.
     /// Returns true if something is to be sent, which no event may announce.
     pub fn save(&self, out: &mut Vec<u8>) -> bool {
@@ -238,10 +239,11 @@ impl<T> Stream<T> {
         !self.output.is_empty() || self.sending == Sending::Closing
     }
 
-    /// Replaces what it has beside the socket by what [`Stream::save`] wrote; no I/O.
+    /// Replaces what the connection has beside the socket by what [`Stream::save`] wrote. It does
+    /// no I/O.
     ///
     /// # Errors
-    /// If that is nothing it would write; nothing is changed then.
+    /// If `save` cannot have written this. Then nothing has changed.
     pub fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         let damaged = || "no state of a stream".to_owned();
         let (sending, rest) = state.split_first().ok_or_else(damaged)?;
@@ -260,8 +262,8 @@ impl<T> Stream<T> {
     }
 }
 
-/// A connection that is non-blocking already: accepted by an
-/// [`Acceptor`](super::Acceptor), or handed over.
+/// A connection that is non-blocking already: accepted by an [`Acceptor`](super::Acceptor), or
+/// handed over.
 impl<T: Default> From<TcpStream> for Stream<T> {
     fn from(socket: TcpStream) -> Stream<T> {
         Stream {

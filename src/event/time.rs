@@ -9,9 +9,9 @@ use nix::time::{ClockId, clock_gettime};
 /// A point on the kernel's monotonic clock, in nanoseconds (clock_gettime(2),
 /// `CLOCK_MONOTONIC`).
 ///
-/// std's `Instant` cannot leave its process. This can: the clock is one for all processes of a
-/// boot (except across time namespaces, time_namespaces(7)), so that a deadline handed to a
-/// successor is still the same moment. Arithmetic saturates at both ends.
+/// std's `Instant` cannot leave its process. This can: all processes of a boot have the same clock,
+/// except across time namespaces (time_namespaces(7)). So a deadline that was handed to a successor
+/// is still the same moment. Arithmetic saturates at both ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 
@@ -40,7 +40,7 @@ impl Time {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// How long after `earlier` this is; zero if it is not later.
     pub const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,10 +1,10 @@
-//! Deadlines in order: a pure set, the time is an argument.
+//! Deadlines in order: a pure set, to which the time is an argument.
 //!
-//! Most deadlines of a server are pushed later or dropped before they pass. So pushing one
-//! later is a store into its node; the *mark* by which it is found stays where it is and is put
-//! right when it comes up. Marks lie in a [wheel](wheel), where adding and removing one cost
-//! the same for ten as for a million. Those of the present tick are few and have to be told
-//! apart to the nanosecond: they are *near*, in a heap.
+//! Most deadlines of a server are pushed later or dropped before they pass. So pushing one later is
+//! a store into its node. The *mark*, by which the node is found, stays where it is and is
+//! corrected when it comes up. Marks lie in a [wheel](wheel), where adding and removing cost the
+//! same for ten as for a million. The marks of the present tick are few, and have to be told apart
+//! to the nanosecond: they are *near*, in a heap.
 //!
 //! ```text
 //!             arm                      its mark comes up, due

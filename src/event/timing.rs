@@ -7,12 +7,13 @@ use super::timers::Timers;
 use super::{Class, Cx, SourceId, Time, TimerId};
 
 impl<S> Cx<S> {
-    /// Sets, moves or takes away the I/O deadline of a source; false if the source has gone.
+    /// Sets, moves or takes away the I/O deadline of a source. Returns false if the source has
+    /// gone.
     ///
-    /// It fires once, as an event with [`Event::is_timeout`](super::Event::is_timeout), when
-    /// its time has passed and the source was silent until then: readiness that came in time is
-    /// reported first, and the callback then has the chance to set it anew. Pushing it later is
-    /// one store.
+    /// It fires once, as an event with [`Event::is_timeout`](super::Event::is_timeout), when its
+    /// time has passed and the source was silent until then. Readiness that came in time is
+    /// reported first, and the callback then has the chance to set the deadline anew. Pushing it
+    /// later is one store.
     pub fn set_deadline(&mut self, id: impl Into<SourceId>, at: Option<Time>) -> bool {
         let id = id.into();
         let Some(slot) = self.sources.get_mut(id.0) else {
@@ -41,9 +42,9 @@ impl<S> Cx<S> {
         self.lanes.get(slot.class).deadlines.due(slot.deadline)
     }
 
-    /// Runs `callback` at a time, or in the next turn if that is past. The callback returns
-    /// when to run again, or `None` to end its timer. Timers of the same time run in the order
-    /// in which they were armed, up to a millisecond late and never early.
+    /// Runs `callback` at a time, or in the next turn if that time is past. The callback returns
+    /// when to run again, or `None` to end its timer. Timers of the same time run in the order in
+    /// which they were armed. They run up to a millisecond late, and never early.
     pub fn timer<F>(
         &mut self,
         class: Class,
@@ -57,13 +58,13 @@ impl<S> Cx<S> {
         self.timer_at(class, name, at, move |state, cx, _due| callback(state, cx))
     }
 
-    /// Moves a timer; a firing that is due and was not run yet is replaced. False if it has
-    /// ended. Within its own callback the returned value counts.
+    /// Moves a timer. If it is due and has not run yet, that firing is replaced. Returns false if
+    /// the timer has ended. Within its own callback the returned value counts.
     pub fn rearm(&mut self, timer: TimerId, at: Time) -> bool {
         self.timers_mut(timer.set).arm(timer.key, at)
     }
 
-    /// Ends a timer, at once, its own callback included; false if it has ended already.
+    /// Ends a timer at once, even within its own callback. Returns false if it has ended already.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
         self.timers_mut(timer.set).remove(timer.key).is_some()
     }
@@ -79,13 +80,13 @@ impl<S> Cx<S> {
         Some(self.names.name(timer.name))
     }
 
-    /// Runs `call` at the end of this turn, or of the next one if this turn is running its
-    /// deferred calls already. It waits during a hold.
+    /// Runs `call` at the end of this turn, or of the next one if this turn is running its deferred
+    /// calls already. It waits during a hold.
     pub fn defer(&mut self, call: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         self.lanes.item.deferred.push_back(Box::new(call));
     }
 
-    /// As [`Cx::defer`], and goes on during a hold.
+    /// As [`Cx::defer`], but it runs during a hold too.
     pub fn defer_handover(&mut self, call: impl FnOnce(&mut S, &mut Cx<S>) + 'static) {
         self.lanes.handover.deferred.push_back(Box::new(call));
     }

@@ -1,8 +1,8 @@
 //! Which items have changed since somebody last asked.
 //!
-//! A takeover sends every item once while it still serves, and then again only what changed.
-//! Noting costs a flag in the slot and one entry of a list for the first change after each
-//! asking; nothing at all while tracking is off.
+//! A takeover sends every item once while the donor serves, and then again only what has changed.
+//! The first change after each question costs a flag in the slot and one entry of a list. While
+//! tracking is off it costs nothing.
 
 use super::entry::Slot;
 use super::{Class, Cx, SourceId};
@@ -30,10 +30,10 @@ impl<S> Cx<S> {
         self.changes.on = on;
     }
 
-    /// Appends the ids of all items that were added, removed, called back, borrowed by
-    /// [`Cx::get_mut`], [touched](Cx::touch), put into or out of the resume queue, or given
-    /// another deadline or interest, since tracking began or this was last asked. Each id comes
-    /// once, in the order of the first change.
+    /// Appends the ids of all items that have changed since tracking began or since this was last
+    /// called. An item changes when it is added, removed, called back, borrowed by [`Cx::get_mut`],
+    /// [touched](Cx::touch), put into or taken out of the resume queue, or given another deadline
+    /// or interest. Each id comes once, in the order of the first change.
     pub fn changed(&mut self, into: &mut Vec<SourceId>) {
         self.forget_changes(|id| into.push(id));
     }
@@ -43,8 +43,8 @@ impl<S> Cx<S> {
         self.changes.ids.len()
     }
 
-    /// Marks an item as changed, for a change that the reactor cannot see: of a timer bound to
-    /// it, or of its part of the application's state.
+    /// Marks an item as changed. Use it for a change that the reactor cannot see, in a timer bound
+    /// to the item or in its part of the application's state.
     pub fn touch(&mut self, id: impl Into<SourceId>) {
         let id = id.into();
         if let Some(slot) = self.sources.get_mut(id.0) {

@@ -9,7 +9,7 @@ use super::source::Flags;
 use super::{Class, Clock, Cx, Event, Time, TimerId};
 
 impl<S> Cx<S> {
-    /// The whole of it. A hold or a resume asked for on the way begins with the next turn.
+    /// The whole pass. A hold or a resume that is asked for on the way begins with the next turn.
     pub(super) fn run_turn(&mut self, state: &mut S, longest: Option<Duration>) -> io::Result<()> {
         self.renew_if_forked()?;
         let held = self.is_held();
@@ -64,7 +64,7 @@ impl<S> Cx<S> {
         Ok(waited)
     }
 
-    /// Calls back whoever was reported by the waits so far.
+    /// Calls back every source that the waits so far have reported.
     pub(super) fn run_batch(&mut self, state: &mut S, class: Class) {
         for _ in 0..self.lanes.get(class).poller.reported.len() {
             if let Some(event) = self.lanes.of(class).poller.reported.pop_front() {
@@ -114,7 +114,7 @@ impl<S> Cx<S> {
         Ok(())
     }
 
-    /// Signals and the channel. While serving, the small set is asked only when the big one
+    /// Serves signals and the channel. While serving, the small set is asked only when the big one
     /// reports it, and when one of its I/O deadlines is to be judged.
     fn run_handover(&mut self, state: &mut S, held: bool) -> io::Result<()> {
         self.run_batch(state, Class::Handover);
@@ -170,8 +170,8 @@ impl<S> Cx<S> {
         }
     }
 
-    /// Goes on with the first `count` of those whose budget was used up. One that had an event
-    /// in this turn has gone on with it.
+    /// Goes on with the first `count` sources whose budget was used up. A source that had an event
+    /// in this turn has gone on with that already.
     fn run_left(&mut self, state: &mut S, class: Class, count: usize) {
         for _ in 0..count {
             let resume = &mut self.lanes.of(class).resume;

@@ -1,9 +1,9 @@
 //! Waking a reactor from other threads.
 //!
-//! An eventfd (eventfd(2)) is written to by whoever wakes. It is never read: every write makes
-//! a new edge, whatever the count (epoll(7)), and at one write a turn the count would take
-//! 10¹³ years to overflow. A flag in front of it spares the system call to all but the first
-//! of those who wake before the reactor has come round.
+//! A thread that wakes the reactor writes to an eventfd (eventfd(2)). The eventfd is never read: every write makes a new edge,
+//! whatever the count (epoll(7)), and at one write a turn the count would take 10¹³ years to
+//! overflow. A flag in front of it saves system calls: only the first thread that wakes before the
+//! reactor has come round makes one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{Cx, Handle, Next, Spec};
 
-/// Wakes a reactor, from any thread; see [`Cx::waker`]. Its copies wake the same callback.
+/// Wakes a reactor from any thread; see [`Cx::waker`]. Its copies wake the same callback.
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<Bell>);
 
@@ -25,14 +25,14 @@ pub struct WakeSource(Arc<Bell>);
 #[derive(Debug)]
 struct Bell {
     event: EventFd,
-    /// Rung, and not heard yet.
+    /// Set by a wake, cleared when the reactor hears it.
     rung: AtomicBool,
 }
 
 impl Waker {
-    /// Has the callback called, soon and at least once from now on: whatever this thread wrote
-    /// before is seen by it. Calls that come before it has run are one. Without a reactor any
-    /// more this does nothing.
+    /// Makes the reactor call the callback soon, at least once from now on. The callback sees
+    /// whatever this thread wrote before. Calls that come before the callback has run count as one.
+    /// Without a reactor this does nothing.
     pub fn wake(&self) {
         // Even if it is rung already, the exchange makes what was written before visible to
         // whoever hears it next.
@@ -50,10 +50,9 @@ impl AsFd for WakeSource {
 }
 
 impl<S> Cx<S> {
-    /// Calls `callback` in the reactor's thread whenever a [`Waker`] was used since it was
-    /// called last. [`Next`] is as for any source. It is a [local](super::Class::Local) source:
-    /// during a hold it waits, and what woke it is not lost. The handle is for
-    /// [removing](Cx::remove) it.
+    /// Calls `callback` in the reactor's thread whenever a [`Waker`] was used since the last call.
+    /// [`Next`] is as for any source. It is a [local](super::Class::Local) source: during a hold it
+    /// waits, and the wake is not lost. Use the handle to [remove](Cx::remove) it.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`, or `ENOSPC` at the limit of watches.

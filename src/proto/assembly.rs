@@ -8,16 +8,16 @@
 //!         handed out as it is
 //! ```
 //!
-//! Parts of one state follow each other without gap, overlap or another item between them;
-//! anything else is an error and empties the assembly. Memory grows with the bytes that have
-//! come, never with those announced, and never beyond [`MAX_STATE`].
+//! The parts of one state follow each other without a gap, an overlap or another item between them.
+//! Anything else is an error and empties the assembly. Memory grows with the bytes that have come,
+//! never with those that were announced, and never beyond [`MAX_STATE`].
 
 use std::fmt;
 
 use super::records::Part;
 use super::wire::MAX_STATE;
 
-/// Puts together the parts of one item's state, which come one behind the other.
+/// Puts together the parts of one item's state, which come one after the other.
 #[derive(Debug, Default)]
 pub struct Assembly {
     /// What has come of `open`; when that is `None`, the buffer of the state handed out last.
@@ -51,7 +51,7 @@ impl Assembly {
         Assembly::default()
     }
 
-    /// Adds the next part. Returns the state if that was its last.
+    /// Adds the next part. Returns the state if that was its last part.
     ///
     /// # Errors
     /// [`AssemblyError`] if it is not the next part; the assembly is empty then.
@@ -98,7 +98,7 @@ impl Assembly {
         Ok(None)
     }
 
-    /// The item whose state is not complete. There must be none at the end of a batch.
+    /// The item whose state is not complete. At the end of a batch there must be none.
     #[must_use]
     pub fn unfinished(&self) -> Option<u64> {
         self.open.map(|open| open.id)
@@ -125,9 +125,9 @@ impl Open {
 pub enum AssemblyError {
     /// Another item's part came before the state was complete.
     Interrupted {
-        /// The incomplete one.
+        /// The item whose state is incomplete.
         id: u64,
-        /// The other one.
+        /// The item whose part came.
         by: u64,
     },
     /// It leaves a gap or overlaps.

@@ -1,6 +1,6 @@
 //! Little-endian integers and byte runs: taken from a slice, appended to a vector.
 //!
-//! The reader's only failure is [`Truncated`]; what a value means is its caller's business.
+//! The reader's only failure is [`Truncated`]. Its caller decides what a value means.
 
 /// Fewer bytes are left than were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

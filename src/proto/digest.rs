@@ -1,9 +1,9 @@
 //! The digest of the final array, which END carries.
 //!
-//! Guards against mistakes, not against enemies: a record that was lost, doubled, swapped
-//! or damaged between the donor's encoder and the taker's decoder. The channel's identity
-//! checks keep enemies out. Eight bytes a step: a full record of 64 KiB costs the
-//! freeze about 14 µs, the usual one of a few changed states less than one.
+//! It guards against mistakes, not against enemies: a record that was lost, doubled, swapped or
+//! damaged between the donor's encoder and the taker's decoder. The channel's identity checks keep
+//! enemies out. It takes eight bytes a step. A full record of 64 KiB costs the freeze about 14 µs;
+//! the usual record of a few changed states costs less than one.
 //!
 //! Each step is a bijection of the state (xor, multiplication by an odd number, xorshift),
 //! so two arrays that differ in one word of one record never have the same digest. The
@@ -35,8 +35,8 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// Adds one whole record, header and sequence number included, in the order in which
-    /// the records are sent.
+    /// Adds one whole record, header and sequence number included. Add records in the order in
+    /// which they are sent.
     pub fn update(&mut self, record: &[u8]) -> &mut Self {
         self.step(record.len() as u64);
         let (words, tail) = record.as_chunks();

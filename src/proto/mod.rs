@@ -1,15 +1,21 @@
 //! Wire formats and pure sessions: bytes in, bytes out; no socket, no clock, no descriptor.
 //!
-//! - [`sequence`]: the echo protocol that the service speaks with its peers, and how the
-//!   state of one connection is saved and restored
-//! - [`records`]: what donor and taker say to each other over the channel, on top of
-//!   [`wire`], the part that never changes: limits, header, errors
-//! - [`assembly`]: one item's state, put together from its parts
-//! - [`digest`]: the checksum of the final array
+//! | file | open it for |
+//! |---|---|
+//! | [`wire`] (`wire.rs`) | what never changes: limits, header, extensions, versions, errors |
+//! | [`records`] (`records.rs`) | what donor and taker say to each other: the table of records, writing and reading one |
+//! | `records/single.rs` | the records without a list: HELLO, WELCOME, REFUSE, END, ACTIVE, ABORT, ACK, FAIL |
+//! | `records/items.rs`, `records/state.rs` | what each item is; its state, in parts |
+//! | `records/list.rs` | reading and writing a record that is a list; the builders of CLOSED and ACK |
+//! | `records/codes.rs` | kinds of items, reasons to refuse, to give up, to decline |
+//! | [`assembly`] (`assembly.rs`) | one item's state, put together from its parts |
+//! | [`digest`] (`digest.rs`) | the checksum of the final array |
+//! | [`sequence`] (`sequence.rs`) | the echo protocol of the service, and how the state of one connection is saved and restored |
+//! | `cursor.rs` | integers and byte runs: taken from a slice, appended to a vector |
 //!
-//! Everything that comes from the other side is checked here, once. What decodes is valid;
-//! what is not ends in an error value, never in a panic, and no length is believed before
-//! the bytes that it speaks of have been counted.
+//! Everything that comes from the other side is checked here, once. A record that decodes is valid.
+//! Any other one becomes an error value, never a panic. No length is believed before the bytes that
+//! it announces have been counted.
 
 pub mod assembly;
 mod cursor;

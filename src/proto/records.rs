@@ -3,22 +3,22 @@
 //! | donor → taker | | taker → donor | |
 //! |---|---|---|---|
 //! | [`Welcome`] | what comes, and the lease | [`Hello`] | who calls, and what it can |
-//! | [`Refuse`] | not now, or never | [`Ack`] | batch taken, but for these |
-//! | [`Items`] | descriptors and fds | Drained | stale readiness is settled |
+//! | [`Refuse`] | no takeover, and why | [`Ack`] | batch taken, except these |
+//! | [`Items`] | descriptors and fds | Drained | stale readiness was discarded |
 //! | [`Parts`] | items' state | [`Fail`] | the taker gives up |
 //! | [`Closed`] | items that are gone | Active | the taker serves |
-//! | Prepare | settle your readiness | | |
-//! | [`End`] | all was said; claim the lease | | |
+//! | Prepare | discard stale readiness | | |
+//! | [`End`] | everything was sent; claim the lease | | |
 //! | [`Abort`] | the donor gives up | | |
 //!
-//! Records without a list are written by [`encode`]; those with one by the builder that is
-//! named like it, which says when the record is full. Both leave exactly one record in the
-//! vector they are given, ready for [`patch_sequence`](super::wire::patch_sequence).
-//! [`decode`] is their counterpart: it borrows from the received bytes, and what it returns
-//! is valid throughout, to the last entry of a list.
+//! [`encode`] writes records without a list. A record with a list is written by the builder of the
+//! same name, which says when the record is full. Both leave exactly one record in the vector they
+//! are given, ready for [`patch_sequence`](super::wire::patch_sequence). [`decode`] is their
+//! counterpart. It borrows from the received bytes, and what it returns is valid throughout, to the
+//! last entry of a list.
 //!
-//! The records only say what the bytes mean. Which may come when is up to the states of
-//! donor and taker.
+//! The records only say what the bytes mean. The states of donor and taker decide which record may
+//! come when.
 
 mod codes;
 mod items;
@@ -38,7 +38,7 @@ use super::wire::{
     end_record, read_extensions,
 };
 
-/// Bit of the kind that says who speaks.
+/// The bit of the kind that tells which side sends it.
 const FROM_TAKER: u8 = 0x80;
 
 /// What a record is; the number is its code in the header.
@@ -103,13 +103,13 @@ impl Kind {
         self as u8
     }
 
-    /// Whether the taker says this, and not the donor.
+    /// Whether the taker sends this, and not the donor.
     #[must_use]
     pub fn is_from_taker(self) -> bool {
         self.code() & FROM_TAKER != 0
     }
 
-    /// Whether records of this kind make up batches, the last of which is acknowledged.
+    /// Whether records of this kind make up batches. The last record of a batch is acknowledged.
     #[must_use]
     pub fn is_batch(self) -> bool {
         matches!(self, Kind::Items | Kind::State | Kind::Closed)
@@ -121,12 +121,12 @@ impl Kind {
     }
 }
 
-/// One record; the [module](self) has a table of who says which.
+/// One record. The [module](self) has a table of which side sends which.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record<'a> {
     /// The donor agrees to a takeover. Comes with the lease as its one fd.
     Welcome(Welcome<'a>),
-    /// The donor does not agree. The channel ends behind it.
+    /// The donor does not agree. The channel ends after it.
     Refuse(Refuse<'a>),
     /// Items that the taker is to hold copies of, with their fds.
     Items(Items<'a>),
@@ -134,19 +134,19 @@ pub enum Record<'a> {
     State(Parts<'a>),
     /// Items that the donor has closed since it sent them.
     Closed(Closed<'a>),
-    /// The freeze is near: the taker is to settle stale readiness.
+    /// The freeze is near: the taker is to discard stale readiness.
     Prepare,
-    /// The lease is granted, and this is what the taker must have seen before it claims.
+    /// The lease is granted. This is what the taker must have seen before it claims.
     End(End),
-    /// The donor gives up and serves on. The channel ends behind it.
+    /// The donor gives up and serves on. The channel ends after it.
     Abort(Abort<'a>),
     /// The taker calls.
     Hello(Hello),
-    /// The taker holds what was sent up to a record.
+    /// The taker holds everything that was sent up to a record.
     Ack(Ack<'a>),
-    /// The taker has settled stale readiness.
+    /// The taker has discarded stale readiness.
     Drained,
-    /// The taker gives up. The channel ends behind it.
+    /// The taker gives up. The channel ends after it.
     Fail(Fail<'a>),
     /// The taker has claimed the lease and serves.
     Active(Active),
@@ -194,12 +194,12 @@ impl Record<'_> {
     }
 }
 
-/// Makes `out` this record, with sequence number 0. `last` asks for an ACK; it is ignored
-/// for kinds that make up no batch.
+/// Makes `out` this record, with sequence number 0. `last` asks for an ACK; kinds that make up no
+/// batch ignore it.
 ///
 /// # Errors
-/// [`EncodeError`] if the record has a name beyond its limit; `out` is then empty. Reasons
-/// are cut instead: a refusal must not fail for its wording.
+/// [`EncodeError`] if the record has a name beyond its limit; `out` is then empty. A reason that is
+/// too long is cut instead: a refusal must not fail for its wording.
 pub fn encode(record: &Record<'_>, last: bool, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     begin_record(record.kind().code(), out);
     match record {
@@ -225,10 +225,10 @@ pub fn encode(record: &Record<'_>, last: bool, out: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// The record that came as one message of `bytes` with `fds` file descriptors.
+/// Decodes the record that came as one message of `bytes` with `fds` file descriptors.
 ///
 /// # Errors
-/// See [`DecodeError`]. Total: any bytes give a record or an error.
+/// See [`DecodeError`]. Any bytes give either a record or an error.
 pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeError> {
     let header = Header::read(bytes)?;
     let kind = kind_of(&header)?;
@@ -276,8 +276,8 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
     Ok((header, record))
 }
 
-/// The kind of a record that can be read here. A kind is judged by the rules of the
-/// record's own version, so an unknown one is only an error in one of ours.
+/// The kind of a record that can be read here. The rules of the record's own version decide about
+/// its kind, so an unknown kind is an error only in a version of ours.
 fn kind_of(header: &Header) -> Result<Kind, DecodeError> {
     let kind = Kind::from_code(header.kind);
     if !Versions::OURS.contain(header.version) && !kind.is_some_and(Kind::is_frozen) {

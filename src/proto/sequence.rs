@@ -1,6 +1,6 @@
 //! The echo protocol between the service and its peers, one [`Session`] a connection.
 //!
-//! A peer sends messages of four bytes, a big-endian counter each, and gets every one back
+//! A peer sends messages of four bytes, each a big-endian counter, and gets every one back
 //! unchanged. TCP cuts the stream anywhere, so a session keeps what is between messages:
 //!
 //! ```text
@@ -10,15 +10,15 @@
 //!                             may_read() is false while there is  ◀──── output
 //! ```
 //!
-//! The buffer in the middle belongs to the service and is shared by all sessions: an idle
-//! session owns no heap at all.
+//! The buffer in the middle belongs to the service. All sessions share it, so an idle session owns
+//! no heap at all.
 //!
 //! Invariants:
-//! - bytes echoed + output + unfinished = bytes read, in order: nothing else is stored, so
-//!   nothing can be lost when a session moves to another process;
-//! - output never exceeds [`MAX_OUTPUT`], since a peer that does not read what it is sent
-//!   is not read from;
-//! - unfinished bytes at the end of the stream can never become a message and are dropped.
+//! - Bytes echoed + output + unfinished = bytes read, in order. Nothing else is stored, so nothing
+//!   can be lost when a session moves to another process.
+//! - Output never exceeds [`MAX_OUTPUT`], because the service does not read from a peer that does
+//!   not read.
+//! - Unfinished bytes at the end of the stream can never become a message, and are dropped.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ use super::cursor::{Put, Reader, Truncated};
 
 /// Bytes in a message.
 pub const MESSAGE: usize = 4;
-/// Most bytes of output that a session holds: what one read can bring.
+/// The most bytes of output that a session holds: what one read can bring.
 pub const MAX_OUTPUT: usize = 64 * 1024;
 /// Version of what [`Session::save`] writes.
 pub const STATE_VERSION: u16 = 1;
@@ -35,7 +35,7 @@ pub const STATE_VERSION: u16 = 1;
 const READ_CLOSED: u8 = 1;
 
 /// One connection's part of the echo protocol: what is between two messages, and what is owed to
-/// the peer. The [module](self) shows the way of the bytes.
+/// the peer. The [module](self) shows where the bytes go.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     messages: u64,
@@ -61,8 +61,8 @@ impl Session {
         Session::default()
     }
 
-    /// A connection on which somebody else has answered so many messages, and owes nothing.
-    /// What the last one said is not known: it counts as 0.
+    /// A connection on which another process has answered this many messages, and owes nothing. The
+    /// content of the last message is not known, and counts as 0.
     #[must_use]
     pub fn after(messages: u64) -> Self {
         Session {
@@ -71,8 +71,8 @@ impl Session {
         }
     }
 
-    /// Puts the unfinished bytes at the front of `room` and returns how many they are; the
-    /// caller reads behind them.
+    /// Puts the unfinished bytes at the front of `room`, and returns how many they are. The caller
+    /// reads into the room after them.
     ///
     /// # Panics
     /// If `room` has less than [`MESSAGE`] bytes.
@@ -83,9 +83,8 @@ impl Session {
         unfinished.len()
     }
 
-    /// Takes the unfinished bytes of [`Session::begin`] and what was read behind them.
-    /// Returns the length of the leading part that is whole messages, which the caller is
-    /// to echo.
+    /// Takes the unfinished bytes of [`Session::begin`] and what was read after them. Returns the
+    /// length of the leading part that consists of whole messages. The caller is to echo that part.
     #[must_use = "the whole messages are to be echoed"]
     pub fn take_in(&mut self, bytes: &[u8]) -> usize {
         debug_assert!(
@@ -103,11 +102,11 @@ impl Session {
         bytes.len() - tail.len()
     }
 
-    /// Keeps what a write did not take, behind the output that is already there.
+    /// Keeps what a write did not take, after the output that is already there.
     ///
     /// # Panics
-    /// If the output grows beyond [`MAX_OUTPUT`]: the caller read although
-    /// [`Session::may_read`] forbade it, or with too large a buffer.
+    /// If the output grows beyond [`MAX_OUTPUT`]: the caller read although [`Session::may_read`]
+    /// forbade it, or with too large a buffer.
     pub fn queue(&mut self, unsent: &[u8]) {
         if unsent.is_empty() {
             return;
@@ -134,8 +133,8 @@ impl Session {
         }
     }
 
-    /// A write took the first `length` bytes of [`Session::output`]. The heap is given back
-    /// with the last of them.
+    /// A write took the first `length` bytes of [`Session::output`]. When the last of them is
+    /// taken, the heap is given back.
     ///
     /// # Panics
     /// If there were fewer.
@@ -148,7 +147,7 @@ impl Session {
         }
     }
 
-    /// Whether the peer may be read from: it has been sent everything that it is owed.
+    /// Whether the peer may be read from: everything that is owed to it was sent.
     #[must_use]
     pub fn may_read(&self) -> bool {
         self.output.is_none()
@@ -185,16 +184,16 @@ impl Session {
         (self.messages > 0).then_some(self.last)
     }
 
-    /// How many bytes the peer's stream has been read by, over all processes; `None` once it
-    /// has ended, since what was unfinished then is forgotten.
+    /// How many bytes of the peer's stream have been read, over all processes. `None` once the
+    /// stream has ended, because what was unfinished then is forgotten.
     #[must_use]
     pub fn consumed(&self) -> Option<u64> {
         let whole = self.messages.saturating_mul(MESSAGE as u64);
         (!self.read_closed).then(|| whole.saturating_add(self.unfinished_length.into()))
     }
 
-    /// How many bytes have been written to the peer, over all processes: every whole message
-    /// but what is owed.
+    /// How many bytes have been written to the peer, over all processes: every whole message except
+    /// what is owed.
     #[must_use]
     pub fn written(&self) -> u64 {
         let whole = self.messages.saturating_mul(MESSAGE as u64);
@@ -228,10 +227,10 @@ impl Session {
         out.put(self.output());
     }
 
-    /// The session whose state was saved, as if it had never been away.
+    /// The session whose state was saved, as if it had never moved.
     ///
     /// # Errors
-    /// Whatever [`Session::save`] cannot have written is refused.
+    /// If [`Session::save`] cannot have written this.
     pub fn restore(version: u16, bytes: &[u8]) -> Result<Session, RestoreError> {
         if version != STATE_VERSION {
             return Err(RestoreError::Version(version));
@@ -285,7 +284,7 @@ fn refuse_if(wrong: bool, what: &'static str) -> Result<(), RestoreError> {
     }
 }
 
-/// Why a saved state is not one.
+/// Why these bytes are not a saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreError {
     /// It was saved in a version that is not known here.

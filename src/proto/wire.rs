@@ -11,12 +11,13 @@
 //!
 //! All integers are little-endian. One record is one message of a SOCK_SEQPACKET socket.
 //!
-//! Frozen for ever, so that any two versions can at least refuse each other: this header,
-//! the bodies of HELLO and REFUSE, and the form of the extensions. Everything else may
-//! change with [`WIRE_VERSION`].
+//! Frozen for ever, so that any two versions can at least refuse each other: this header, the
+//! bodies of HELLO and REFUSE, and the form of the extensions. Everything else may change with
+//! [`WIRE_VERSION`].
 //!
-//! Extensions are how a later release says more without a new version: one whose type has
-//! [`MUST_UNDERSTAND`] set ends the takeover where it is not known, the others are skipped.
+//! By extensions a later release says more without a new version. If an extension's type has
+//! [`MUST_UNDERSTAND`] set and is not known, the takeover ends. Any other unknown extension is
+//! skipped.
 
 use std::fmt;
 
@@ -35,29 +36,29 @@ pub const FEATURES: u64 = 0;
 
 /// Bytes of a header.
 pub const HEADER: usize = 16;
-/// Most bytes of a record, header included. Several fit into the smallest send buffer that
-/// a stock kernel gives a socket (net.core.wmem_default, 212,992 bytes, which also pays for
-/// the kernel's own bookkeeping), so a send waits for its turn but never for ever.
+/// The most bytes of a record, header included. Several records fit into the smallest send buffer
+/// that a stock kernel gives a socket (net.core.wmem_default, 212,992 bytes, which also pays for
+/// the kernel's own bookkeeping). So a send waits for its turn, but never for ever.
 pub const MAX_RECORD: usize = 64 * 1024;
-/// Most fds of a record. The kernel takes 253 in one message (SCM_MAX_FD, include/net/scm.h);
-/// the rest is room for a lease or the like.
+/// The most items with an fd in a record. The kernel takes 253 fds in one message (SCM_MAX_FD,
+/// include/net/scm.h). The rest is room for a lease or the like.
 pub const MAX_FDS: usize = 250;
-/// Most bytes of an item's or application's name. Its length is one byte on the wire, and
-/// it is enough for a file name (NAME_MAX).
+/// The most bytes of an item's or application's name. Its length is one byte on the wire, and it is
+/// enough for a file name (NAME_MAX).
 pub const MAX_NAME: usize = 255;
-/// Most bytes of a reason: one line of a log.
+/// The most bytes of a reason: one line of a log.
 pub const MAX_REASON: usize = 200;
-/// Most bytes of one item's state. A larger one would make the taker hold memory for a
-/// stranger's promise and the donor copy it inside the freeze; it belongs into a memfd that
-/// is an item of its own.
+/// The most bytes of one item's state. For a larger one the taker would hold memory on a stranger's
+/// word, and the donor would copy it during the freeze. Put such a state into a memfd that is an
+/// item of its own.
 pub const MAX_STATE: usize = 1024 * 1024;
-/// Most items that one item names as belonging to it.
+/// The most items that one item can name as linked with it.
 pub const MAX_LINKS: usize = 16;
 
-/// Bit of an extension's type that forbids to skip it.
+/// The bit of an extension's type that forbids to skip it.
 pub const MUST_UNDERSTAND: u16 = 1 << 15;
 
-/// Bit of the flags: acknowledge everything up to this record.
+/// The bit of the flags that asks for an acknowledgement of everything up to this record.
 const LAST: u8 = 1;
 /// Where the header has its version, its length and its sequence number.
 const VERSION: std::ops::Range<usize> = 4..6;
@@ -81,9 +82,9 @@ impl Versions {
         max: MAX_VERSION,
     };
 
-    /// The highest version that both speak, if there is one: a donor's answer to a HELLO, so
-    /// that the older of two releases decides, whichever side it is on. A range that is upside
-    /// down has none.
+    /// The highest version that both speak, if there is one. With it a donor answers a HELLO, so
+    /// the older of two releases decides, whichever side it is on. A range whose ends are swapped
+    /// has none.
     #[must_use]
     pub fn common(self, other: Versions) -> Option<u16> {
         let version = self.max.min(other.max);
@@ -103,7 +104,7 @@ impl fmt::Display for Versions {
     }
 }
 
-/// A record's header, readable without its body and whatever its version.
+/// A record's header. It can be read without the body and in any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Version of the record's body.
@@ -122,7 +123,7 @@ impl Header {
     /// The header at the front of a record.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] and [`DecodeError::BadMagic`]; nothing else is judged.
+    /// [`DecodeError::Truncated`] and [`DecodeError::BadMagic`]. Nothing else is checked.
     pub fn read(record: &[u8]) -> Result<Header, DecodeError> {
         let mut reader = Reader::new(record);
         if reader.u32()? != MAGIC {
@@ -157,7 +158,7 @@ pub fn patch_sequence(record: &mut [u8], sequence: u32) {
     record[SEQUENCE].copy_from_slice(&sequence.to_le_bytes());
 }
 
-/// Marks a record as one of the version that both sides agreed on.
+/// Marks a record with the version that both sides agreed on.
 ///
 /// # Panics
 /// If `record` is shorter than a header.
@@ -182,8 +183,8 @@ pub(super) fn end_record(last: bool, out: &mut [u8]) {
     out[FLAGS] = if last { LAST } else { 0 };
 }
 
-/// Reads the extensions to the end of the record. `known` is given each and says whether it is
-/// one that is known here.
+/// Reads the extensions to the end of the record. `known` is given each one, and says whether it is
+/// known here.
 pub(super) fn read_extensions(
     reader: &mut Reader<'_>,
     mut known: impl FnMut(u16, &[u8]) -> Result<bool, DecodeError>,
@@ -246,13 +247,13 @@ pub(super) fn put_text(text: &str, out: &mut Vec<u8>) {
     out.put(text.as_bytes());
 }
 
-/// Why a received record is not one. All mean the end of this takeover; they differ in what
-/// the other side can be told.
+/// Why a received message is not a record. Each of these ends the takeover; they differ in what the
+/// other side can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecodeError {
     /// It ends before what it announces.
     Truncated,
-    /// It does not begin with [`MAGIC`]: whoever sent this speaks something else.
+    /// It does not begin with [`MAGIC`]: the sender speaks something else.
     BadMagic,
     /// Its version is not spoken here.
     Version {
@@ -327,7 +328,7 @@ impl From<Truncated> for DecodeError {
     }
 }
 
-/// Why something cannot be put into a record. The record is empty or as it was before.
+/// Why something cannot be put into a record. The record is then empty, or as it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EncodeError {
     /// A name, list or state is beyond its limit.
@@ -339,7 +340,7 @@ pub enum EncodeError {
         /// How long it may be.
         most: usize,
     },
-    /// It contradicts itself: the other side would refuse it.
+    /// It contradicts itself, and the other side would refuse it.
     Value(&'static str),
 }
 

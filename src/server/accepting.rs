@@ -18,9 +18,9 @@ pub(crate) struct Accepting {
     state: State,
     /// When the log was last told of a pause.
     told: Option<Time>,
-    /// It was told of this one.
+    /// The log has been told of this pause.
     telling: bool,
-    /// Accepts that failed for a reason that nobody has foreseen.
+    /// Accepts that failed for an unforeseen reason.
     unforeseen: u64,
 }
 
@@ -30,11 +30,11 @@ pub(crate) enum State {
     /// As they come.
     #[default]
     Open,
-    /// When a peer has gone.
+    /// New clients wait until a peer has gone.
     AtLimit,
-    /// When the back-off is over.
+    /// New clients wait until the back-off is over.
     BackOff,
-    /// When it was possible to listen again; why it was not.
+    /// New clients wait until the socket listens again; this is why it does not.
     Broken(String),
 }
 
@@ -49,7 +49,7 @@ impl Accepting {
         self.state == State::AtLimit
     }
 
-    /// Why the listener is nothing that a successor could use.
+    /// Why a successor could not use the listener.
     pub(crate) fn obstacle(&self) -> Option<&str> {
         match &self.state {
             State::Broken(why) => Some(why),
@@ -63,7 +63,7 @@ impl Accepting {
         }
     }
 
-    /// The listener is of no use, and cannot be made to listen again.
+    /// The listener cannot be used, and cannot be made to listen again.
     pub(super) fn broken(&mut self, address: SocketAddr, peers: usize, now: Time, why: &io::Error) {
         let state = State::Broken(format!("cannot listen on {}: {why}", Shown(address)));
         if self.is_to_be_told(state, now) {
@@ -76,10 +76,10 @@ impl Accepting {
         }
     }
 
-    /// A pause is told of when it begins. A listener that stays broken is worth a line each time.
+    /// Logs that a pause begins. A listener that stays broken is worth a line each time.
     fn is_to_be_told(&mut self, state: State, now: Time) -> bool {
         let is_news = !self.is_paused() || matches!(state, State::Broken(_));
-        // What is told of lately may have been something else.
+        // The last line may have been about something else.
         let was_other = matches!(state, State::Broken(_)) && self.obstacle().is_none();
         let lately = self.told.is_some_and(|told| now.since(told) < QUIET);
         self.state = state;
@@ -99,7 +99,7 @@ impl Accepting {
         }
     }
 
-    /// Counts a failure, if it is worth that, and says how it is to be told of.
+    /// Counts a failure, if it is worth that, and says how to log it.
     pub(super) fn count<'a>(&mut self, error: &'a io::Error) -> Failure<'a> {
         let nth = AcceptFailure::is_unforeseen(error).then(|| {
             self.unforeseen += 1;
@@ -113,7 +113,7 @@ impl Accepting {
 #[derive(Debug)]
 pub(super) struct Failure<'a> {
     error: &'a io::Error,
-    /// How many such there were that nobody has foreseen.
+    /// How many such failures there were, if they are unforeseen ones.
     nth: Option<u64>,
 }
 

@@ -7,8 +7,8 @@
 //! | carried 0, "service" | state | accepted, messages, statistics due, idle timeout (ns) |
 //! | carried 1, "pid file" | opaque, the locked descriptor | its path |
 //!
-//! Save and restore stand side by side for each. Until the claim nothing here does I/O or
-//! sets an option on what arrived.
+//! Save and restore stand side by side for each item. Until the claim nothing here does I/O, or
+//! sets an option, on what arrived.
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -100,7 +100,7 @@ impl Application for Server {
                     peer.session.save(out);
                     return !peer.session.may_read();
                 }
-                // Who waits in the backlog has made its edge already.
+                // Clients that wait in the backlog have made their edge already.
                 return self.accepting.is_paused();
             }
         }
@@ -128,7 +128,7 @@ impl Application for Server {
                     .map_err(Rejection::Invalid)?;
                 Ok(Item::Carried(SERVICE))
             }
-            // Whatever is wrong with it is no reason to end a takeover.
+            // A fault of the pid file is no reason to end a takeover.
             (ItemKind::Opaque, "pid file", fd) if self.donors_pid_file.is_none() => {
                 let path = Path::new(OsStr::from_bytes(arrival.state.bytes));
                 self.donors_pid_file = Some(Donors::adopt(fd.filter(|_| known), path));

@@ -1,6 +1,6 @@
 //! Start, what a takeover's outcome means to the service, and the way out.
 //!
-//! Exit codes: 0 stopped or handed over, else as [`StartError::exit_code`] says.
+//! Exit codes: 0 stopped or handed over, otherwise as [`StartError::exit_code`] says.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,8 +27,8 @@ use crate::daemon::report::ReportFile;
 /// How many entries of the fd_array one line shows.
 const SHOWN: usize = 16;
 
-/// Inherited descriptors for which there is room in the reserve (`RESERVE`): a takeover, logs and
-/// files need less than half of that.
+/// Inherited descriptors for which there is room in the reserve (`RESERVE`). A takeover, logs and
+/// files need less than half of the reserve.
 const INHERITED: usize = 16;
 
 /// When signals are asked for again after they could not be read.
@@ -53,9 +53,9 @@ pub(crate) fn run(
     server.farewell()
 }
 
-/// Descriptors that this process can have of its own. In the foreground what was inherited stays
-/// open, as it may be somebody's way to watch us (a daemon closes it): a few fit into the reserve
-/// that peers leave, and others are places that no peer gets.
+/// How many descriptors this process can have of its own. In the foreground inherited descriptors
+/// stay open, because one may be somebody's way to watch this process (a daemon closes them). A few
+/// of them fit into the reserve that peers leave; each further one takes the place of a peer.
 fn slots() -> usize {
     let others = inherited_fds().len().saturating_sub(INHERITED);
     raise_nofile().soft.saturating_sub(others)
@@ -124,7 +124,7 @@ fn on_signals(
             Ok(Some(signal)) => signal,
             Ok(None) => return Ok(Next::Keep),
             Err(error) => {
-                // Whatever it is: a service that cannot be told to stop would be worse.
+                // For any error: a service that cannot be told to stop would be worse.
                 log::warn!("signals: {error}; tried again");
                 cx.set_deadline(event.id(), Some(cx.now() + SIGNALS));
                 return Ok(Next::Keep);
@@ -152,7 +152,7 @@ fn on_signals(
 }
 
 impl Server {
-    /// The port first: a second start by mistake ends here and has touched nothing else.
+    /// Binds the port first: a second start by mistake ends here, and has touched nothing else.
     fn open(&mut self, cx: &mut Cx<Server>, listen: SocketAddr, backlog: i32) -> io::Result<()> {
         let listener = Listener::bind(listen, backlog).map_err(|error| {
             let by = match error.kind() {
@@ -265,7 +265,7 @@ impl Server {
         self.is_ready(cx);
     }
 
-    /// Everything that has arrived is answered in one last turn, then the peers are ended.
+    /// Answers everything that has arrived, in one last turn. Then the peers are ended.
     fn stop(&mut self, cx: &mut Cx<Server>) {
         cx.hold(|server, cx| {
             server.end_all(cx);
@@ -274,8 +274,8 @@ impl Server {
         });
     }
 
-    /// Ends what we own, for all its holders. A taker that hangs may have copies: its peers would
-    /// hear nothing, and the port would stay taken, by nobody.
+    /// Ends what we own, for all its holders. A taker that hangs may have copies: without this its
+    /// peers would hear nothing, and the port would stay taken by nobody.
     fn end_all(&mut self, cx: &mut Cx<Server>) {
         for id in peers(cx) {
             if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.take(handle)) {
@@ -287,7 +287,7 @@ impl Server {
         }
     }
 
-    /// Ends the process within its callback. What was handed over is gone from here already.
+    /// Ends the process within its callback. What was handed over has been closed here already.
     fn leave_at_once(&mut self, cx: &mut Cx<Server>) -> ! {
         // A taker that has left owns nothing, and its exit code says so.
         match self.takeover.outcome() {
@@ -298,7 +298,7 @@ impl Server {
     }
 }
 
-/// For lines that name each peer: only walks them if such lines are wanted.
+/// Walks the peers for lines that name each, but only if such lines are wanted.
 fn for_each_peer(cx: &mut Cx<Server>, line: impl Fn(&Peer)) {
     if log::log_enabled!(log::Level::Debug) {
         for id in peers(cx) {

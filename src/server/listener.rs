@@ -1,11 +1,11 @@
 //! The listener: accepts peers up to the descriptor limit, and comes back from there.
 //!
-//! [`RESERVE`] descriptors stay free for a takeover, logs and files. At the limit the
-//! listener is left alone, one line says so, and connections wait in its backlog: with edge
-//! triggering nothing would ever wake it again, so the end of a peer does. Where the limit
-//! is the system's (`ENFILE`, no memory, no epoll watch), or accept(2) fails for a reason that
-//! nobody has foreseen, its own deadline tries again. A service whose peers come and go at the
-//! limit pauses all the time, and says so once a minute.
+//! [`RESERVE`] descriptors stay free for a takeover, logs and files. At the limit the listener is
+//! left alone, one line says so, and connections wait in its backlog. With edge triggering nothing
+//! would ever wake it again, so the end of a peer does. If the limit is the system's (`ENFILE`, no
+//! memory, no epoll watch), or if accept(2) fails for an unforeseen reason, the listener's own
+//! deadline makes it try again. A service whose peers come and go at the limit pauses all the time;
+//! it says so once a minute.
 //!
 //! ```text
 //!                 accept fails                       does not listen any more
@@ -15,10 +15,10 @@
 //!    └───────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whoever has a copy of the listener can shut it down for all (shutdown(2)). The same socket is
-//! then made to listen again, so a taker that has it already has it whole; where that does not
-//! go a new one takes its place, from the same address. Until either succeeds the broken one
-//! stays, so that no takeover goes through without a listener: `Accepting::obstacle`.
+//! Any holder of a copy of the listener can shut it down for all (shutdown(2)). The same socket is
+//! then made to listen again, so the copy of a taker is whole again too. If that fails, a new
+//! socket with the same address takes its place. Until either succeeds the broken socket stays, so
+//! that no takeover goes through without a listener: `Accepting::obstacle`.
 
 use std::fs;
 use std::io;
@@ -43,7 +43,7 @@ use crate::cli::DEFAULT_BACKLOG;
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     backoff: Backoff,
-    /// What it was bound to: one that was shut down may have lost its port.
+    /// The address that it was bound to: a socket that was shut down may have lost its port.
     address: SocketAddr,
     backlog: i32,
 }
@@ -55,7 +55,7 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// Binds and listens. Neither `SO_REUSEPORT` nor anything else that would let a second
+    /// Binds and listens. It sets neither `SO_REUSEPORT` nor anything else that would let a second
     /// server share the port.
     pub(crate) fn bind(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
         let family = match address {
@@ -84,7 +84,7 @@ impl Listener {
         })
     }
 
-    /// One that was handed over. It is only looked at.
+    /// A listener that was handed over. It is only looked at.
     pub(crate) fn adopt(socket: TcpListener) -> io::Result<Listener> {
         let backlog = sys::tcp_backlog(&socket).ok();
         let backlog = backlog.and_then(|most| i32::try_from(most).ok());
@@ -97,7 +97,7 @@ impl Listener {
         })
     }
 
-    /// Stops listening, for every holder of the socket: only at the end of the service.
+    /// Stops listening, for every holder of the socket. Called only at the end of the service.
     pub(crate) fn end(self) {
         use nix::sys::socket::{Shutdown, shutdown};
         match shutdown(self.number(), Shutdown::Both) {
@@ -122,9 +122,9 @@ impl Listener {
         nix::sys::socket::getsockopt(&self.socket, sockopt::AcceptConn) == Ok(true)
     }
 
-    /// Has the socket, which was shut down, listen again. A port that the kernel had picked is free
-    /// since, though getsockname(2) goes on to tell it; one of somebody's choice is not
-    /// (`net/ipv4/tcp.c`, `tcp_set_state`: `SOCK_BINDPORT_LOCK`).
+    /// Makes a socket that was shut down listen again. If the kernel had picked its port, that port
+    /// is free since, although getsockname(2) goes on to tell it. A port that somebody chose is not
+    /// free (`net/ipv4/tcp.c`, `tcp_set_state`: `SOCK_BINDPORT_LOCK`).
     fn listen_again(&self) -> io::Result<()> {
         match nix::sys::socket::bind(self.number(), &SockaddrStorage::from(self.address)) {
             // Bound already (bind(2)).
@@ -138,7 +138,7 @@ impl Listener {
         }
     }
 
-    /// Goes on after it has turned out that nobody can be accepted any more.
+    /// Goes on after the listener has turned out to accept nobody any more.
     fn mend(&mut self, server: &mut Server, cx: &mut Cx<Server>, event: Event) -> Next {
         let Err(first) = self.listen_again() else {
             return self.mended(server, Next::Again);
@@ -230,7 +230,7 @@ fn accept(
     }
 }
 
-/// Nobody can be accepted now: tries again in a while.
+/// No client can be accepted now: tries again in a while.
 fn back_off(
     listener: &mut Listener,
     server: &mut Server,
@@ -243,10 +243,10 @@ fn back_off(
     Next::Keep
 }
 
-/// Takes one that was accepted.
+/// Adds a peer that was accepted.
 ///
 /// # Errors
-/// If the reactor cannot: the next one would fare no better.
+/// If the reactor cannot watch it: the next peer would fare no better.
 fn welcome(
     stream: TcpStream,
     address: SocketAddr,
@@ -271,7 +271,7 @@ fn welcome(
     Ok(())
 }
 
-/// The kernel cuts each backlog down to this, without a word (listen(2)).
+/// The kernel reduces each backlog to this, without a word (listen(2)).
 pub(crate) fn longest_backlog() -> Option<i32> {
     let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
     limit.trim().parse().ok()

@@ -1,12 +1,12 @@
-//! Who else is on the machine: for the text of an error, when the start is over anyway.
+//! Which other processes are in the way, for the text of an error when the start is over anyway.
 //!
 //! | the start failed with | an operator wants to know |
 //! |---|---|
 //! | nobody offers a takeover at PATH | whether the service runs all the same: then a cold start would fail, or make two of it |
 //! | the port is taken | by whom |
 //!
-//! All of it is read from `/proc` (proc(5)), as far as we may look. It proves nothing and decides
-//! nothing: it is a hint. A machine with very many sockets is not searched for longer than
+//! All of it is read from `/proc` (proc(5)), as far as this process may look. It proves nothing and
+//! decides nothing: it is a hint. A machine with very many sockets is not searched for longer than
 //! [`LONGEST`].
 
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How long a look may take.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Most ports that are named.
+/// The most ports that are named.
 const PORTS: usize = 4;
 
 /// A process with TCP ports on which it listens.
@@ -31,8 +31,8 @@ pub(crate) struct Neighbour {
     ports: Vec<u16>,
 }
 
-/// The service that was started to offer at `path`, or that has `pid_file` open, if it lives and
-/// listens on a port.
+/// The service that was started to offer at `path`, or that has `pid_file` open. It has to live,
+/// and to listen on a port.
 pub(crate) fn service_of(path: &Path, pid_file: Option<&Path>) -> Option<Neighbour> {
     let pid_file = pid_file.and_then(|file| inode(file).ok());
     let listeners = listeners();
@@ -44,7 +44,7 @@ pub(crate) fn service_of(path: &Path, pid_file: Option<&Path>) -> Option<Neighbo
         .find_map(|proc| Neighbour::at(&proc, &listeners))
 }
 
-/// Who listens on a port.
+/// The process that listens on a port.
 pub(crate) fn holder_of(port: u16) -> Option<Neighbour> {
     let mut listeners = listeners();
     listeners.retain(|(_, other)| *other == port);

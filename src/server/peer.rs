@@ -1,12 +1,11 @@
 //! One client connection: read, echo, and nothing else.
 //!
-//! A peer that does not read what it is sent is not read from: output that the kernel did
-//! not take waits in the session (one read's worth at most), and the peer goes on when the
-//! socket has room again. An idle peer owns no buffer: all peers read into the server's.
+//! A peer that does not read what it is sent is not read from. Output that the kernel did not take
+//! waits in the session (one read's worth at most), and the peer goes on when the socket has room
+//! again. An idle peer owns no buffer: all peers read into the server's.
 //!
-//! Ending a peer is the owner's explicit act: `shutdown`, then close. A copy of the socket
-//! may still be held by a taker that failed and hangs; a plain close would then tell the
-//! client nothing.
+//! Ending a peer is the owner's explicit act: `shutdown`, then close. A taker that failed and hangs
+//! may still hold a copy of the socket, and a plain close would then tell the client nothing.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +29,7 @@ const READS: u32 = 1;
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     pub(crate) session: Session,
-    /// Where it connected from; known even after it has gone.
+    /// The address it connected from, which is known even after the peer has gone.
     pub(crate) address: SocketAddr,
 }
 

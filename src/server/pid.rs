@@ -1,6 +1,6 @@
 //! The pid file of the service, as it serves on, takes over and leaves.
 //!
-//! Nothing that is wrong with it costs a takeover, or the service: it costs a warning.
+//! Whatever is wrong with the pid file costs a warning. It never costs a takeover, or the service.
 //!
 //! | | |
 //! |---|---|
@@ -64,7 +64,7 @@ impl Server {
         }
     }
 
-    /// Sees to it that the file is there, and names us.
+    /// Makes sure that the file is there and names this process.
     pub(super) fn renew_pid_file(&mut self) {
         let Some(file) = &mut self.pid_file else {
             return;
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    /// The same, or the second try for one that could not be used.
+    /// The same, or the second try for a file that could not be used.
     pub(super) fn restore_pid_file(&mut self) {
         match self.missing_pid_file.as_deref().map(PidFile::open) {
             None => self.renew_pid_file(),
@@ -104,7 +104,7 @@ impl Server {
     }
 }
 
-/// A disk that does not answer does not keep us: the name goes when it does.
+/// A disk that does not answer does not hold up the end: the name is removed when it does.
 fn remove(file: PidFile) {
     let path = file.path().to_owned();
     match aside::within(LONGEST, move || file.remove()) {

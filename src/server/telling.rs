@@ -1,14 +1,16 @@
-//! What others wait to hear: the file of reports, and whoever started us.
+//! What others wait to hear: the file of reports, and the process that waits for the end of the
+//! start.
 //!
 //! ```text
 //!   outcome of a takeover ──▶ a line for the report ──┐ queued
 //!   start is over ──▶ readiness ── when the files are idle, or soon ──▶ the starter's exit code
 //! ```
 //!
-//! Files are written by threads (see [`daemon`](crate::daemon)), so nothing here waits for a
-//! disk; a timer looks after them. Whoever reads log, report or pid file when the starter has
-//! returned finds in them what the start has to say, unless a disk hangs. It is none that a takeover moves, and sleeps during a hold. On the
-//! way out, when nobody is served any more, what waits is waited for, but not for long.
+//! Threads write the files (see [`daemon`](crate::daemon)), so nothing here waits for a disk. A
+//! timer looks after them. When the starter has returned, log, report and pid file say what the
+//! start has to say, unless a disk hangs. The timer does not travel in a takeover, and sleeps
+//! during a hold. On the way out, when nobody is served any more, the process waits for what is
+//! still to be written, but not for long.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +21,15 @@ use super::Server;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
 
-/// How soon a timer looks after lines that wait, then after twice as long, and so on.
+/// How soon a timer looks after lines that wait. Each further look comes after twice the time.
 const SOON: Duration = Duration::from_millis(1);
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// How long the starter waits, and then the end of the process, for lines that have to do with
-/// a file that may hang.
+/// How long the starter, and later the end of the process, waits for lines to a file that may hang.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Server {
-    /// Reports what has come of a takeover, if something has.
+    /// Reports the outcome of a takeover, if there is one.
     pub(super) fn report(&mut self, cx: &mut Cx<Server>, moment: &Moment) {
         if let (Some(file), Some((outcome, report))) = (&mut self.report, moment.outcome()) {
             file.add(outcome, report);
@@ -64,7 +65,7 @@ impl Server {
         self.lines = Some(timer);
     }
 
-    /// Says what there is to say; false if there is no more to come.
+    /// Says what there is to say. Returns false if there is no more to come.
     fn look(&mut self, now: Time) -> bool {
         if let Some(report) = &mut self.report {
             report.say_news();
@@ -78,7 +79,7 @@ impl Server {
         !idle
     }
 
-    /// Log, report and pid file say all that they are to say.
+    /// Whether log, report and pid file say everything that they are to say.
     fn files_are_idle(&self) -> bool {
         self.logging.is_idle()
             && self.report.as_ref().is_none_or(ReportFile::is_idle)
@@ -92,7 +93,7 @@ impl Server {
         }
     }
 
-    /// What is left to do on the way out; returns the exit code.
+    /// Does what is left to do on the way out, and returns the exit code.
     pub(super) fn farewell(&mut self) -> u8 {
         self.remove_pid_file();
         let end = Instant::now() + PATIENCE;

@@ -14,9 +14,9 @@ use super::peer::Peer;
 use super::{Server, Shown};
 
 impl Server {
-    /// Takes over from the original program at `path`. It is dead when this returns, and its
-    /// peers are served from the next turn on, each from the message on that comes next: none of
-    /// them is within one.
+    /// Takes over from the original program at `path`. The original is dead when this returns. Its
+    /// peers are served from the next turn on, each from the next message on: none of them is
+    /// within a message.
     pub(super) fn upgrade(
         &mut self,
         cx: &mut Cx<Server>,
@@ -46,7 +46,7 @@ impl Server {
         self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);
-            // What was written to it is what was read, or it would not have been taken.
+            // As much was written to it as was read; otherwise it would not have been taken.
             if let Ok(Some(at)) = Positions::of(&peer.stream) {
                 peer.session = Session::after(at.written / MESSAGE as u64);
             }
@@ -76,8 +76,8 @@ impl Server {
     }
 }
 
-/// Whether SIGTERM or SIGINT has come since they are blocked: nothing turns the reactor yet,
-/// which would read them (proc_pid_status(5)).
+/// Whether SIGTERM or SIGINT has come since they are blocked. Nothing turns the reactor yet, which
+/// would read them (proc_pid_status(5)).
 fn is_told_to_stop() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let pending = ["SigPnd:", "ShdPnd:"].into_iter().filter_map(|name| {

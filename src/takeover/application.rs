@@ -11,11 +11,11 @@
 //!                     an item closed since ──▶ forget
 //! ```
 //!
-//! Ordering: on the taker an item's `restore` comes before its `update`s and its `forget`;
-//! the order between items is not defined. `arrived` comes once, behind the `restore` of all that
-//! the donor had when it began, and before whatever comes in the freeze. Until its reactor calls an item back the taker must
-//! do no I/O on it and change none of its socket options: it is called once we own, in the
-//! turn that ends with [`Moment::Active`].
+//! On the taker an item's `restore` comes before its `update`s and its `forget`. The order between
+//! items is not defined. `arrived` comes once: after the `restore` of everything that the donor had
+//! when it began, and before anything that comes in the freeze. The taker must do no I/O on an
+//! item, and change none of its socket options, until the reactor calls the item back. That happens
+//! once the taker owns, in the turn that ends with [`Moment::Owner`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,7 +40,7 @@ pub enum Item {
     Carried(u32),
 }
 
-/// The bit that tells carried items from sources on the wire; a source id never has it.
+/// The bit that tells carried items from sources on the wire. A source id never has it.
 const CARRIED: u64 = 1 << 63;
 
 impl<T> From<Handle<T>> for Item {
@@ -72,34 +72,35 @@ impl From<ItemId> for Item {
     }
 }
 
-/// What the taker is told of an item once.
+/// What the taker is told of an item, once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// Kind of the descriptor; [`ItemKind::State`] for an item without one.
     pub kind: ItemKind,
-    /// A name that the application on the other side knows; at most 255 bytes.
+    /// The name by which the application on the other side knows it; at most 255 bytes.
     pub name: Cow<'static, str>,
     /// The address that a socket is bound to.
     pub local: Option<SocketAddr>,
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
-    /// Items that it cannot be served without, such as the other leg of a relay: a taker that
-    /// declines one of them declines all. At most 16; one side naming the other is enough, and
-    /// has the same effect as if both did.
+    /// Items without which this one cannot be served, such as the other leg of a relay. A taker
+    /// that declines one of them declines all. There can be 16 at most. It is enough if one of two
+    /// items names the other.
     pub links: Vec<Item>,
     /// Version of what `save` writes.
     pub state_version: u16,
 }
 
-/// The peer of a connection that has none any more.
+/// Stands for the peer of a connection that has none any more.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Description {
-    /// A source of the reactor: with the name that it was added with, which is
-    /// [`Arrival::name`] at the other side, and, if it is a socket, with its addresses.
+    /// Describes a source of the reactor. The item has the name that the source was added with,
+    /// which the other side sees as [`Arrival::name`]. If it is a socket, its addresses are filled
+    /// in.
     ///
     /// # Errors
-    /// If there is no such source, or its callback runs just now.
+    /// If there is no such source, or if its callback is running.
     pub fn source<S>(
         cx: &Cx<S>,
         id: SourceId,
@@ -121,9 +122,9 @@ impl Description {
         })
     }
 
-    /// As [`Description::source`], of the kind that the kernel says its descriptor is
-    /// ([`kind_of`](super::kind_of)): a TCP socket is a listener, a connection or, while it
-    /// is being connected, opaque.
+    /// As [`Description::source`], with the kind that the kernel tells of the descriptor
+    /// ([`kind_of`](super::kind_of)). A TCP socket is a listener or a connection; while it is
+    /// being connected it is opaque.
     ///
     /// # Errors
     /// As [`Description::source`].
@@ -132,8 +133,8 @@ impl Description {
         Description::source(cx, id, kind, state_version)
     }
 
-    /// An item with a descriptor or, of kind [`ItemKind::State`], without; no addresses, no
-    /// links.
+    /// Describes an item with a descriptor or, of the kind [`ItemKind::State`], without one. It has
+    /// no addresses and no links yet.
     #[must_use]
     pub fn new(kind: ItemKind, name: impl Into<Cow<'static, str>>, state_version: u16) -> Self {
         Description {
@@ -158,7 +159,7 @@ impl Description {
         Description { peer, ..self }
     }
 
-    /// What it cannot be served without.
+    /// Sets the items without which this one cannot be served.
     #[must_use]
     pub fn links(self, links: impl IntoIterator<Item = Item>) -> Self {
         let links = links.into_iter().collect();
@@ -166,7 +167,7 @@ impl Description {
     }
 }
 
-/// An item that has arrived at the taker, validated as far as its kind allows.
+/// An item that has arrived at the taker. It has been validated as far as its kind allows.
 #[derive(Debug)]
 pub struct Arrival<'a> {
     /// Kind of the descriptor.
@@ -177,12 +178,13 @@ pub struct Arrival<'a> {
     pub local: Option<SocketAddr>,
     /// The address that a connection leads to.
     pub peer: Option<SocketAddr>,
-    /// The items that are linked with it, whichever of the two named the other, as far as they
-    /// have arrived before it and are still here. So of two the later one finds the first.
+    /// The items that are linked with it, whichever of the two named the other. Only those are here
+    /// that have arrived before it and still exist: of two linked items the later one finds the
+    /// earlier one.
     pub links: Vec<Item>,
     /// The descriptor, if its kind has one. It is close-on-exec. O_NONBLOCK belongs to the open
-    /// file, so it is as the donor has set it, which is checked of all kinds that can block but
-    /// [`ItemKind::Opaque`]: nothing has to be set here, and nothing may be.
+    /// file, so it is as the donor has set it. The taker has checked this for every kind that can
+    /// block, except [`ItemKind::Opaque`]. Set nothing here: the donor still owns the file.
     pub fd: Option<OwnedFd>,
     /// Its state.
     pub state: SavedState<'a>,
@@ -199,15 +201,16 @@ pub struct SavedState<'a> {
 
 /// Why the taker does not take an item.
 ///
-/// A function that both a cold start and `restore` use, such as one that adds a socket, returns
-/// an [`io::Result`]: `?` makes an `Invalid` of its error, and of a `String`.
+/// A function that both a cold start and `restore` use, such as one that adds a socket, returns an
+/// [`io::Result`]. The operator `?` turns its error into an `Invalid`, and a `String` likewise.
 #[derive(Debug)]
 pub enum Rejection {
-    /// It is not for us (an unknown kind, name or state version): the donor keeps it and
-    /// serves it to its end. Only possible during the preload, and never for a listener.
+    /// This release does not know the item's kind, name or state version. The donor keeps the item
+    /// and serves it to its end. This is possible during the preload only, and never for a
+    /// listener.
     Declined(DeclineCode),
-    /// It is damaged, or we have no means to hold it: the takeover fails, the donor serves
-    /// on.
+    /// The item is damaged, or this process has no means to hold it. The takeover fails, and the
+    /// donor serves on.
     Invalid(String),
 }
 
@@ -223,7 +226,7 @@ impl From<io::Error> for Rejection {
     }
 }
 
-/// A source that arrived and cannot be watched.
+/// For a source that arrived and cannot be watched.
 impl<T> From<AddError<T>> for Rejection {
     fn from(failed: AddError<T>) -> Rejection {
         Rejection::Invalid(failed.to_string())
@@ -241,49 +244,49 @@ impl fmt::Display for Rejection {
 
 /// An application whose items can be taken over. It is the `S` of its [`Cx`].
 ///
-/// A donor is asked to `describe` and `save`. A taker is told of each item first by `restore`,
-/// then by its `update`s and, if it is closed meanwhile, at last by `forget`; once by `arrived`.
-/// None of its callbacks runs before it owns. [What to do in each
-/// method](super#what-to-do-in-each-method) is a table.
+/// A donor is asked to `describe` and `save`. A taker is first told of each item by `restore`, then
+/// by any number of `update`s and, if the donor closes the item meanwhile, by `forget`. It is told
+/// `arrived` once. None of its callbacks runs before it owns. There is a [table of what to do in
+/// each method](super#what-to-do-in-each-method).
 pub trait Application: Sized + 'static {
-    /// Says what it is; a taker of another name is refused.
+    /// The application's name. A taker with another name is refused.
     const NAME: &'static str;
 
-    /// The newest version of state that `restore` and `update` read, over all items. A donor
-    /// is told, so that a later release can write what this one reads:
-    /// [`Takeover::state_version`]. Nothing is told unless this says otherwise.
+    /// The newest version of state that `restore` and `update` read, over all items. The donor is
+    /// told, so that a later release can write what this one reads ([`Takeover::state_version`]).
+    /// By default it is told nothing.
     const NEWEST_STATE: Option<u16> = None;
 
-    /// Where the application keeps the takeover's own state.
+    /// The takeover's own state, which the application keeps for it.
     fn takeover(&mut self) -> &mut Takeover;
 
-    /// Adds the numbers of the items that it carries beside the reactor; none, unless this
-    /// says otherwise.
+    /// Appends the numbers of the items that the application carries beside the reactor. By default
+    /// there are none.
     fn carried(&self, out: &mut Vec<u32>) {
         let _ = out;
     }
 
-    /// The descriptor of an item that it carries, if it has one.
+    /// The descriptor of a carried item, if it has one.
     fn carried_fd(&self, number: u32) -> Option<BorrowedFd<'_>> {
         let _ = number;
         None
     }
 
-    /// What the taker has to be told of an item once.
+    /// Describes an item for the taker, which is told this once.
     ///
     /// # Errors
-    /// An item that cannot travel: the takeover is refused, with this reason.
+    /// Why the item cannot travel. The takeover is refused with this reason.
     fn describe(&mut self, cx: &mut Cx<Self>, item: Item) -> Result<Description, String>;
 
-    /// Appends the item's state; asked again and again while a takeover is under way, and not
-    /// always sent. Returns true if the item has work that no readiness event
-    /// will announce (unfinished input that was read, pending output): it is then run once
-    /// when the taker is active. A source in the resume queue is run in any case.
+    /// Appends the item's state. It is called again and again while a takeover is under way, and
+    /// what it writes is not always sent. It returns true if the item has work that no readiness
+    /// event will announce, such as unfinished input that was read, or pending output. Such an item
+    /// is run once when the taker is active. A source in the resume queue is run in any case.
     fn save(&mut self, cx: &mut Cx<Self>, item: Item, out: &mut Vec<u8>) -> bool;
 
-    /// Makes an item out of what arrived. A source is added to the reactor, which does not
-    /// poll it yet. Its interest and deadline have not travelled: they are set here, or by the
-    /// source's own callback if `save` said that it is to be run.
+    /// Makes an item of what arrived. A source is added to the reactor, which does not poll it yet.
+    /// Its interest and its deadline have not travelled. Set them here, or in the source's own
+    /// callback if `save` said that the source is to be run.
     ///
     /// # Errors
     /// See [`Rejection`].
@@ -291,8 +294,7 @@ pub trait Application: Sized + 'static {
 
     /// Replaces the state of an item that has changed since it was restored.
     ///
-    /// # Errors
-    /// A state that cannot be used: the takeover fails, the donor serves on.
+    /// If the state cannot be used: the takeover fails, and the donor serves on.
     fn update(
         &mut self,
         cx: &mut Cx<Self>,
@@ -300,43 +302,42 @@ pub trait Application: Sized + 'static {
         state: SavedState<'_>,
     ) -> Result<(), String>;
 
-    /// All that the donor had has been restored: the place to find out that something is
-    /// missing, as when an older release never had it. The donor serves on meanwhile, for at
-    /// most [`Deadlines::freeze`](super::Deadlines::freeze). Afterwards items may still be
-    /// opened, changed and closed, as clients come and go. Nothing is missed, unless this says
-    /// otherwise.
+    /// Everything that the donor had at the beginning has been restored. Here is the place to find
+    /// out that something is missing, for example because an older release never had it. The donor
+    /// serves on meanwhile, for at most [`Deadlines::freeze`](super::Deadlines::freeze). Afterwards
+    /// items may still be opened, changed and closed, as clients come and go. By default nothing is
+    /// missing.
     ///
     /// # Errors
-    /// What is missing: the takeover fails, the donor serves on, and this process ends with 75.
+    /// What is missing. The takeover fails, the donor serves on, and this process ends with 75.
     fn arrived(&mut self, cx: &mut Cx<Self>) -> Result<(), String> {
         let _ = cx;
         Ok(())
     }
 
-    /// How far the item's state is in the two streams of its connection, to be compared with
-    /// the socket if the process was started with
-    /// [`Start::check_positions`](super::Start::check_positions). `None`, unless this says
-    /// otherwise: there is nothing to compare.
+    /// How far the item's state has come in the two streams of its connection. The takeover
+    /// compares it with the socket if the process was started with
+    /// [`Start::check_positions`](super::Start::check_positions). By default there is nothing to
+    /// compare (`None`).
     ///
-    /// Both count from the beginning of the connection. A side that has connected begins with
-    /// 1 written (its SYN), as [`Positions::of`] tells; a FIN is never counted.
+    /// Both counts begin with the connection. A side that has connected begins with 1 written (its
+    /// SYN), as [`Positions::of`] says. A FIN is never counted.
     fn positions(&mut self, cx: &mut Cx<Self>, item: Item) -> Option<Positions> {
         let _ = (cx, item);
         None
     }
 
-    /// The donor has closed the item: close the copy, by `close` alone. Unless this says
-    /// otherwise, a source is removed; what is carried has to be dropped here.
+    /// The donor has closed the item: close the copy, by `close` alone. By default a source is
+    /// removed. A carried item has to be dropped here.
     fn forget(&mut self, cx: &mut Cx<Self>, item: Item) {
         if let Item::Source(id) = item {
             cx.remove(id);
         }
     }
 
-    /// Tells what has become of a takeover; [`Moment::follow`] does what is usual then, and
-    /// nothing else is done unless this says otherwise. If it does, let it call
-    /// `moment.follow(self, cx)`, or stop the reactor itself at `Exit`, `Left` and `Stop`: else
-    /// the process never ends.
+    /// Tells what has become of a takeover. By default it calls [`Moment::follow`], which does what
+    /// is usual then. If you override it, call `moment.follow(self, cx)`, or stop the reactor
+    /// yourself at `Exit`, `Left` and `Stop`: otherwise the process never ends.
     fn moment(&mut self, cx: &mut Cx<Self>, moment: Moment) {
         moment.follow(self, cx);
     }

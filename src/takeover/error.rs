@@ -1,4 +1,4 @@
-//! Why a process could not start, or not take over, and what it says to whoever started it.
+//! Why a process could not start or take over, and what it tells whoever started it.
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -24,11 +24,11 @@ use crate::proto::records::RefuseCode;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The command line cannot be used; for the application to say so.
+    /// The command line cannot be used. The application reports this itself.
     Usage(String),
     /// PATH is unusable.
     Path(PathError),
-    /// Something is at PATH that is not ours to replace: a process that lives, above all.
+    /// Something at PATH is not ours to replace, most often a process that lives.
     Taken {
         /// Where the takeover was to be offered.
         path: TakeoverPath,
@@ -49,20 +49,20 @@ pub enum Error {
         /// What is in the way.
         why: ConnectError,
     },
-    /// The donor was reached and nothing was taken over.
+    /// The donor was reached, and nothing was taken over.
     NotTakenOver {
         /// Who serves now.
         ending: Ending,
         /// What happened, in words.
         why: String,
     },
-    /// The application's own setting up failed, or the reactor.
+    /// The application's own start failed, or the reactor did.
     Io(io::Error),
 }
 
 impl Ending {
-    /// What a process ends with that owns nothing: 75 if its donor serves on and a retry is
-    /// safe, 76 if that is so and a retry of this version is in vain, 1 if nobody serves.
+    /// The exit code of a process that owns nothing. 75: its donor serves on, and a retry is safe.
+    /// 76: its donor serves on, and a retry with this version cannot succeed. 1: nobody serves.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -79,7 +79,7 @@ impl Ending {
     }
 }
 
-/// What `main` returns: an error is said on stderr in one line and becomes the exit code.
+/// What `main` returns. An error is printed on stderr in one line, and becomes the exit code.
 ///
 /// ```no_run
 /// use socket_takeover::takeover::{Error, Exit};
@@ -128,15 +128,15 @@ const RETRY: u8 = 75;
 const VERSION: u8 = 76;
 
 impl Error {
-    /// The command line cannot be used: what is wrong, and what to do.
+    /// An error for a command line that cannot be used. `what` says what is wrong and what to do.
     #[must_use]
     pub fn usage(what: impl Into<String>) -> Error {
         Error::Usage(what.into())
     }
 
-    /// What to end the process with: 2 if the command line is wrong, 69 if nobody offers a
-    /// takeover, 75 if the donor serves on and a retry is safe, 76 if that is so and the
-    /// versions do not fit, else 1. What to do then is told [in a table](super#in-production).
+    /// The exit code: 2 if the command line is wrong; 69 if nobody offers a takeover; 75 if the
+    /// donor serves on and a retry is safe; 76 if the donor serves on and the versions do not fit;
+    /// 1 in all other cases. [A table](super#in-production) says what to do then.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -151,7 +151,7 @@ impl Error {
         }
     }
 
-    /// Whether the same may succeed in a moment: the donor serves on, and its version fits.
+    /// Whether the same call may succeed in a moment: the donor serves on, and its version fits.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.exit_code() == RETRY

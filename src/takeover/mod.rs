@@ -1,17 +1,20 @@
 //! A running process hands everything to its successor, in one atomic step.
 //!
 //! # Why
-//! A daemon that is restarted loses its connections, what they have said so far, and its word:
-//! a peer that finds a counter reset takes it for a crash and drops every session. A listener
-//! alone is easily passed on; here everything goes, sockets with their queues, the state of the
-//! application and its deadlines, and either all of it changes hands or nothing has happened.
-//! The old process (the *donor*) serves while the new one (the *taker*) is told everything;
-//! then nobody serves for a tenth of a millisecond, however many connections there are, while
-//! what has changed meanwhile is sent and the taker claims. How that is made safe against
-//! deaths, hangs and damage on both sides is told in `docs/takeover.md`, in the repository.
+//! A daemon that is restarted loses its connections and what they have said so far. It also loses
+//! its peers' trust: a peer that finds a counter reset takes it for a crash and drops every
+//! session. A listener alone is easily passed on. Here everything moves: sockets with their queues,
+//! the state of the application, and its deadlines. Either all of it changes hands, or nothing has
+//! happened.
+//!
+//! The old process (the *donor*) serves while it sends everything to the new one (the *taker*).
+//! Then nobody serves for a tenth of a millisecond, however many connections there are. In this
+//! *freeze* the donor sends what has changed meanwhile, and the taker claims. `docs/takeover.md` in
+//! the repository explains how this is made safe against deaths, hangs and damage on both sides.
+//! The [glossary](crate#words) explains the words.
 //!
 //! # What you do
-//! 1. Run on a [`Reactor`](crate::event::Reactor): each socket is a source of it, added with
+//! 1. Run on a [`Reactor`](crate::event::Reactor): each socket is one of its sources, added with
 //!    [`Spec::item`](crate::event::Spec::item).
 //! 2. Implement [`Application`] for your state: say what there is, and save and restore it.
 //! 3. Start by [`Start`]: [`Start::offer`] on a cold start, [`Start::take_over`] as a successor.
@@ -62,13 +65,13 @@
 //!             match socket.recv_from(&mut datagram) {
 //!                 Ok((length, from)) => {
 //!                     echo.count += 1;
-//!                     // Refused, it is lost, as it may be on its way. Who has to hold it back
-//!                     // finds how under "Output that waits".
+//!                     // If the kernel refuses it, it is lost, as any datagram may be. "Output
+//!                     // that waits" shows how to keep it.
 //!                     let _ = socket.send_to(&datagram[..length], from);
 //!                 }
 //!                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Keep),
-//!                 // It was about an earlier datagram, and is over (udp(7)). To return it would
-//!                 // end the source: a daemon that runs on without its only socket.
+//!                 // The error was about an earlier datagram, and is over (udp(7)). To return
+//!                 // it would end the source, and the daemon would run on without its socket.
 //!                 Err(_) => {}
 //!             }
 //!         }
@@ -128,27 +131,29 @@
 //! }
 //! ```
 //!
-//! Two terminals, `echo` and then `echo -T`, and the first has gone without a datagram lost.
+//! Run `echo` in one terminal and `echo -T` in another: the first one exits, and no datagram is
+//! lost.
 //!
 //! # Your own state
-//! Whatever lives in the process and not in the kernel is yours to save: bytes that were read
-//! and not understood, answers that were not sent, protocol states, counters, deadlines. State
-//! of one connection goes with that connection, by its [`Item::Source`]; state of the whole
-//! goes as an item that is [carried](Application::carried) beside the reactor, with a number of
-//! your choice and the kind [`ItemKind::State`]. A descriptor that is not watched (a memfd, a
-//! locked file) is carried too, and [`Application::carried_fd`] lends it.
+//! You save whatever lives in the process and not in the kernel: bytes that were read and not yet
+//! understood, answers that were not sent, protocol states, counters, deadlines. The state of one
+//! connection goes with that connection, by its [`Item::Source`]. State of the whole application is
+//! an item that is [carried](Application::carried) beside the reactor: it has a number of your
+//! choice and the kind [`ItemKind::State`]. A descriptor that is not watched (a memfd, a locked
+//! file) is carried too, and [`Application::carried_fd`] lends it.
 //!
 //! For a protocol on TCP, [`Stream`](crate::event::Stream) holds what was read and what is to be
 //! sent, and saves and restores both.
 //!
-//! Nothing else travels: no closure, no timer, no child, no descriptor number. Save what they
-//! were made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for
-//! the whole machine, and set again by `restore`; a timer likewise, with the carried state.
+//! Nothing else travels: no closure, no timer, no child, no descriptor number. Save what they were
+//! made of. A deadline is saved as its [`Time`](crate::event::Time), which is one clock for the
+//! whole machine, and `restore` sets it again. A timer is saved likewise, with the carried state.
 //!
 //! # Output that waits
-//! What the kernel did not take is state as well. Here a UDP socket keeps one answer back, asks
-//! for room while it does, and hands the answer over. Its interest does not travel and need not:
-//! `save` returns true, so the successor runs the source once, and it asks anew if it has to.
+//! What the kernel did not take is state as well. In this example a UDP socket keeps one answer
+//! back, asks for room while it does, and hands the answer over. Its interest does not travel, and
+//! need not: `save` returns true, so the successor runs the source once, and the source asks for
+//! room again if it has to.
 //!
 //! ```
 //! # use socket_takeover::event::{Config, Cx, Event, Interest, Next, Reactor, Spec};
@@ -261,84 +266,83 @@
 //! ```
 //!
 //! # What arrives when
-//! `restore` is called once for each item, in no order that is promised, for the donor opens
-//! and closes items meanwhile. What needs another item waits for it, say in an `Option`. Items
+//! `restore` is called once for each item. The order is not defined, because the donor opens and
+//! closes items meanwhile. An item that needs another one waits for it, say in an `Option`. Items
 //! that are served only together, such as the two legs of a relay, are
-//! [linked](Description::links): one naming the other is enough, and whichever comes later finds
-//! the first in [`Arrival::links`].
+//! [linked](Description::links). It is enough that one names the other: the later one finds the
+//! earlier one in [`Arrival::links`].
 //!
-//! [`Application::arrived`] is called once, when all that the donor had at the beginning has
-//! come and the donor still serves. If something is missing then, maybe because an older release
-//! never had it, an error refuses the takeover. What the donor opens after that comes still.
+//! [`Application::arrived`] is called once, when everything that the donor had at the beginning has
+//! come, and while the donor still serves. If something is missing then, maybe because an older
+//! release never had it, return an error, which refuses the takeover. Items that the donor opens
+//! after that still come.
 //!
 //! # Is it true?
-//! Whether the state of a connection is true can be held against its socket: say by
-//! [`Application::positions`] how many bytes your state has read and written, and start with
-//! [`Start::check_positions`]. A byte lost or doubled by `save` or `restore` then ends the
-//! takeover before it could do harm.
+//! The state of a connection can be compared with its socket. Say by [`Application::positions`] how
+//! many bytes your state has read and written, and start with [`Start::check_positions`]. If `save`
+//! or `restore` then loses or doubles a byte, the takeover ends before it can do harm.
 //!
 //! # What to do in each method
 //!
 //! | method | side | do | do not |
 //! |---|---|---|---|
 //! | [`describe`](Application::describe) | donor | name, kind, addresses, version, links; an error refuses the takeover | |
-//! | [`save`](Application::save) | donor | append the state; true if there is work that no event will announce, as output that waits | I/O, a lot of computing: changed items are saved while nobody serves |
-//! | [`restore`](Application::restore) | taker | make the source, [`Cx::add`](crate::event::Cx::add) it with its deadline and interest; the descriptor is close-on-exec, and non-blocking as it was at the donor | I/O, `setsockopt`, `SO_ERROR`: the donor owns it still |
+//! | [`save`](Application::save) | donor | append the state; return true if there is work that no event will announce, such as output that waits | I/O, or a lot of computing: changed items are saved during the freeze |
+//! | [`restore`](Application::restore) | taker | make the source, and [`Cx::add`](crate::event::Cx::add) it with its deadline and interest; the descriptor is close-on-exec, and non-blocking as it was at the donor | I/O, `setsockopt`, `SO_ERROR`: the donor still owns the socket |
 //! | [`update`](Application::update) | taker | replace the state by a later one | the same |
 //! | [`arrived`](Application::arrived) | taker | refuse if something is missing | the same |
-//! | [`forget`](Application::forget) | taker | drop it, and what you know of it | `shutdown`, which would end it for the donor too |
-//! | [`moment`](Application::moment) | both | log; on `Open` and `Active` tell whoever waits for the start; then [`Moment::follow`], without which the process never ends | write to shared memory after `Released`: it is the successor's |
+//! | [`forget`](Application::forget) | taker | drop the item, and what you know of it | `shutdown`, which would end the connection for the donor too |
+//! | [`moment`](Application::moment) | both | log; on `Open` and `Active` tell whoever waits for the start; then call [`Moment::follow`], without which the process never ends | write to shared memory after `Released`: it belongs to the successor |
 //!
-//! A change that the reactor sees is sent by itself: a callback that ran, a
-//! [`Cx::get_mut`](crate::event::Cx::get_mut), another deadline. If you change what an item's
-//! `save` writes anywhere else, say so by [`Cx::touch`](crate::event::Cx::touch). Carried items
-//! are saved once at the beginning and once more at the end, so they should be small.
+//! The reactor sees a change if a callback ran, if [`Cx::get_mut`](crate::event::Cx::get_mut) was
+//! called, or if a deadline was set. It sends such changes by itself. If you change what an item's
+//! `save` writes anywhere else, say so by [`Cx::touch`](crate::event::Cx::touch). Carried items are
+//! saved once at the beginning and once more at the end, so keep them small.
 //!
 //! # Versions of state
-//! Each item has a version of what its `save` writes, so that two releases can meet, in either
-//! direction: an upgrade that is taken back is a takeover by the older one.
+//! Each item has a version of what its `save` writes, so that two releases can work together in
+//! either direction: to take an upgrade back, let the older release take over.
 //!
-//! - A new field at the end that an older release may ignore keeps the version; let `update`
-//!   allow for more than it knows.
-//! - Anything else gets a new number, the next one over all items, and `restore` a branch for
+//! - A new field at the end that an older release may ignore keeps the version. Let `update` accept
+//!   more bytes than it knows.
+//! - Any other change gets a new number, the next one over all items. `restore` keeps a branch for
 //!   each number that it still reads.
-//! - A successor says which is the newest that it reads, if you say so
-//!   ([`Application::NEWEST_STATE`]); `describe` names and `save` writes what
-//!   [`Takeover::state_version`] makes of that. So a release that still writes what the one
-//!   before it reads can be taken back. One that does not say is written the newest: ship the
-//!   reading of a number one release before the writing.
-//! - A connection that cannot be read is declined ([`Rejection::Declined`]): the donor keeps
-//!   it, and serves those it has kept, alone, until the last has ended.
-//! - Of anything that has no end (a port, a counter that the rest depends on) say that it is
-//!   [`Rejection::Invalid`]: the takeover fails, the donor goes on, and the successor leaves
-//!   with 75.
+//! - A successor can say which number is the newest that it reads: set
+//!   [`Application::NEWEST_STATE`]. Then `describe` names, and `save` writes, the number that
+//!   [`Takeover::state_version`] gives. So a release that can still write the older number can be
+//!   taken back. A successor that does not say is sent the newest: release the code that reads a
+//!   number before the code that writes it.
+//! - Decline a connection that you cannot read ([`Rejection::Declined`]). The donor keeps it, and
+//!   serves the declined ones alone until the last has ended.
+//! - Anything that has no end (a port, a counter that the rest depends on) is
+//!   [`Rejection::Invalid`] if you cannot read it. The takeover fails, the donor goes on, and the
+//!   successor exits with 75.
 //!
 //! # A loop of your own
-//! Who has one, or signals, or a daemon's ceremonies, does what [`Start::run`] does in steps:
-//! [`Start::reactor`], adding items if it is a cold start, [`Start::begin`], turning the
-//! reactor until it is stopped, [`Takeover::outcome`]. SIGTERM is answered by
-//! [`Takeover::term`]. See `examples/nested_loop.rs` in the repository.
+//! An application may have its own loop, its own signals, or a daemon's steps at the start. It does
+//! what [`Start::run`] does, one step after the other: [`Start::reactor`], adding items if it is a
+//! cold start, [`Start::begin`], turning the reactor until it is stopped, [`Takeover::outcome`].
+//! [`Takeover::term`] answers SIGTERM. See `examples/nested_loop.rs` in the repository.
 //!
 //! # In production
-//! Donor and successor are two processes of the same program, or of two releases of it, run by
-//! the same user (or root). Nobody in here starts a successor: that does whoever wants the
-//! upgrade, an operator, a package's script, a supervisor. What ends with which code:
+//! Donor and successor are two processes of the same program, or of two releases of it, run by the
+//! same user (or root). The library never starts a successor: an operator, a package's script or a
+//! supervisor does. Each exit code asks for something:
 //!
 //! | process | [code](Error::exit_code) | meaning | to do |
 //! |---|---|---|---|
 //! | old one | 0 | handed over, or stopped | nothing: it must not be started again |
 //! | new one | none yet | it serves, until it is stopped or taken over in its turn: 0 | |
 //! | new one | 69 | nobody offers a takeover at PATH, and none has within two seconds | a cold start, if the old one does not run |
-//! | new one | 75 | the old one serves on, or was too busy to say | try again later |
+//! | new one | 75 | the old one serves on, or was too busy to answer | try again later |
 //! | new one | 76 | the old one serves on, and the two releases do not fit | do not try again: install another release, or stop the old one and start cold |
-//! | new one | 1 | something failed, the line on stderr says what; if the old one has died, nobody serves | a cold start, which [`Start::run`] refuses with nothing opened where a process lives at PATH |
-//! | any | 2 | the command line is wrong | mend it |
+//! | new one | 1 | something failed, and the line on stderr says what; if the old one has died, nobody serves | a cold start: [`Start::run`] refuses it, with nothing opened, if a process lives at PATH |
+//! | any | 2 | the command line is wrong | correct it |
 //!
-//! A supervisor has to learn that the service runs, and in which process. That is up to the
-//! application, at two [moments](Moment): [`Moment::Open`] after a cold start and
-//! [`Moment::Active`] after a takeover, when the old process still waits to leave. For systemd
-//! it sends `READY=1` at the one and `MAINPID=` at the other (sd_notify(3); the unit needs
-//! `NotifyAccess=all`).
+//! A supervisor has to learn that the service runs, and in which process. The application tells it: at
+//! [`Moment::Open`] after a cold start, and at [`Moment::Owner`] after a takeover, while the old process
+//! still waits to leave. For systemd it sends `READY=1` at the first and `MAINPID=` at the second
+//! (sd_notify(3); the unit needs `NotifyAccess=all`).
 //!
 //! # Examples
 //!
@@ -357,6 +361,42 @@
 //!    moments)                      └─▶ os     channel, lease, PATH, descriptors, limits: what
 //!                                             talks to the kernel, and decides nothing
 //! ```
+//!
+//! *What an application uses*
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `application.rs` | the trait: which items there are, and how each is saved and restored |
+//! | `start.rs` | a cold start, a start as successor |
+//! | `moment.rs` | what an application is told, and what it usually does then |
+//! | `report.rs` | phases, times and counts of one takeover |
+//! | `error.rs` | why a start failed, and its exit code |
+//!
+//! *What decides: no socket, no clock, no descriptor*
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `core/` | the states of donor and taker, and what the taker knows of each item; its page has the order to read in |
+//!
+//! *What joins them to the reactor, the channel and the application*
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `session/` | performing what the core decides, and telling it what came of it; records sent and received; export and import of items |
+//!
+//! *What talks to the kernel*
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `os/` | channel, lease, PATH and its lock, the other process, kinds of descriptors, limits: one thing of the kernel in each file; its page has the table |
+//!
+//! *Beside it*
+//!
+//! | file | open it for |
+//! |---|---|
+//! | `pace.rs` | how often the log says the same thing |
+//! | `failpoint.rs` | for tests, behind a feature: dying, stopping or panicking in a chosen state |
+//! | `internal.rs` | what tests and tools of this project use, and no application does |
 
 mod application;
 mod core;

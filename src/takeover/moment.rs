@@ -27,52 +27,55 @@ use crate::proto::records::ItemKind;
 
 /// What has become of a takeover.
 ///
-/// | who | is told |
+/// | process | is told |
 /// |---|---|
 /// | a cold start | `Open` |
-/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`; before `Released` there may be `Held`, after which `Orphaned` can come instead |
+/// | a donor, each time that somebody takes over | `Preload`, then `Released` and `Exit`, or `RolledBack`. Before `Released` there may be `Held`, and after that `Orphaned` can come instead |
 /// | a taker | `Owner` and `Active`, and it is a donor from now on; or `Left` |
-/// | who owns and is told to stop | `Stop` |
+/// | an owner that is told to stop | `Stop` |
 #[derive(Debug)]
 pub enum Moment {
-    /// Cold start: everything is open, the takeover is offered, and no callback has run yet.
-    /// With `Active`, which a taker is told, the moment to tell whoever waits for the start to be
-    /// over: see [In production](super#in-production).
+    /// Cold start: everything is open, the takeover is offered, and no callback has run yet. Tell
+    /// whoever waits for the start to be over; a taker does so at `Active`. See [In
+    /// production](super#in-production).
     Open,
-    /// Donor: a taker has been welcomed; we serve on while it is told everything.
+    /// Donor: a taker has been welcomed. This process serves on while the taker is told everything.
     Preload,
-    /// Donor: the attempt failed and we serve on as if nothing had happened.
+    /// Donor: the attempt failed. This process serves on as if nothing had happened.
     RolledBack(Report),
-    /// Donor: the taker owns and has not said that it serves. We stay held, with all our copies,
-    /// until it says so or is dead, however long that takes. The report says since when.
+    /// Donor: the taker owns and has not said that it serves. This process stays held, with all its
+    /// copies, until the taker says so or is dead, however long that takes. The report says since
+    /// when.
     Held(Report),
-    /// Donor: the taker owns and serves. Every item but the declined ones is closed when
-    /// this returns; they can be looked at, and nothing else may be done with them.
+    /// Donor: the taker owns and serves. When this returns every item is closed, except the
+    /// declined ones. Until then the items may be looked at, and nothing else may be done with
+    /// them.
     Released(Report),
     /// Donor: nothing is left to do, leave at once.
     Exit,
-    /// Donor: the taker owned and died before it had said that it serves. What it has done to its
-    /// connections is not known: end all, of whatever kind, but those that it had declined, which
-    /// are named here. Nothing is served before this returns. Keep the listeners. Whatever else
-    /// has a state that both may have used (a counter, a shared file) is to be looked at anew; a
-    /// socket without connections, as UDP, simply goes on.
+    /// Donor: the taker owned, and died before it had said that it serves. Nobody knows what it has
+    /// done to its connections. End all of them, of whatever kind, except those that it had
+    /// declined, which are named here. Nothing is served before this returns. Keep the listeners.
+    /// Look anew at anything else whose state both processes may have used, such as a counter or a
+    /// shared file. A socket without connections, such as UDP, simply goes on.
     Orphaned(Report, Vec<SourceId>),
-    /// We own, and were told to stop, perhaps when that was not possible yet.
+    /// This process owns and was told to stop, perhaps at a time when stopping was not possible
+    /// yet.
     Stop,
-    /// Taker: we own, what was ready has had its first turn, and PATH leads to us: callbacks
-    /// have run before this. The donor waits, and is told when this has returned. So here is the
-    /// place for what has to be true before it leaves, such as a pid file, and for nothing else.
+    /// Taker: this process owns, everything that was ready has been served in a first turn, and
+    /// PATH leads here. The donor waits, and is told when this has returned. So do here what has to
+    /// be true before the donor leaves, such as writing a pid file, and nothing else.
     Owner,
-    /// Taker: the donor has been told that we serve, and leaves. The place for reports and
-    /// for whoever waits for the start to be over.
+    /// Taker: the donor has been told that this process serves, and leaves. Write reports here, and
+    /// tell whoever waits for the start to be over.
     Active(Report),
-    /// Taker: we own nothing, every copy is closed. The [`Ending`] says who serves.
+    /// Taker: this process owns nothing, and every copy is closed. The [`Ending`] says who serves.
     Left(Report, Ending),
 }
 
 impl Moment {
-    /// What has come of a takeover, in a word, and its report; none for a moment at which
-    /// nothing is over.
+    /// The outcome of a takeover, in one word, and its report. `None` if nothing is over at this
+    /// moment.
     #[must_use]
     pub fn outcome(&self) -> Option<(&'static str, &Report)> {
         match self {
@@ -89,17 +92,17 @@ impl Moment {
     /// Does what most applications do:
     ///
     /// - `Exit`, `Left`: the reactor stops.
-    /// - `Stop`: all that has arrived is served in one last turn, the TCP connections and
-    ///   listeners are ended, the reactor stops. Other kinds are left as they are, and close
+    /// - `Stop`: everything that has arrived is served in one last turn, the TCP connections and
+    ///   listeners are ended, and the reactor stops. Other kinds are left as they are, and close
     ///   when the process ends.
     /// - `Orphaned`: the connections that the dead owner had are ended and
-    ///   [forgotten](Application::forget). A connection is an item of the kind *tcp peer*, and
-    ///   any other that is a connected socket with a stream or sequence of its own (SOCK_STREAM,
-    ///   SOCK_SEQPACKET). Other kinds, and what is carried, have no position in a stream that
-    ///   could be wrong: they are kept and served as they are here.
+    ///   [forgotten](Application::forget). A connection is an item of the kind *tcp peer*, or any
+    ///   other connected socket with a stream or sequence of its own (SOCK_STREAM, SOCK_SEQPACKET).
+    ///   Other kinds, and carried items, have no position in a stream that could be wrong: they are
+    ///   kept and served as they are here.
     /// - the others: nothing.
     ///
-    /// Which kind an item has is asked of [`Application::describe`].
+    /// [`Application::describe`] says which kind an item has.
     pub fn follow<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) {
         match self {
             Moment::Exit | Moment::Left(..) => cx.stop(),
@@ -141,7 +144,7 @@ fn items_of<S: Application>(kinds: &[ItemKind], app: &mut S, cx: &mut Cx<S>) -> 
     ids
 }
 
-/// Whether an item has another end, to which it has a position.
+/// Whether the item has another end, and a position in a stream to it.
 fn is_connection<S: Application>(app: &mut S, cx: &mut Cx<S>, id: SourceId) -> bool {
     let about = app.describe(cx, Item::Source(id));
     about.is_ok_and(|about| about.kind == ItemKind::TcpPeer)
@@ -154,8 +157,8 @@ fn is_connection<S: Application>(app: &mut S, cx: &mut Cx<S>, id: SourceId) -> b
         })
 }
 
-/// Ends a socket for all its holders: a taker that failed and hangs may still have a copy, and
-/// a close would then tell a peer nothing, and leave a port taken by nobody.
+/// Ends a socket for all its holders. A taker that failed and hangs may still have a copy. Then a
+/// plain close would tell the peer nothing, and the port would stay taken by nobody.
 fn end<S>(cx: &Cx<S>, id: SourceId) {
     if let Some(fd) = cx.fd(id) {
         // One that was reset has nothing left to shut down.

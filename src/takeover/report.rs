@@ -23,21 +23,22 @@ pub struct Report {
     pub items: u64,
     /// Items of the final array: closed since the preload, new, changed.
     pub last: Tally,
-    /// Items that stay with the donor.
+    /// Items that stay with the donor, because the taker declined them.
     pub declined: u64,
-    /// Connections that had been reset before the taker had them; it ends them.
+    /// Connections that had been reset before the taker had them. The taker ends them.
     pub dead: u64,
-    /// The donor had died when the taker began to serve: without the lease all would be lost.
+    /// The donor had died when the taker began to serve. Without the lease everything would be
+    /// lost.
     pub adopted: bool,
     /// Rounds of the preload.
     pub rounds: u32,
-    /// Bytes and descriptors that went over the channel.
+    /// Bytes that went over the channel.
     pub bytes: u64,
     /// Descriptors passed.
     pub fds: u64,
     /// When each phase began.
     pub times: Times,
-    /// Why it did not come about; empty if it did.
+    /// Why the takeover failed; empty if it did not.
     pub failure: String,
 }
 
@@ -46,9 +47,9 @@ pub struct Report {
 pub struct Tally {
     /// Closed by the donor after they had been sent.
     pub closed: u64,
-    /// Opened after the preload's last round.
+    /// Opened after the last round of the preload.
     pub new: u64,
-    /// Whose state has changed since it was sent.
+    /// Sent again, because their state has changed since it was sent.
     pub changed: u64,
 }
 
@@ -57,21 +58,21 @@ pub struct Tally {
 pub struct Times {
     /// The channel was accepted, or connected.
     pub begun: Option<Time>,
-    /// WELCOME.
+    /// WELCOME was sent, or received.
     pub welcome: Option<Time>,
-    /// PREPARE.
+    /// PREPARE was sent, or received.
     pub prepare: Option<Time>,
     /// Donor: no peer is polled any more. Taker: DRAINED was sent.
     pub held: Option<Time>,
-    /// END.
+    /// END was sent, or received.
     pub end: Option<Time>,
-    /// Taker: the lease was claimed, and all that is left to do before the first turn is
-    /// done. Donor: it learned who owns.
+    /// Taker: the lease was claimed, and everything that comes before the first turn is done.
+    /// Donor: it learned who owns.
     pub decided: Option<Time>,
 }
 
 impl Tally {
-    /// All that went within the freeze.
+    /// All items that went in the freeze.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.closed + self.new + self.changed
@@ -79,22 +80,22 @@ impl Tally {
 }
 
 impl Report {
-    /// Whether the preload ended at one of its bounds (rounds, time, no progress) instead of
-    /// with little left: more went within the freeze, which was longer by that. The donor
+    /// Whether the preload ended at one of its bounds (rounds, time, no progress) instead of with
+    /// little left to send. Then more items went in the freeze, which was longer for it: the donor
     /// changes faster than the channel carries.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
         self.last.total() > FEW as u64
     }
 
-    /// From the hold to the moment from which somebody serves again, as far as this side
-    /// can know; `None` if nobody was held.
+    /// From the hold to the moment from which somebody serves again, as far as this side can know.
+    /// `None` if nobody was held.
     #[must_use]
     pub fn freeze(&self) -> Option<Duration> {
         span(self.times.held, self.times.decided)
     }
 
-    /// How long we served while the taker was told everything.
+    /// How long the donor served while it told the taker everything.
     #[must_use]
     pub fn preload(&self) -> Option<Duration> {
         span(self.times.welcome, self.times.prepare)
@@ -106,9 +107,9 @@ impl Report {
         span(self.times.begun, self.times.decided)
     }
 
-    /// The same facts as one line of JSON, which a file can collect (JSON lines). `outcome` is
-    /// [`Moment::outcome`](super::Moment::outcome); times are nanoseconds, and those of phases
-    /// count from when CLOCK_MONOTONIC did; what is not known is null.
+    /// The report as one line of JSON (JSON lines), for a file that collects reports. `outcome` is
+    /// [`Moment::outcome`](super::Moment::outcome). Times are nanoseconds. The times of phases are
+    /// those of CLOCK_MONOTONIC. What is not known is null.
     #[must_use]
     pub fn json(&self, outcome: &str) -> String {
         let at = &self.times;
@@ -188,7 +189,7 @@ fn span(from: Option<Time>, to: Option<Time>) -> Option<Duration> {
     Some(to?.since(from?))
 }
 
-/// The one line of figures for a log: `key=value`, times in milliseconds.
+/// The figures in one line for a log: `key=value`, times in milliseconds.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

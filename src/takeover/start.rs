@@ -6,14 +6,15 @@
 //!   take_over      held           adds nothing: items arrive       calls the donor   serves once it owns
 //! ```
 //!
-//! [`Start::run`] does all of it, for a process whose only loop this is. Who has a loop of
-//! its own, or signals, or a daemon's ceremonies, does the same in three steps:
-//! [`Start::reactor`], [`Start::begin`], and turning the reactor.
+//! [`Start::run`] does all of it, for a process that has no other loop. A process with a loop,
+//! signals or start-up steps of its own does the same in three steps: [`Start::reactor`],
+//! [`Start::begin`], and turning the reactor.
 //!
-//! Invariants: signals are watched before PATH is made or the donor called, because from then
-//! on the process is to end in a way that tidies up; and a second start by mistake disturbs
-//! nobody: it ends when PATH is looked at, before the application has opened anything, or at
-//! its ports, which are bound before PATH is made.
+//! Invariants:
+//! - Signals are watched before PATH is made or the donor is called, because from then on the
+//!   process has to end in a way that tidies up.
+//! - A second start by mistake disturbs nobody. It ends when PATH is looked at, before the
+//!   application has opened anything; or it ends at its ports, which are bound before PATH is made.
 
 use std::io;
 use std::thread;
@@ -51,12 +52,12 @@ enum Role {
 }
 
 impl Start {
-    /// By the words of the command line: `-t PATH` and then one word for each of `words`, for a
-    /// cold start that offers a takeover; `-T PATH` alone, to take over. A successor is given
-    /// everything by its donor, so its words are empty.
+    /// Reads the words of the command line. A cold start that offers a takeover is `-t PATH`,
+    /// followed by one word for each of `words`. A takeover is `-T PATH` alone: a successor is
+    /// given everything by its donor, so its words are empty.
     ///
-    /// What the words mean is found out before [`Start::run`]: an error of its `cold` ends the
-    /// process with 1, a wrong word should end it with 2.
+    /// Find out what the words mean before [`Start::run`]: an error of its `cold` ends the process
+    /// with 1, and a wrong word should end it with 2.
     ///
     /// ```no_run
     /// # use socket_takeover::takeover::{Error, Start};
@@ -72,8 +73,7 @@ impl Start {
     /// # Ok::<(), Error>(())
     /// ```
     ///
-    /// # Errors
-    /// A usage error that says what is wanted; a PATH that cannot be one.
+    /// A usage error that says what is wanted, or that PATH cannot be one.
     pub fn from_args<const N: usize>(words: [&str; N]) -> Result<(Start, [String; N]), Error> {
         let given: Vec<String> = std::env::args().skip(1).collect();
         Start::from_words(&given, words)
@@ -105,20 +105,21 @@ impl Start {
 
     /// A cold start that offers a takeover at `path`.
     ///
-    /// The directory has to exist, and to be one in which we may make files. There come to be
-    /// PATH, a socket of mode 0600, and a lock file PATH.lock, which stays. Callers have to be
-    /// root or our own user. A socket that a crash has left is replaced; one that somebody
-    /// listens on, and what is no socket, is left alone: [`Error::Taken`].
+    /// The directory has to exist, and we must be allowed to make files in it. Two files are made
+    /// there: PATH, a socket of mode 0600, and PATH.lock, which stays. Callers have to be root or
+    /// our own user. A socket that a crash has left behind is replaced. A socket on which somebody
+    /// listens, and anything that is no socket, is left alone: [`Error::Taken`].
     ///
-    /// Once a second the owner looks whether PATH is still its own. One that is gone is made anew
-    /// where nobody but root and we could interfere; why one is not, [`Takeover::unreachable`] says.
+    /// Once a second the owner looks whether PATH is still its own. If PATH is gone it is made
+    /// anew, unless other users than root and our own could interfere there.
+    /// [`Takeover::unreachable`] says why it was not.
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
         Start::with(Role::Donor(path))
     }
 
-    /// A start as successor of the process that offers a takeover at `path`. The next one is
-    /// offered there by us, once we own.
+    /// A start as successor of the process that offers a takeover at `path`. Once this process
+    /// owns, it offers the next takeover there.
     #[must_use]
     pub fn take_over(path: TakeoverPath) -> Start {
         Start::with(Role::Taker(path))
@@ -134,15 +135,15 @@ impl Start {
         }
     }
 
-    /// The same, with these deadlines for the takeovers to come.
+    /// Sets the deadlines for the takeovers to come.
     #[must_use]
     pub fn deadlines(self, deadlines: Deadlines) -> Start {
         Start { deadlines, ..self }
     }
 
-    /// The same, comparing each connection's state with its socket, on both sides of the
-    /// takeovers to come: see [`Application::positions`]. It costs some 3 µs a connection,
-    /// three times while it is served, and in the freeze once for each that has changed.
+    /// Compares each connection's state with its socket, on both sides of the takeovers to come:
+    /// see [`Application::positions`]. It costs some 3 µs a connection. Each connection is compared
+    /// three times while it is served, and each changed one once more in the freeze.
     #[must_use]
     pub fn check_positions(self, check_positions: bool) -> Start {
         Start {
@@ -151,9 +152,9 @@ impl Start {
         }
     }
 
-    /// The same, taking over from a donor in another network namespace too. Sockets that are handed
-    /// over stay in their namespace; those that a successor makes later are in its own. So it is
-    /// refused by default (since Linux 5.14, which tells).
+    /// Takes over from a donor in another network namespace too. Sockets that are handed over stay
+    /// in their namespace, while those that a successor makes later are in its own. So this is
+    /// refused by default (since Linux 5.14, which tells the namespace).
     #[must_use]
     pub fn any_network(self, any_network: bool) -> Start {
         Start {
@@ -162,40 +163,40 @@ impl Start {
         }
     }
 
-    /// The same, with a reactor of this configuration.
+    /// Sets the configuration of the reactor.
     #[must_use]
     pub fn config(self, config: Config) -> Start {
         Start { config, ..self }
     }
 
-    /// Whether everything comes from a donor, so that nothing is to be opened here.
+    /// Whether everything comes from a donor, so that this process has nothing to open.
     #[must_use]
     pub fn is_successor(&self) -> bool {
         matches!(self.role, Role::Taker(_))
     }
 
-    /// Starts, serves and ends. `cold` opens what a successor would be given; it is called on
-    /// a cold start alone. SIGTERM and SIGINT end it in an orderly way, a takeover under way
-    /// included; no other signal is touched. The soft limit of open files is raised to the hard
-    /// one: a successor needs a descriptor for each of ours.
+    /// Starts, serves and ends. `cold` opens what a successor would be given, and is called on a
+    /// cold start only. SIGTERM and SIGINT end the process in an orderly way, and a takeover under
+    /// way with it. No other signal is touched. The soft limit of open files is raised to the hard
+    /// one, because a successor needs a descriptor for each of ours.
     ///
-    /// Of a cold start this is the order:
+    /// A cold start goes in this order:
     ///
     /// | | fails if |
     /// |---|---|
-    /// | PATH is looked at | somebody lives there: [`Error::Taken`], and `cold` is not called |
-    /// | `cold` | it says so; PATH does not exist yet |
-    /// | PATH is made | somebody else has made it meanwhile: [`Error::Taken`] |
+    /// | PATH is looked at | a process lives there: [`Error::Taken`], and `cold` is not called |
+    /// | `cold` | it returns an error; PATH does not exist yet |
+    /// | PATH is made | another process has made it meanwhile: [`Error::Taken`] |
     /// | [`Moment::Open`] | |
     /// | the reactor is turned: the first callback | |
     ///
-    /// So what cannot be taken back, such as counting up a file's number of restarts, comes last
-    /// in `cold`, behind the ports; and what must not be done by the loser of two starts at the
-    /// same time is done at `Open`, when PATH is ours and nothing was served yet.
+    /// Do what cannot be taken back, such as counting up a number of restarts in a file, last in
+    /// `cold`, after the ports. If two processes start at the same time, one of them loses. Do what
+    /// the loser must not do at `Open`: then PATH is ours, and nothing was served yet.
     ///
     /// # Errors
-    /// Why it did not come to serving, or what failed later; [`Error::exit_code`] says it to
-    /// whoever started us.
+    /// Why the process did not come to serve, or what failed later. [`Error::exit_code`] tells it
+    /// to whoever started the process.
     pub fn run<S: Application>(
         self,
         app: &mut S,
@@ -216,7 +217,7 @@ impl Start {
         app.takeover().outcome()
     }
 
-    /// The reactor for it: a successor's is held until it owns.
+    /// Makes the reactor for this start. A successor's reactor is held until it owns.
     ///
     /// # Errors
     /// As [`Reactor::new`].
@@ -228,16 +229,15 @@ impl Start {
         }
     }
 
-    /// Offers the takeover, or calls the donor. What comes of it is told by
-    /// [`Application::moment`], of a call also by [`Takeover::outcome`]. Whether PATH is free is
-    /// told by [`probe`](super::probe), for a process that wants to know it before it opens
-    /// anything, as [`Start::run`] does.
+    /// Offers the takeover, or calls the donor. [`Application::moment`] tells what comes of it; for
+    /// a call [`Takeover::outcome`] does so too. To know whether PATH is free before anything is
+    /// opened, as [`Start::run`] does, ask [`probe`](super::probe).
     ///
-    /// If nobody is at PATH this looks for two seconds before it says so, and does nothing else
-    /// meanwhile: a donor whose name was taken away offers it anew within one.
+    /// If nobody is at PATH, this tries for two seconds before it says so, and does nothing else
+    /// meanwhile: a donor whose name was removed offers it anew within one second.
     ///
     /// # Errors
-    /// Why not. A donor has felt nothing then.
+    /// Why not. The donor has not been disturbed then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
         failpoint::check()?;
         app.takeover().check_positions(self.check_positions);
@@ -272,8 +272,8 @@ impl Start {
     }
 }
 
-/// Connects to the donor. Where nobody is it is looked again for a while: a donor whose name was
-/// taken away makes it anew within a second.
+/// Connects to the donor. If nobody is there it tries again for a while: a donor whose name was
+/// removed makes it anew within a second.
 fn call(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
     let end = Time::now() + SOUGHT;
     loop {
@@ -286,7 +286,7 @@ fn call(path: &TakeoverPath) -> Result<(Channel, Identity), ConnectError> {
     }
 }
 
-/// How long a donor is looked for where nobody is, and how often.
+/// How long, and how often, it tries to find a donor.
 const SOUGHT: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(50);
 

@@ -1,8 +1,8 @@
 //! What a failed accept(2) asks for, and how long to pause.
 //!
-//! accept(2) hands on errors of the new socket and of security modules, and warns that kernels
-//! return others than those it lists. So only an answer that is for good ends a listener, and
-//! only if the listener itself agrees; whatever is not known is worth another try.
+//! accept(2) passes on errors of the new socket and of security modules, and its manual page warns
+//! that kernels return others than those it lists. So only an answer that is final ends a listener,
+//! and only if the listener itself agrees. After any other answer it is worth trying again.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,18 +14,18 @@ use crate::event::Time;
 
 /// The first pause; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(10);
-/// The longest pause: what a client waits for at most after descriptors are free again.
+/// The longest pause: a client waits this long at most after descriptors are free again.
 const LONGEST: Duration = Duration::from_millis(640);
 
-/// A failure of accept(2) by what it asks for.
+/// The failures of accept(2), sorted by what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptFailure {
     /// Nobody is waiting: keep the listener, the next one makes an edge.
     Drained,
-    /// This one has gone, or its network has failed before it was accepted: try the next. If
+    /// This client has gone, or its network has failed, before it was accepted: try the next. If
     /// nothing else comes for a whole [budget](crate::event::Cx::budget), pause as for `Exhausted`.
     PeerGone,
-    /// No descriptor or no memory is left, or the reason is none that is known here: try again
+    /// No descriptor or no memory is left, or the reason is not known here: try again
     /// later, by a deadline.
     Exhausted,
     /// The listener itself is unusable.

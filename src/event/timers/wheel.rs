@@ -7,16 +7,16 @@
 //!    …                               │ before all of the next
 //!   level 7   64 buckets of 146 y    ┘
 //! ```
-//! A tick is 2²⁰ ns. The horizon is the tick up to which everything has left the wheel. Moving
-//! it on takes whole buckets out; what is in them either lies behind the horizon or goes back
-//! in at a lower level: at most once a level, in a life of eight.
+//! A tick is 2²⁰ ns. The horizon is the tick up to which everything has left the wheel. Moving the
+//! horizon on takes whole buckets out. What is in them either lies behind the horizon, or goes back
+//! in at a lower level: at most once a level, so eight times in its life at most.
 //!
-//! A bucket is an array of slot numbers, not a linked list: emptying one reads its nodes
-//! independently of each other, and the memory's latency is paid once, not once a node. It
+//! A bucket is an array of slot numbers, not a linked list. Emptying it reads its nodes
+//! independently of each other, so the memory's latency is paid once and not once a node. A bucket
 //! keeps its memory, so that a wheel under a steady load does not allocate.
 //!
-//! The price: a bucket is emptied in one go. Of a million deadlines spread over a minute one of
-//! level 2 holds 70,000, which takes some milliseconds, once in 4.3 s.
+//! The price: a bucket is emptied in one go. If a million deadlines are spread over a minute, a
+//! bucket of level 2 holds 70,000 of them. Emptying it takes some milliseconds, once in 4.3 s.
 //!
 //! Invariants:
 //! - every entry's tick lies beyond the horizon;

@@ -1,7 +1,7 @@
 //! Numbers with a meaning: why something was refused, and what an item is.
 //!
-//! A number that is not known here is kept as `Other`, so that a later release can say more:
-//! it can be logged, or declined, and is never taken for something else.
+//! A number that is not known here is kept as `Other`, so that a later release can say more. It can
+//! be logged, or declined, and is never taken for something else.
 
 use std::fmt;
 
@@ -63,11 +63,11 @@ codes! {
         5 Clock "different monotonic clocks"
         /// The donor is about to end.
         6 Stopping "about to stop"
-        /// The taker runs as somebody else.
+        /// The taker runs as another user.
         7 Identity "not allowed for this user"
         /// The application does not want to be taken over now.
         8 Application "refused by the application"
-        /// The donor's end would be the end of others, the taker among them.
+        /// If the donor ends, other processes end with it, and the taker is one of them.
         9 Init "the donor is an init process"
         /// The two are in different network namespaces (network_namespaces(7)).
         10 Network "different network namespaces"
@@ -85,15 +85,15 @@ codes! {
         3 Invalid "invalid item"
         /// The same item or socket twice.
         4 Duplicate "item sent twice"
-        /// The final array is not the one that END speaks of.
+        /// The final array is not the one that END describes.
         5 Digest "counts or digest differ"
         /// No memory, no descriptor slot or the like.
         6 Resources "out of resources"
         /// An item of the final array would have to be declined, and it is too late for that.
         7 Declined "item declined too late"
-        /// A mistake of the taker's own.
+        /// A fault of the taker's own.
         8 Internal "internal error"
-        /// What the donor speaks must be understood and is not.
+        /// The donor sent something that must be understood and is not.
         9 Features "a needed feature is missing"
     }
 }
@@ -139,7 +139,7 @@ codes! {
         11 BpfMap "bpf map"
         /// A BPF link.
         12 BpfLink "bpf link"
-        /// Some file whose meaning is the application's own business.
+        /// A file whose meaning only the application knows.
         13 Opaque "opaque"
         /// State alone, without an fd.
         14 State "state"
@@ -147,7 +147,7 @@ codes! {
 }
 
 impl ItemKind {
-    /// Whether an fd belongs to it; `None` where that is not known here.
+    /// Whether this kind has an fd. `None` if the kind is not known here.
     #[must_use]
     pub fn needs_fd(self) -> Option<bool> {
         match self {
@@ -169,7 +169,7 @@ impl ItemKind {
         }
     }
 
-    /// Whether it can be with an fd, or without one.
+    /// Whether this kind may come with an fd, or without one.
     pub(super) fn allows(self, has_fd: bool) -> bool {
         self.needs_fd().is_none_or(|needs_fd| needs_fd == has_fd)
     }

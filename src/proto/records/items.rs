@@ -22,15 +22,14 @@ use crate::proto::wire::{
 /// The items of one record.
 pub type Items<'a> = List<'a, Descriptor<'a>>;
 
-/// One item, but for its fd and its state.
+/// One item, without its fd and its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor<'a> {
-    /// Its identity for the whole takeover. Any value.
+    /// Its identity for the whole takeover. Any value is possible.
     pub id: u64,
     /// What it is.
     pub kind: ItemKind,
-    /// What the application calls it; at most [`MAX_NAME`](crate::proto::wire::MAX_NAME)
-    /// bytes.
+    /// The application's name for it; at most [`MAX_NAME`](crate::proto::wire::MAX_NAME) bytes.
     pub name: &'a str,
     /// The socket's SO_COOKIE (socket(7)), 0 for what is no socket. It names the open
     /// socket itself, where an fd number only names a place in one process' table.
@@ -39,12 +38,11 @@ pub struct Descriptor<'a> {
     pub local: Option<SocketAddr>,
     /// Address that it is connected to.
     pub peer: Option<SocketAddr>,
-    /// Items that it cannot be served without: they are declined together. At most
-    /// [`MAX_LINKS`].
+    /// Items without which it cannot be served: they are declined together. At most [`MAX_LINKS`].
     pub links: Vec<u64>,
     /// Version of its state, which comes in STATE records.
     pub state_version: u16,
-    /// Whether one of the record's fds is its.
+    /// Whether one of the record's fds belongs to it.
     pub has_fd: bool,
 }
 
@@ -178,7 +176,7 @@ impl<'v> ItemsBuilder<'v> {
     /// Adds an item. If it has an fd, that is the next one of the record's fds.
     ///
     /// # Errors
-    /// [`EncodeError`] if it cannot be handed over at all; the record is as before.
+    /// [`EncodeError`] if the item cannot be handed over at all. The record is then as before.
     pub fn push(&mut self, item: &Descriptor<'_>) -> Result<Fit, EncodeError> {
         item.check()?;
         if item.has_fd && self.fds == MAX_FDS {

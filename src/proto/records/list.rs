@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A [`List`] borrows the received bytes. All its entries were read once when the record was
-//! decoded, so walking it again cannot fail. A [`ListWriter`] is the common part of the
-//! builders: an entry that does not fit leaves no trace, and is the first of the next record.
+//! decoded, so walking it again cannot fail. A [`ListWriter`] is what the builders have in common.
+//! An entry that does not fit leaves no trace, and becomes the first entry of the next record.
 
 use std::fmt;
 use std::marker::PhantomData;

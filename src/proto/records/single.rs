@@ -1,5 +1,5 @@
-//! The records without a list, or with little besides it. Each has its layout in the order
-//! of its fields; a text has its length in front of it, in one byte.
+//! The records without a list, or with little besides it. The fields of each are in the order of
+//! its layout. A text has its length in front of it, in one byte.
 //!
 //! The layouts of HELLO and REFUSE never change: see [`wire`](crate::proto::wire).
 
@@ -21,17 +21,17 @@ pub struct Hello {
     pub features: u64,
     /// Descriptor slots that it has free for items.
     pub free_slots: u64,
-    /// Its CLOCK_MONOTONIC, in nanoseconds, when this was written: later than the donor's
-    /// a moment before, if it is the same clock.
+    /// Its CLOCK_MONOTONIC, in nanoseconds, when this was written. If it is the donor's clock, this
+    /// is later than what the donor read a moment before.
     pub now_ns: u64,
-    /// Its process id, for the log. Who it is says the kernel (SO_PEERCRED, unix(7)).
+    /// Its process id, for the log. The kernel says who it really is (SO_PEERCRED, unix(7)).
     pub pid: u32,
-    /// The newest state version that its application reads, so that the donor's can write an
-    /// older one. An extension: who does not know it skips it, who says nothing reads whatever
-    /// it reads.
+    /// The newest state version that its application reads, so that the donor's application can
+    /// write an older one. This is an extension. A release that does not know the extension skips
+    /// it. A taker that does not send it is sent the newest state version.
     pub newest_state: Option<u16>,
-    /// The kernel's number for its network namespace (SO_NETNS_COOKIE), if it wants to be
-    /// refused by a donor that is in another one. An extension, as the one before.
+    /// The kernel's number for its network namespace (SO_NETNS_COOKIE), if it wants to be refused
+    /// by a donor in another one. This is an extension, like the one before.
     pub network: Option<u64>,
 }
 
@@ -109,7 +109,7 @@ pub struct Welcome<'a> {
     pub pid: u32,
     /// The donor's CLOCK_MONOTONIC, in nanoseconds, when this was written.
     pub now_ns: u64,
-    /// What is handed over, so that no stranger's state is restored; at most
+    /// The application's name, so that no other application's state is restored; at most
     /// [`MAX_NAME`](crate::proto::wire::MAX_NAME) bytes.
     pub application: &'a str,
 }
@@ -179,22 +179,22 @@ impl<'a> Refuse<'a> {
     }
 }
 
-/// All was said: what the taker must have seen before it claims the lease.
+/// Everything was sent. This is what the taker must have seen before it claims the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Copies that the taker must hold.
+    /// How many items the taker must hold.
     pub items: u64,
     /// Closed items that the final array named.
     pub closed: u64,
-    /// Items that the final array brought with descriptor.
+    /// Items that the final array brought with their description.
     pub new: u64,
-    /// Items whose state the final array brought anew.
+    /// Items whose state the final array brought again.
     pub changed: u64,
-    /// The donor's CLOCK_MONOTONIC, in nanoseconds, when it stopped to serve: both sides name
-    /// the same beginning of the freeze.
+    /// The donor's CLOCK_MONOTONIC, in nanoseconds, when it stopped serving. So both sides name the
+    /// same beginning of the freeze.
     pub held_ns: u64,
     /// [`Digest`](crate::proto::digest::Digest) of the final array's records: everything
-    /// since DRAINED, but for this record.
+    /// since DRAINED, except this record.
     pub digest: u64,
     /// Rounds of the preload, so that both reports name as many. An extension, as those of a
     /// HELLO.
@@ -245,7 +245,7 @@ impl End {
 /// The taker has claimed the lease and serves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Active {
-    /// What came of it on its side. An extension, as those of a HELLO.
+    /// The outcome on the taker's side. This is an extension, as in a HELLO.
     pub outcome: Option<Served>,
 }
 
@@ -254,7 +254,7 @@ pub struct Active {
 pub struct Served {
     /// CLOCK_MONOTONIC, in nanoseconds, when the freeze was over.
     pub since_ns: u64,
-    /// Connections that had been reset before they came to it.
+    /// Connections that had been reset before they came to the taker.
     pub dead: u64,
 }
 
@@ -304,8 +304,7 @@ impl<'a> Abort<'a> {
     }
 }
 
-/// The taker holds what was sent, but for these. Written by
-/// [`AckBuilder`](super::AckBuilder).
+/// The taker holds what was sent, except these items. [`AckBuilder`](super::AckBuilder) writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ack<'a> {
     /// Sequence number of the record that asked for it.
@@ -332,7 +331,7 @@ impl<'a> Ack<'a> {
 pub struct Fail<'a> {
     /// Why.
     pub code: FailCode,
-    /// The item that it is about, if it is about one.
+    /// The item that it is about, if there is one.
     pub item: Option<u64>,
     /// Why, in words; at most [`MAX_REASON`] bytes.
     pub reason: &'a str,
@@ -368,7 +367,7 @@ fn read_reason<'a>(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     Ok(reason)
 }
 
-/// Cuts what is too long: the code says enough, and giving up must not fail for its wording.
+/// Cuts a text that is too long: the code says enough, and giving up must not fail for its wording.
 fn put_reason(reason: &str, out: &mut Vec<u8>) {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {

@@ -1,12 +1,12 @@
-//! State of items, in parts: a state that is larger than a record goes over several.
+//! State of items, in parts: a state that is larger than a record is spread over several.
 //!
 //! ```text
 //!   id u64 ┊ offset u32 ┊ total u32 ┊ run u8 ┊ length u16, bytes
 //! ```
 //!
-//! The parts of one state follow each other, from offset 0 to its end, without another
-//! item's part between them; [`Assembly`](crate::proto::assembly::Assembly) puts them
-//! together. A state without bytes is one part without bytes.
+//! The parts of one state follow each other, from offset 0 to its end, without another item's part
+//! between them. [`Assembly`](crate::proto::assembly::Assembly) puts them together. A state without
+//! bytes is one part without bytes.
 
 use super::Kind;
 use super::list::{Entry, Fit, List, ListWriter};
@@ -28,8 +28,8 @@ pub struct Part<'a> {
     pub offset: u32,
     /// Bytes of the whole state; at most [`MAX_STATE`].
     pub total: u32,
-    /// Whether the new owner is to run the item without waiting for an event: it has
-    /// unfinished input or pending output, or waits for its turn in a queue.
+    /// Whether the new owner is to run the item without waiting for an event. It has unfinished
+    /// input or pending output, or it waits in the resume queue.
     pub run: bool,
     /// The piece. Empty only if the whole state is.
     pub bytes: &'a [u8],
@@ -124,9 +124,9 @@ impl<'v> StateBuilder<'v> {
         StateBuilder(ListWriter::new(Kind::State, out, |_| ()))
     }
 
-    /// Adds as much of a state as fits: all of what is unsent ([`Fit::Taken`]) or only a
-    /// part ([`Fit::Full`]); the rest goes first into the next record. An empty record takes
-    /// something of any state.
+    /// Adds as much of a state as fits: everything that is unsent ([`Fit::Taken`]), or only a part
+    /// ([`Fit::Full`]). The rest goes first into the next record. An empty record takes something
+    /// of any state.
     pub fn push(&mut self, unsent: &mut Unsent<'_>) -> Fit {
         let rest = &unsent.state[unsent.offset..];
         if rest.is_empty() && unsent.offset > 0 {

@@ -1,7 +1,7 @@
 //! The channel: a connected AF_UNIX SOCK_SEQPACKET socket between donor and taker.
 //!
-//! The kernel keeps the boundaries of records, sends one wholly or not at all, and delivers
-//! what is queued even after its sender has died. A record is opaque here: bytes, and the
+//! The kernel keeps the boundaries of records, sends each one wholly or not at all, and delivers
+//! what is queued even after its sender has died. To the channel a record is opaque: bytes, and the
 //! descriptors that go with them.
 //!
 //! ```text
@@ -12,13 +12,13 @@
 //! ```
 //!
 //! Invariants:
-//! - *Reset is not the end.* If the other side closes, or dies, with records of ours unread,
-//!   the next receive says ECONNRESET although its own last records are still queued
-//!   (`net/unix/af_unix.c`, `unix_release_sock`). So the error is remembered and reading goes
-//!   on until 0; and a failed send judges nothing either, before all was read.
+//! - *Reset is not the end.* If the other side closes, or dies, before it has read all our records,
+//!   the next receive says ECONNRESET, although the other side's own last records are still queued
+//!   (`net/unix/af_unix.c`, `unix_release_sock`). So the error is remembered, and reading goes on
+//!   until 0. A failed send decides nothing either, until everything was read.
 //! - *A damaged record has no descriptors*: they were closed before the caller hears of it.
-//! - *No call blocks.* The channel does neither peek nor read(2): a peek installs a copy of
-//!   the descriptors each time, and read(2) closes them without a sign.
+//! - *No call blocks.* The channel neither peeks nor calls read(2). A peek installs a copy of the
+//!   descriptors each time, and read(2) closes them without a sign.
 
 use std::fmt;
 use std::io;
@@ -35,8 +35,8 @@ use crate::takeover::core::preload::BATCH;
 // A record carries all descriptors of a batch, and one message carries a record.
 const _: () = assert!(BATCH <= MAX_FDS && MAX_FDS <= SCM_MAX_FD);
 
-/// Bytes of send buffer for a record of full length, twice: one that is longer than the buffer
-/// is never sent (unix(7), EMSGSIZE). `net.core.wmem_default` can be anything from 4,608 on.
+/// Bytes of send buffer: twice a record of full length. A record that is longer than the buffer is
+/// never sent (unix(7), EMSGSIZE), and `net.core.wmem_default` can be anything from 4,608 on.
 const ROOM: usize = 128 * 1024;
 
 /// One end of a connection between donor and taker.
@@ -55,8 +55,8 @@ pub enum Sent {
     Done,
     /// The queue is full; retry when the channel is writable.
     Blocked,
-    /// The kernel is short of something: this user has too many descriptors in flight
-    /// (unix(7), ETOOMANYREFS) or memory is. No readiness tells when to retry; a timer must.
+    /// The kernel is short of something: this user has too many descriptors in flight (unix(7),
+    /// ETOOMANYREFS), or memory is short. No readiness tells when to retry; use a timer.
     NoBuffers,
 }
 
@@ -68,7 +68,7 @@ pub enum Got {
     Record(usize),
     /// Nothing for now; wait until the channel is readable.
     Empty,
-    /// The other side has closed its end and all that it sent was read. It is not
+    /// The other side has closed its end, and everything that it sent was read. It is not
     /// necessarily dead.
     End,
     /// A record that cannot be used, or a channel that cannot be read. All descriptors of
@@ -105,7 +105,7 @@ impl Channel {
     /// Two channels that are each other's other side.
     ///
     /// # Errors
-    /// Those of socketpair(2), `EMFILE` above all.
+    /// Those of socketpair(2), most often `EMFILE`.
     pub fn pair() -> io::Result<(Channel, Channel)> {
         let (one, other) = socketpair(
             AddressFamily::Unix,
@@ -118,11 +118,10 @@ impl Channel {
 
     /// Sends one record, whole or not at all. The descriptors stay open here as well.
     ///
-    /// # Errors
-    /// `InvalidInput` for an empty record, which would look like the end of the channel, or
-    /// for more than [`MAX_FDS`] descriptors. `EPIPE` or `ECONNRESET` if the other side has
-    /// closed: what it sent before can still be received. `EMSGSIZE` for a record that is
-    /// longer than the send buffer, `EPERM` if the other side takes no descriptors.
+    /// `InvalidInput` for an empty record, which would look like the end of the channel, and for
+    /// more than [`MAX_FDS`] descriptors. `EPIPE` or `ECONNRESET` if the other side has closed;
+    /// what it sent before can still be received. `EMSGSIZE` for a record that is longer than the
+    /// send buffer. `EPERM` if the other side takes no descriptors.
     pub fn send(&self, record: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<Sent> {
         if record.is_empty() || fds.len() > MAX_FDS {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -140,8 +139,8 @@ impl Channel {
         }
     }
 
-    /// Receives one record into `buffer`. Afterwards `fds` holds the descriptors of this
-    /// record and nothing else; what it held before is closed.
+    /// Receives one record into `buffer`. Afterwards `fds` holds the descriptors of this record and
+    /// nothing else. What `fds` held before is closed.
     pub fn recv(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Got {
         fds.clear();
         let got = self.recv_any(buffer, fds);
@@ -184,7 +183,7 @@ impl Channel {
     }
 }
 
-/// Makes the send buffer large enough, as far as the system lets us: a record that does not
+/// Makes the send buffer large enough, as far as the system allows. A record that still does not
 /// fit fails when it is sent.
 fn make_room(socket: &OwnedFd) {
     if getsockopt(socket, sockopt::SndBuf).is_ok_and(|bytes| bytes < ROOM) {

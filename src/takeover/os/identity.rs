@@ -1,13 +1,12 @@
 //! Who is at the other end of a channel, and whether it still lives.
 //!
-//! The kernel notes a process's credentials when it calls connect(2) or listen(2), and
-//! SO_PEERCRED tells them to the other side. They authorise; a process id is only for logs,
-//! because the number can belong to another process by now. The pidfd is what death is judged
-//! by, and what a signal is sent through: the end of a channel is not death, since a process
-//! may just close it.
+//! The kernel notes a process's credentials when it calls connect(2) or listen(2). SO_PEERCRED
+//! tells them to the other side, and they decide who is trusted. A process id is only for logs,
+//! because the number can belong to another process by now. The pidfd tells of a death, and signals
+//! are sent through it. The end of a channel is not a death: a process may just close it.
 //!
-//! Trusted are root and our own user, who could take our sockets by other means anyway
-//! (ptrace(2), pidfd_getfd(2)).
+//! Root and our own user are trusted. They could take our sockets by other means anyway (ptrace(2),
+//! pidfd_getfd(2)).
 
 use std::error::Error;
 use std::fmt;
@@ -31,7 +30,7 @@ pub struct Identity {
     pidfd: Option<OwnedFd>,
 }
 
-/// What a process that does not answer is at, as far as it can be seen.
+/// What a process that does not answer is doing, as far as it can be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It runs, or waits for something.
@@ -42,7 +41,7 @@ pub enum Condition {
     Dumping,
     /// It is dead.
     Dead,
-    /// This kernel does not tell, or it is in a pid namespace that we cannot see.
+    /// Unknown: this kernel does not tell, or the process is in a pid namespace that we cannot see.
     Unknown,
 }
 
@@ -57,7 +56,7 @@ pub enum IdentityError {
         /// Its user id.
         uid: u32,
     },
-    /// The kernel did not tell, for want of descriptors above all.
+    /// The kernel did not tell, most often because no descriptor was free.
     Os(io::Error),
 }
 
@@ -95,23 +94,24 @@ impl Identity {
         self.uid
     }
 
-    /// Its pidfd, readable once the process is dead. None on a kernel that gives none across
-    /// pid namespaces.
+    /// Its pidfd, which is readable once the process is dead. `None` if the kernel gives no pidfd
+    /// across pid namespaces.
     #[must_use]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the process is known to be dead. It may come milliseconds after the end of the
-    /// channel, as a dying process closes its files first.
+    /// Whether the process is known to be dead. This can become true milliseconds after the channel
+    /// has ended, because a dying process closes its files first.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.pidfd()
             .is_some_and(|pidfd| ready(pidfd, PollFlags::POLLIN))
     }
 
-    /// Waits up to `longest` for the process to be known dead; false if it is not then, or if
-    /// there is no pidfd to tell, or if it is this process, which would not see it.
+    /// Waits up to `longest` for the process to be known dead. Returns false if it is not dead
+    /// then, if there is no pidfd to tell, or if it is this very process, which would not see its
+    /// own death.
     #[must_use]
     pub fn dies_within(&self, longest: Duration) -> bool {
         self.pid != std::process::id()
@@ -120,8 +120,8 @@ impl Identity {
                 .is_some_and(|pidfd| ready_within(pidfd, PollFlags::POLLIN, longest))
     }
 
-    /// What it is at. A process that writes its core has not closed anything yet, so neither its
-    /// channel nor its pidfd tells of its end (core(5)).
+    /// What the process is doing. A process that writes its core has not closed anything yet, so
+    /// neither its channel nor its pidfd tells of its end (core(5)).
     #[must_use]
     pub fn condition(&self) -> Condition {
         let status = self.pid_now().and_then(|pid| {
@@ -135,7 +135,8 @@ impl Identity {
         status.as_deref().map_or(Condition::Unknown, condition_in)
     }
 
-    /// Its number in our pid namespace, by the pidfd (proc_pid_fdinfo(5)): none if it has none.
+    /// Its number in our pid namespace, as its pidfd tells (proc_pid_fdinfo(5)). `None` if it has
+    /// none there.
     fn pid_now(&self) -> Option<u32> {
         let info = format!("/proc/self/fdinfo/{}", self.pidfd()?.as_raw_fd());
         let info = fs::read_to_string(info).ok()?;
@@ -146,8 +147,8 @@ impl Identity {
     /// Kills the process (SIGKILL).
     ///
     /// # Errors
-    /// As for [`Identity::terminate`]; `Unsupported` also where both sides are one process, as
-    /// in a test: it would end who asks.
+    /// As for [`Identity::terminate`]. `Unsupported` also if both sides are one process, as in a
+    /// test: the caller would end itself.
     pub fn kill(&self) -> io::Result<()> {
         if self.pid == std::process::id() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -158,8 +159,8 @@ impl Identity {
     /// Sends a signal that ends the process.
     ///
     /// # Errors
-    /// `ESRCH` if it is dead, `EPERM` if it may not be signalled (it is root and we are not),
-    /// `Unsupported` without a pidfd: a signal by number could hit a stranger.
+    /// `ESRCH` if it is dead. `EPERM` if it may not be signalled, because it is root and we are
+    /// not. `Unsupported` without a pidfd: a signal by number could hit a stranger.
     pub fn terminate(&self, signal: i32) -> io::Result<()> {
         let pidfd = self.pidfd().ok_or(io::ErrorKind::Unsupported)?;
         sys::pidfd_send_signal(pidfd, signal)
@@ -209,15 +210,15 @@ fn condition_in(status: &str) -> Condition {
     }
 }
 
-/// Whether what belongs to this user is as good as ours: it is root or our own effective user,
-/// and not everybody whom a user namespace does not map.
+/// Whether what belongs to this user is as good as ours. The user has to be root or our own
+/// effective user, and not the one that stands for everybody whom a user namespace does not map.
 #[must_use]
 pub fn is_trusted(uid: u32) -> bool {
     trusts(uid, geteuid().as_raw(), in_initial_user_namespace)
 }
 
-/// A user namespace shows every user that it does not map as the overflow uid
-/// (user_namespaces(7)): there that uid is anybody, even if it looks like our own.
+/// A user namespace shows every user that it does not map as the overflow uid (user_namespaces(7)).
+/// There that uid is anybody, even if it equals our own.
 fn trusts(uid: u32, own: u32, in_initial_namespace: impl FnOnce() -> bool) -> bool {
     if uid == OVERFLOW_UID {
         return uid == own && in_initial_namespace();
@@ -233,8 +234,9 @@ fn in_initial_user_namespace() -> bool {
 
 /// A pidfd by number, for kernels that cannot give it by socket.
 ///
-/// The process may have died and its number be taken again before it is opened. If its end
-/// of the channel is open even *after* that, it was alive and the number was its own.
+/// The process may die, and its number may be taken again, before the pidfd is opened. If the
+/// process's end of the channel is open even *after* that, the process was alive and the number was
+/// its own.
 fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, IdentityError> {
     if pid == 0 {
         return Ok(None);
@@ -246,8 +248,8 @@ fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Identit
     Ok(Some(pidfd))
 }
 
-/// Whether one of `events`, an error or a hang-up is there at once; the latter two need not
-/// be asked for (poll(2)).
+/// Whether one of `events`, an error or a hang-up is there at once. Errors and hang-ups need not be
+/// asked for (poll(2)).
 fn ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
     ready_within(fd, events, Duration::ZERO)
 }

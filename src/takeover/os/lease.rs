@@ -5,18 +5,18 @@
 //!   ungranted (0) ─────────────────────▶ granted (1) ─────────────────────▶ decided (0)
 //! ```
 //!
-//! A read of an eventfd takes the whole value and leaves 0, atomically (eventfd(2)): of a
+//! A read of an eventfd takes the whole value and leaves 0, atomically (eventfd(2)). So of a
 //! taker's claim and a donor's revoke exactly one gets the 1, whatever the order of messages,
-//! delays and deaths. That read is the commit point of a takeover. It needs no memory, no
-//! reply and no living other side.
+//! delays and deaths. That read is the commit point of a takeover. It needs no memory, no reply and
+//! no living other side.
 //!
 //! Invariants:
-//! - one lease an attempt, granted at most once;
-//! - the descriptor does not block, and is not in semaphore mode, where a read would take 1
-//!   of a larger value and leave the rest for a second winner;
-//! - whatever a read gets, it wins. Only the donor's 1 is ever written, but the taker could
-//!   write as well: a donor that gave up over a strange value, having emptied the lease, would
-//!   leave everything to nobody.
+//! - There is one lease an attempt, and it is granted at most once.
+//! - The descriptor does not block. It is not in semaphore mode, where a read would take 1 of a
+//!   larger value and leave the rest for a second winner.
+//! - A read that gets anything wins, whatever the value. Only the donor writes, and it writes 1;
+//!   but a taker could write as well. A donor that gave up over a strange value would already have
+//!   emptied the lease, and nobody would own.
 
 use std::fs;
 use std::io;
@@ -37,7 +37,7 @@ pub struct Lease(OwnedFd);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// This process owns; the other side can never own any more.
+    /// This process owns. The other side can never own any more.
     Won,
     /// The lease is empty: it was not granted, or the other side has read it.
     Lost,
@@ -47,7 +47,7 @@ impl Lease {
     /// A new lease, ungranted.
     ///
     /// # Errors
-    /// Those of eventfd(2), `EMFILE` above all.
+    /// Those of eventfd(2), most often `EMFILE`.
     pub fn new() -> io::Result<Lease> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let eventfd = EventFd::from_value_and_flags(0, flags)?;
@@ -57,8 +57,8 @@ impl Lease {
     /// The lease behind a received descriptor.
     ///
     /// # Errors
-    /// `InvalidData`, with what is wrong, if it is not an eventfd, would block, is a
-    /// semaphore, or is granted already. Else what reading `/proc/self` says.
+    /// `InvalidData`, with what is wrong, if it is not an eventfd, would block, is a semaphore, or
+    /// is granted already. Otherwise an error of reading `/proc/self`.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Lease> {
         let number = fd.as_raw_fd();
         let kind = fs::read_link(format!("/proc/self/fd/{number}")).map_err(procfs::explain)?;
@@ -84,7 +84,7 @@ impl Lease {
     /// The donor lets the taker own. From now on only a read decides.
     ///
     /// # Errors
-    /// Those of write(2); the lease is as it was then.
+    /// Those of write(2). The lease is then as it was.
     pub fn grant(&self) -> io::Result<()> {
         let grant = GRANTED.to_ne_bytes();
         loop {
@@ -99,7 +99,7 @@ impl Lease {
         }
     }
 
-    /// The taker tries to become the owner. To be called after all else has succeeded.
+    /// The taker tries to become the owner. Call it after everything else has succeeded.
     ///
     /// # Errors
     /// Those of read(2).

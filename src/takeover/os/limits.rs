@@ -1,9 +1,9 @@
 //! How many descriptors this process may hold, and room for them made ahead of time.
 //!
-//! All of this comes before a takeover, best before anything else: the kernel grows a
-//! process's descriptor table by doubling it, and with a second thread in the process each
-//! doubling waits for an RCU grace period (`fs/file.c`, `expand_fdtable`), so that receiving
-//! 10,000 descriptors takes 90 ms instead of 5. Growing it once, early, takes microseconds.
+//! Call these before a takeover, best before anything else. The kernel grows a process's descriptor
+//! table by doubling it. If the process has a second thread, each doubling waits for an RCU grace
+//! period (`fs/file.c`, `expand_fdtable`): receiving 10,000 descriptors then takes 90 ms instead of
+//! 5. Growing the table once, early, takes microseconds.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,24 +15,24 @@ use nix::unistd;
 
 use crate::procfs;
 
-/// Descriptors kept from the peers, for a takeover (channel, lease, pidfd), logs and files:
+/// Descriptors that no peer gets. They are for a takeover (channel, lease, pidfd), logs and files:
 /// at the limit accept(2), eventfd(2) and SO_PEERPIDFD all fail.
 pub const RESERVE: usize = 64;
 
 /// RLIMIT_NOFILE: a descriptor's number is always below it (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What the kernel enforces.
+    /// The limit that the kernel enforces.
     pub soft: usize,
     /// What `soft` can be raised to.
     pub hard: usize,
 }
 
-/// Raises the soft limit to the hard one and returns what is in force then. The hard limit
-/// is left alone: a successor inherits it and could not raise it again.
+/// Raises the soft limit to the hard one, and returns the limit that is in force then. The hard
+/// limit is left alone: a successor inherits it and could not raise it again.
 ///
-/// If the kernel refuses (`fs.nr_open` was set below the hard limit since) the old limit
-/// stays.
+/// If the kernel refuses, because `fs.nr_open` has been set below the hard limit since, the old
+/// limit stays.
 #[must_use]
 pub fn raise_nofile() -> Limits {
     let (soft, hard) = nofile();
@@ -48,7 +48,7 @@ pub fn raise_nofile() -> Limits {
     }
 }
 
-/// Descriptors that this process can still open, [`RESERVE`] included.
+/// How many descriptors this process can still open, [`RESERVE`] included.
 ///
 /// # Errors
 /// Those of reading `/proc/self/fd`.
@@ -56,8 +56,8 @@ pub fn free_slots() -> io::Result<usize> {
     Ok(soft_limit().saturating_sub(open_fds()?))
 }
 
-/// Makes room in the descriptor table for `slots` more than are open now, as far as the
-/// limit allows. A table never shrinks, so this holds for the life of the process.
+/// Makes room in the descriptor table for `slots` descriptors more than are open now, as far as the
+/// limit allows. A table never shrinks, so one call lasts for the life of the process.
 ///
 /// # Errors
 /// `ENOMEM`, or `EMFILE` if the table is full already.

@@ -8,11 +8,11 @@
 //!   written  = TCP_INFO's bytes acknowledged + SIOCOUTQ   less 1 once our own FIN is
 //! ```
 //!
-//! Neither moves when the network does: what arrives adds as much to the one as to the other,
-//! and so does what is acknowledged. They move by the owner's reads and writes alone. So a state
-//! that says how far its owner has come can be held against the socket at any time and by any
-//! holder: a difference of one byte means that a byte was lost, doubled, or used by somebody
-//! who had no right to. It is asked for by calls that only read (tcp(7)).
+//! The network moves neither count: what arrives adds as much to one term as to the other, and so
+//! does what is acknowledged. Only the owner's reads and writes move them. So a state that says how
+//! far its owner has come can be compared with the socket at any time and by any holder. A
+//! difference of one byte means that a byte was lost, doubled, or used by a process that had no
+//! right to it. The calls only read (tcp(7)).
 //!
 //! | | |
 //! |---|---|
@@ -74,10 +74,10 @@ impl fmt::Display for Positions {
     }
 }
 
-/// What a state and its socket say of each other.
+/// The result of comparing a state with its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// The same.
+    /// They agree.
     Agree,
     /// The socket cannot tell.
     Unknown,
@@ -88,7 +88,7 @@ pub enum Check {
     },
 }
 
-/// Holds what a state says against its socket. Reads only.
+/// Compares what a state says with its socket. Reads only.
 ///
 /// # Errors
 /// As [`Positions::of`].

@@ -1,9 +1,9 @@
 //! One record and its descriptors, in or out: sendmsg(2) and recvmsg(2) with SCM_RIGHTS.
 //!
-//! The receiving half is written by hand because nix loses descriptors: when the kernel cuts
-//! the list short (MSG_CTRUNC) nix reports an error, while those that fitted are already
-//! installed and have no owner. Here every descriptor gets its owner before anything else is
-//! looked at, so that whatever is wrong with a record, dropping it closes them all.
+//! The receiving half is written by hand because nix loses descriptors. When the kernel cuts the
+//! list short (MSG_CTRUNC), nix reports an error, while the descriptors that fitted are already
+//! installed and have no owner. Here every descriptor gets its owner before anything else is looked
+//! at. So whatever is wrong with a record, dropping it closes them all.
 //!
 //! Invariants:
 //! - a received descriptor is close-on-exec and owned from the moment that it exists;
@@ -27,15 +27,15 @@ pub struct Received {
     /// Descriptors were lost: at RLIMIT_NOFILE, or because a security module objected
     /// (MSG_CTRUNC). The kernel gives no other sign.
     pub fds_lost: bool,
-    /// There was a control message other than SCM_RIGHTS. The kernel adds one only to a
-    /// socket whose owner asked for it (SO_PASSCRED and the like), and nobody here does.
+    /// There was a control message other than SCM_RIGHTS. The kernel adds one only to a socket
+    /// whose owner asked for it (SO_PASSCRED and the like), and nothing here asks.
     pub foreign_cmsg: bool,
 }
 
 /// Sends one record with its descriptors, all or nothing. The sender keeps its own copies.
 ///
 /// # Errors
-/// `InvalidInput` for more than [`SCM_MAX_FD`] descriptors; else those of sendmsg(2) and
+/// `InvalidInput` for more than [`SCM_MAX_FD`] descriptors. Otherwise those of sendmsg(2) and
 /// unix(7).
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if fds.len() > SCM_MAX_FD {
@@ -79,7 +79,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 
 /// Receives one record; its descriptors are added to `fds`.
 ///
-/// A record of length 0 is told from the end of the channel only by its descriptors.
+/// A record of length 0 looks like the end of the channel, unless it has descriptors.
 ///
 /// # Errors
 /// Those of recvmsg(2). No descriptor was received then.
@@ -145,8 +145,8 @@ fn own_all(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) -> bool {
 
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// Bytes of control buffer for [`SCM_MAX_FD`] descriptors. A smaller one would not make a
-/// sender's extra descriptors fail, only vanish.
+/// Bytes of control buffer for [`SCM_MAX_FD`] descriptors. With a smaller buffer a sender's extra
+/// descriptors would not fail, but vanish.
 // SAFETY: arithmetic on a constant.
 const CONTROL: usize =
     unsafe { libc::CMSG_SPACE((SCM_MAX_FD * size_of::<RawFd>()) as libc::c_uint) } as usize;

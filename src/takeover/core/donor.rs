@@ -21,12 +21,12 @@
 //! ```
 //!
 //! Two rules decide all that can go wrong, and each is one table below:
-//! - [`State::authority`]: who decides when something fails. Up to the grant we own and serve on.
+//! - `State::authority`: who decides when something fails. Up to the grant we own and serve on.
 //!   From the grant on only a read of the lease can tell.
-//! - [`State::expects`]: the one message that may come now. Any other breaks the protocol, which is
+//! - `State::expects`: the one message that may come now. Any other breaks the protocol, which is
 //!   a failure like any other.
 //!
-//! What goes right is [`State::advance`]: one line for each arrow of the diagram.
+//! What goes right is `State::advance`: one line for each arrow of the diagram.
 //!
 //! [`Donor::step`] is total and touches no socket, clock or descriptor. The session performs the
 //! actions in order and reports their outcomes as events, after the whole list was performed.

@@ -9,8 +9,8 @@
 //!             Gone: every copy closed, then the channel; the donor serves on
 //! ```
 //!
-//! Two tables decide all that can go wrong: [`State::expects`], the messages that may come now, and
-//! [`State::may_leave`], where a failure ends the attempt. What goes right is [`State::advance`].
+//! Two tables decide all that can go wrong: `State::expects`, the messages that may come now, and
+//! `State::may_leave`, where a failure ends the attempt. What goes right is `State::advance`.
 //! [`Taker::step`] is total and touches no socket, clock or descriptor: the session performs the
 //! actions in order and reports their outcomes as events, after the whole list was performed.
 //!

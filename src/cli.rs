@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use getopts::Matches;
 use log::LevelFilter;
+use socket_takeover::event::Acceptor;
 use socket_takeover::takeover::Deadlines;
 use socket_takeover::takeover::rendezvous::TakeoverPath;
 use syslog::Facility;
@@ -31,7 +32,7 @@ mod value;
 
 /// Pending connections the kernel may keep for us where `-b` says nothing. It cuts the
 /// figure to net.core.somaxconn, whose default is the same (listen(2)).
-pub const DEFAULT_BACKLOG: i32 = 4096;
+pub const DEFAULT_BACKLOG: i32 = Acceptor::BACKLOG;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]

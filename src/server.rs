@@ -8,8 +8,7 @@
 //!
 //! | part | its file |
 //! |---|---|
-//! | accepting, the descriptor limit, a listener that was shut down | `server/listener.rs` |
-//! | whether new clients are accepted, for the log | `server/accepting.rs` |
+//! | the listener, and what the log says of it | `server/listener.rs` |
 //! | one connection | `server/peer.rs` |
 //! | what is handed over, saved and restored | `server/handover.rs` |
 //! | start, and the way out | `server/life.rs` |
@@ -18,7 +17,6 @@
 //! | what the original program had | `server/upgrade.rs` |
 //! | who is in the way of a start | `server/neighbour.rs` |
 
-mod accepting;
 mod handover;
 mod life;
 mod listener;
@@ -33,17 +31,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use socket_takeover::event::{Class, Cx, Handle, Time, TimerId};
+use socket_takeover::event::{Acceptor, Class, Cx, Handle, Time, TimerId};
 use socket_takeover::takeover::{Pace, Takeover};
 
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
-use accepting::Accepting;
 pub(crate) use handover::STATE_VERSION;
 pub(crate) use life::run;
-use listener::Listener;
 use peer::Peer;
 
 /// How often the counters are logged.
@@ -63,8 +59,7 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Server {
     /// None until a taker has received it, and once it was handed over.
-    listener: Option<Handle<Listener>>,
-    accepting: Accepting,
+    listener: Option<Handle<Acceptor>>,
     peers: usize,
     most_peers: usize,
     idle_timeout: Option<Duration>,
@@ -102,7 +97,6 @@ impl Server {
     fn new(logging: &'static Logging, nofile: usize) -> Server {
         Server {
             listener: None,
-            accepting: Accepting::default(),
             peers: 0,
             most_peers: listener::most_peers(nofile),
             idle_timeout: None,
@@ -126,16 +120,11 @@ impl Server {
         }
     }
 
-    /// The peer's callback ends it: say so, and let the listener know of the free place.
-    fn peer_ended(&mut self, peer: &Peer, cx: &mut Cx<Server>, why: &str) {
+    /// The peer's callback ends it.
+    fn peer_ended(&mut self, peer: &Peer, why: &str) {
         peer.end();
         self.peers -= 1;
         log::debug!("{peer} ended: {why}");
-        if self.accepting.wants_room()
-            && let Some(listener) = self.listener
-        {
-            cx.resume_later(listener);
-        }
     }
 
     fn log_statistics(&self) {

@@ -93,7 +93,7 @@
 //! about one message (udp(7): an error that an earlier datagram has caused is reported by the
 //! next call, and is over then), and for anything else open a new socket or [`Cx::stop`]. An answer
 //! that nobody has foreseen is not the end: an [`Acceptor`] pauses after it and tries again, and
-//! ends only if its socket does not listen any more.
+//! listens again after somebody has shut it down.
 //!
 //! # The contract
 //! Each line is held by tests of these names (in `tests/reactor_*.rs`), and each is a bug that a
@@ -201,7 +201,7 @@ mod track;
 mod turn;
 mod waker;
 
-pub use accept::{AcceptFailure, Acceptor, Backoff};
+pub use accept::{AcceptChange, AcceptFailure, Accepting, Acceptor, Backoff, Binding, RESERVE};
 pub use child::{Child, Exit};
 pub use clock::Clock;
 pub use cx::Cx;

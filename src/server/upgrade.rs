@@ -8,7 +8,7 @@ use socket_takeover::takeover::original::{self, Obstacle, Taken};
 use socket_takeover::takeover::rendezvous::Offer;
 use socket_takeover::takeover::{Deadlines, Error, Moment, Positions, Takeover, TakeoverPath};
 
-use super::listener::Listener;
+use super::listener;
 use super::peer::Peer;
 use super::{Server, Shown};
 
@@ -42,7 +42,8 @@ impl Server {
     }
 
     fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), Error> {
-        self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
+        let listener = listener::adopt(taken.listener);
+        self.listener = Some(listener::add(listener, self, cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);
             // What was written to it is what was read, or it would not have been taken.

@@ -29,7 +29,7 @@ use super::kinds;
 use super::moment::Moment;
 use super::positions::Positions;
 use super::validate;
-use crate::event::{AddError, Cx, Handle, SourceId};
+use crate::event::{Acceptor, AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
 
 /// An item in this process.
@@ -100,7 +100,8 @@ impl Description {
     /// [`Arrival::name`] at the other side, and, if it is a socket, with its addresses.
     ///
     /// # Errors
-    /// If there is no such source, or its callback runs just now.
+    /// If there is no such source, or its callback runs just now. If it is an [`Acceptor`] that was
+    /// shut down and cannot listen again: a successor could not be reached either.
     pub fn source<S>(
         cx: &Cx<S>,
         id: SourceId,
@@ -110,6 +111,12 @@ impl Description {
         let (Some(name), Some(fd)) = (cx.name(id), cx.fd(id)) else {
             return Err(format!("{id:?} is no source"));
         };
+        // The kernel does not tell it from a connection that was reset.
+        if let Some((address, why)) = cx.source::<Acceptor>(id).and_then(Acceptor::broken) {
+            return Err(format!(
+                "the listener is broken: cannot listen on {address}: {why}; free the port"
+            ));
+        }
         let about = Description::new(kind, name, state_version);
         Ok(match validate::describe_tcp(fd) {
             // A connection that was reset has lost its peer's address, and whether an address

@@ -82,6 +82,15 @@ impl AcceptFailure {
     }
 }
 
+/// Whether something could not be had for want of descriptors, memory or epoll watches: it may be
+/// had later.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
+    )
+}
+
 /// Whether it is a socket that listens.
 pub(super) fn listens(socket: impl AsFd) -> bool {
     getsockopt(&socket, sockopt::AcceptConn) == Ok(true)
@@ -110,10 +119,6 @@ impl Backoff {
     /// How many pauses there were.
     pub fn pauses(&self) -> u64 {
         self.pauses
-    }
-
-    pub(super) fn is_pausing(&self) -> bool {
-        !self.last.is_zero()
     }
 }
 

@@ -4,7 +4,7 @@
 //! return others than those it lists. So only an answer that is for good ends a listener, and
 //! only if the listener itself agrees; whatever is not known is worth another try.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -85,10 +85,16 @@ impl AcceptFailure {
 /// Whether something could not be had for want of descriptors, memory or epoll watches: it may be
 /// had later.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
-    matches!(
+    let is_known = matches!(
         error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
-    )
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    );
+    // Of `ENOMEM` and `ENOSPC` the kind is left where the reactor has said it in its own words.
+    is_known
+        || matches!(
+            error.kind(),
+            ErrorKind::OutOfMemory | ErrorKind::StorageFull
+        )
 }
 
 /// Whether it is a socket that listens.

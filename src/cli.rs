@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use getopts::Matches;
 use log::LevelFilter;
+use socket_takeover::event::Acceptor;
 use socket_takeover::takeover::Deadlines;
 use socket_takeover::takeover::TakeoverPath;
 use syslog::Facility;
@@ -36,7 +37,7 @@ mod value;
 
 /// How many connections may wait to be accepted if `-b` says nothing. The kernel cuts the figure to
 /// net.core.somaxconn, whose default is the same (listen(2)).
-pub const DEFAULT_BACKLOG: i32 = 4096;
+pub const DEFAULT_BACKLOG: i32 = Acceptor::BACKLOG;
 
 /// What the command line asks for.
 #[derive(Debug, Clone)]

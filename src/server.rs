@@ -10,8 +10,7 @@
 //! |---|---|
 //! | `server/life.rs` | the start, what a takeover's outcome means here, the way out |
 //! | `server/failure.rs` | why a start or a takeover failed, what to do, exit codes |
-//! | `server/listener.rs` | accepting, the descriptor limit, a listener that was shut down |
-//! | `server/accepting.rs` | whether new clients are accepted, and what the log says of it |
+//! | `server/listener.rs` | the listener, and what the log says of it |
 //! | `server/peer.rs` | one connection |
 //! | `server/handover.rs` | which items there are, and how each is saved and restored |
 //! | `server/pid.rs` | the pid file |
@@ -20,7 +19,6 @@
 //! | `server/upgrade.rs` | going on for the original program |
 //! | `server/neighbour.rs` | which other process is in the way of a start |
 
-mod accepting;
 mod failure;
 mod handover;
 mod life;
@@ -37,17 +35,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use socket_takeover::event::{Class, Cx, Handle, Time, TimerId};
+use socket_takeover::event::{Acceptor, Class, Cx, Handle, Time, TimerId};
 use socket_takeover::takeover::{Pace, Takeover};
 
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
-use accepting::Accepting;
 pub(crate) use handover::STATE_VERSION;
 pub(crate) use life::run;
-use listener::Listener;
 use peer::Peer;
 
 /// How often the counters are logged.
@@ -66,9 +62,8 @@ pub(crate) struct Counters {
 /// The state that every callback gets.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// None until a taker has received it, and again once it was handed over.
-    listener: Option<Handle<Listener>>,
-    accepting: Accepting,
+    /// None until a taker has received it, and once it was handed over.
+    listener: Option<Handle<Acceptor>>,
     peers: usize,
     most_peers: usize,
     idle_timeout: Option<Duration>,
@@ -106,7 +101,6 @@ impl Server {
     fn new(logging: &'static Logging, nofile: usize) -> Server {
         Server {
             listener: None,
-            accepting: Accepting::default(),
             peers: 0,
             most_peers: listener::most_peers(nofile),
             idle_timeout: None,
@@ -130,16 +124,11 @@ impl Server {
         }
     }
 
-    /// A peer's callback ends it: log that, and let the listener know of the free place.
-    fn peer_ended(&mut self, peer: &Peer, cx: &mut Cx<Server>, why: &str) {
+    /// The peer's callback ends it.
+    fn peer_ended(&mut self, peer: &Peer, why: &str) {
         peer.end();
         self.peers -= 1;
         log::debug!("{peer} ended: {why}");
-        if self.accepting.wants_room()
-            && let Some(listener) = self.listener
-        {
-            cx.resume_later(listener);
-        }
     }
 
     fn log_statistics(&self) {

@@ -13,6 +13,7 @@ use example_support::{Example, Exchange, TAKEOVERS, addresses, connect};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,
 };
+use socket_takeover::event::RESERVE;
 use support::{Random, Server, seed};
 
 /// More than the kernel has room for on the way from a client to the upstream and back: four
@@ -110,6 +111,63 @@ fn five_takeovers_under_load_lose_nothing_in_either_direction() {
     writing.join().unwrap().expect("all was sent");
     reader.shutdown(Shutdown::Write).unwrap();
     expect_end(&mut reader).unwrap();
+}
+
+/// It goes on as it is in the relay: there, and back from the upstream.
+fn say(stream: &mut TcpStream) {
+    stream.write_all(b"word").expect("it is connected");
+}
+
+fn hear(stream: &mut TcpStream) {
+    let mut back = [0; 4];
+    stream.read_exact(&mut back).expect("an answer");
+    assert_eq!(&back, b"word");
+}
+
+fn talk(stream: &mut TcpStream) {
+    say(stream);
+    hear(stream);
+}
+
+/// More want to be served than it may hold descriptors for. Those that it leaves free are enough to
+/// be taken over, and whoever waits is served when another has left, at whoever owns then.
+#[test]
+fn relay_at_its_descriptor_limit_serves_who_waits_and_is_taken_over() {
+    const NOFILE: usize = 160;
+    // Each client is two connections.
+    const FULL: usize = (NOFILE - RESERVE) / 2;
+    const MORE: usize = 40;
+    let mut example = Example::new("tcp_relay");
+    example.nofile = Some(NOFILE);
+    let mut donor = serve(&example, echo());
+    let address = addresses(&donor)[0];
+    let mut clients: Vec<TcpStream> = (0..FULL).map(|_| connect(address).unwrap()).collect();
+    clients.iter_mut().for_each(talk);
+    let full = donor.fds().len();
+    let mut waiting: Vec<TcpStream> = (0..MORE).map(|_| connect(address).unwrap()).collect();
+    waiting.iter_mut().for_each(say);
+    clients.iter_mut().for_each(talk);
+    assert_eq!(donor.fds().len(), full, "the reserve is free");
+
+    drop(clients.pop());
+    let mut next = waiting.remove(0);
+    hear(&mut next);
+    clients.push(next);
+
+    let mut owner = example.replace(&mut donor);
+    clients.iter_mut().for_each(talk);
+    assert!(owner.fds().len() < FULL * 2 + RESERVE / 2);
+    for _ in 0..3 {
+        drop(clients.pop());
+        let mut next = waiting.remove(0);
+        hear(&mut next);
+        clients.insert(0, next);
+    }
+    // One with room for all of them.
+    example.nofile = None;
+    let _last = example.replace(&mut owner);
+    waiting.iter_mut().for_each(hear);
+    clients.iter_mut().chain(&mut waiting).for_each(talk);
 }
 
 #[test]

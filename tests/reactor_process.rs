@@ -7,7 +7,7 @@ mod reactor_support;
 mod support;
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reactor_support::{LONG, reactor, turn_until};
 use socket_takeover::event::{AcceptFailure, Acceptor, Backoff, Config, Cx, Event, Exit};
-use socket_takeover::event::{Next, Reactor, Spec};
+use socket_takeover::event::{Next, RESERVE, Reactor, Spec};
 
 const ROLE: &str = "REACTOR_TEST_ROLE";
 
@@ -202,6 +202,73 @@ fn play_forbidden() {
         reactor.turn(&mut (), Some(LONG)).unwrap();
     }
     assert_eq!(reactor.cx().stats().dispatches, 4);
+}
+
+#[test]
+fn acceptor_beside_descriptors_that_the_reactor_does_not_know_leaves_a_reserve() {
+    let output = child("play_outside").wait_with_output().unwrap();
+    assert!(output.status.success());
+}
+
+#[test]
+fn play_outside() {
+    if !plays("play_outside") {
+        return;
+    }
+    const NOFILE: usize = 200;
+    const CLIENTS: usize = NOFILE + 40;
+    let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // In a process of their own, as their descriptors are not to count.
+    let mut clients = child("play_clients");
+    let mut input = clients.stdin.take().unwrap();
+    for _ in 0..CLIENTS {
+        writeln!(input, "{address}").unwrap();
+    }
+    writeln!(input).unwrap();
+    let mut output = BufReader::new(clients.stdout.take().unwrap());
+    wait_for_line(&mut output, "connected");
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, NOFILE as u64, hard).unwrap();
+    let mut reactor = reactor(16);
+    let cx = reactor.cx();
+    let welcome = |accepted: &mut Vec<TcpStream>, _: &mut Cx<_>, stream, _| {
+        accepted.push(stream);
+        Ok(())
+    };
+    let handle = listener.add(cx, "listener", welcome).unwrap();
+    let mut accepted = Vec::new();
+    let mut highest = 0;
+    // One leaves that has a lower number, and another comes: how often makes no difference.
+    for round in 0..40 {
+        let has_paused =
+            |reactor: &mut Reactor<Vec<TcpStream>>| reactor.cx().get(handle).unwrap().is_pausing();
+        let before = accepted.len();
+        let end = Instant::now() + LONG;
+        while !has_paused(&mut reactor) || accepted.len() == before {
+            assert!(Instant::now() < end, "round {round}: {before} accepted");
+            reactor.turn(&mut accepted, Some(LONG)).unwrap();
+        }
+        highest = highest.max(accepted.iter().map(AsRawFd::as_raw_fd).max().unwrap());
+        drop(accepted.remove(0));
+    }
+    assert!(highest as usize <= NOFILE - RESERVE / 2, "{highest}");
+    drop(input);
+    clients.wait().unwrap();
+}
+
+#[test]
+fn play_clients() {
+    if !plays("play_clients") {
+        return;
+    }
+    let mut lines = io::stdin().lines().map_while(Result::ok);
+    let addresses = lines.by_ref().take_while(|line| !line.is_empty());
+    let _clients: Vec<TcpStream> = addresses
+        .map(|address| TcpStream::connect(address).unwrap())
+        .collect();
+    println!("connected");
+    assert_eq!(lines.next(), None, "the end of the input");
 }
 
 #[test]

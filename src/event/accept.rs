@@ -3,7 +3,8 @@
 //! With edge triggering, a failed accept may stall a listener: connections that are queued already
 //! make no further edge. While no descriptor is free there is no point in trying again at once, and
 //! an unforeseen answer may be another one in a moment. So the listener has to come back by itself.
-//! [`Acceptor`] does that. These are its parts:
+//! [`Acceptor`] does that, and leaves [`RESERVE`] descriptors free for a takeover. Without the
+//! reserve, these are its parts:
 //!
 //! ```no_run
 //! # use socket_takeover::event::*;
@@ -31,28 +32,50 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! | part | its file |
+//! |---|---|
+//! | what a failed accept(2) asks for, and how long to pause | `accept/failure.rs` |
+//! | the limit and the reserve, and who waits for room | `accept/room.rs` |
+//! | pauses, and who is told of them | `accept/news.rs` |
+//! | a listener is made, and listens again after it was shut down | `accept/binding.rs` |
 
+mod binding;
 mod failure;
+mod news;
+mod room;
 
-use std::error::Error;
-use std::fmt;
+use std::any::TypeId;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::{AddError, Cx, Event, Handle, Next, Spec, Time};
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::{AddError, Cx, Event, Handle, Next, SourceId, Spec};
+pub use binding::Binding;
 pub use failure::{AcceptFailure, Backoff};
+pub(super) use news::AcceptingHook;
+pub use news::{AcceptChange, Accepting};
+use news::{Standing, State};
+pub(super) use room::Pausing;
+pub use room::RESERVE;
+use room::Room;
 
-/// The shortest time between two lines that say that no connections are accepted.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// A TCP listener as a source, with the back-off that it needs.
+/// A TCP listener as a source, with all that a service needs: it accepts up to a limit, comes back
+/// from there when a source has ended, pauses where accept(2) fails, and listens again after
+/// somebody has shut it down.
 ///
-/// A pause is logged, at most once a minute, and so is its end. [`Stats`](super::Stats) counts
-/// pauses and unforeseen failures. A listener ends only if it does not listen any more, by an error
-/// that [`Cx::on_error`] hears of. Then bind another one there, or [stop](Cx::stop), so that
-/// somebody notices.
+/// The limit is that of open files (RLIMIT_NOFILE, as it is when the listener is added) less
+/// [`RESERVE`], or a lower one of its own. What counts are the sources of the reactor, whether they
+/// were accepted, connected or handed over, so nothing has to be reported. One that holds several
+/// descriptors counts once; see [`Acceptor::limit`].
+///
+/// [`Cx::on_accepting`] hears of each pause and of its end; without a hook they are logged, a
+/// pause at most once a minute. [`Stats`](super::Stats) counts pauses, and failures that nobody has
+/// foreseen. While it pauses, it is [resuming](Cx::is_resuming): a successor's is told to
+/// accept at once, since those who wait have made their edge already.
 ///
 /// ```no_run
 /// # use socket_takeover::event::*;
@@ -68,22 +91,59 @@ const QUIET: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Acceptor {
     socket: TcpListener,
+    binding: Binding,
+    room: Room,
     backoff: Backoff,
-    /// When a pause was last logged.
-    told: Option<Time>,
-    /// The present one was logged.
-    telling: bool,
+    standing: Standing,
+    /// Why it could not listen again.
+    broken: Option<io::Error>,
 }
 
 impl Acceptor {
+    /// How many connections may wait to be accepted, unless [`Binding::backlog`] says otherwise.
+    pub const BACKLOG: i32 = 4096;
+
     /// Binds and listens.
     ///
     /// # Errors
     /// Those of bind(2) and listen(2).
     pub fn bind(address: SocketAddr) -> io::Result<Acceptor> {
-        let socket = TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        Ok(Acceptor::from(socket))
+        Acceptor::at(address).listen()
+    }
+
+    /// Begins to make one with a backlog or options of its own.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Binding {
+        Binding::at(address)
+    }
+
+    fn new(socket: TcpListener, binding: Binding) -> Acceptor {
+        Acceptor {
+            socket,
+            binding,
+            room: Room::ALL,
+            backoff: Backoff::default(),
+            standing: Standing::default(),
+            broken: None,
+        }
+    }
+
+    /// The same, which accepts only while the reactor has fewer than so many sources beside it,
+    /// those of the [handover](super::Class::Handover) left out. The reserve is kept whatever
+    /// the limit, so this only lowers it: for an application that holds many descriptors which are
+    /// no sources, or several for each.
+    #[must_use]
+    pub fn limit(mut self, sources: usize) -> Acceptor {
+        self.room.limit = sources;
+        self
+    }
+
+    /// The same, handed over, with what [`Binding::prepare`] was given: for the one that takes its
+    /// place if it cannot listen again.
+    #[must_use]
+    pub fn prepare(mut self, prepare: fn(BorrowedFd<'_>) -> io::Result<()>) -> Acceptor {
+        self.binding = self.binding.prepare(prepare);
+        self
     }
 
     /// Where it listens.
@@ -94,8 +154,9 @@ impl Acceptor {
         self.socket.local_addr()
     }
 
-    /// Adds it to the reactor as an item, whether it was bound or handed over. `welcome` gets each
-    /// client. If it returns an error, that is logged and the client is closed.
+    /// Gives it to the reactor as an item, bound or handed over. `welcome` gets each client, of
+    /// which the stream is non-blocking. One that it could not take is logged and closed; if that
+    /// was for want of descriptors, memory or epoll watches, the listener pauses.
     ///
     /// # Errors
     /// As [`Cx::add`].
@@ -103,43 +164,109 @@ impl Acceptor {
         self,
         cx: &mut Cx<S>,
         name: &'static str,
-        mut welcome: impl FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()> + 'static,
+        welcome: impl FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()> + 'static,
     ) -> Result<Handle<Acceptor>, AddError<Acceptor>> {
-        cx.add(
-            Spec::item(name),
-            self,
-            move |acceptor, state: &mut S, cx, event| {
-                acceptor.accept(cx, event, |cx, stream, address| {
-                    if let Err(error) = welcome(state, cx, stream, address) {
-                        log::warn!("{name}: {address} was not taken: {error}");
-                    }
-                })
-            },
-        )
+        self.add_as(cx, Spec::item(name), welcome)
     }
 
-    /// Its whole callback: accepts until nobody waits, the budget is used up, or a pause is due.
-    /// Each stream is non-blocking when `welcome` gets it.
+    /// As [`Acceptor::add`], as something other than a plain item: as one that ends when a
+    /// [drain](Cx::drain) begins, or with a budget of its own.
     ///
     /// # Errors
-    /// If the listener itself has become unusable for good.
-    pub fn accept<S>(
+    /// As [`Cx::add`].
+    pub fn add_as<S: 'static>(
+        mut self,
+        cx: &mut Cx<S>,
+        spec: Spec,
+        welcome: impl FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()> + 'static,
+    ) -> Result<Handle<Acceptor>, AddError<Acceptor>> {
+        self.room.measure();
+        match cx.register(&spec, self.socket.as_raw_fd(), TypeId::of::<Acceptor>) {
+            Ok(id) => Ok(self.serve(cx, id, spec, welcome)),
+            Err(error) => Err(AddError {
+                source: self,
+                error,
+            }),
+        }
+    }
+
+    /// Becomes the source that was registered for it.
+    fn serve<S, F>(self, cx: &mut Cx<S>, id: SourceId, spec: Spec, welcome: F) -> Handle<Acceptor>
+    where
+        S: 'static,
+        F: FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()> + 'static,
+    {
+        let mut welcome = Some(welcome);
+        cx.fill(id, &spec, self, move |acceptor, state, cx, event| {
+            let Some(take) = &mut welcome else {
+                return Ok(Next::End);
+            };
+            if let Some(next) = acceptor.accept(state, cx, event, take) {
+                return Ok(next);
+            }
+            let replace = |cx: &mut Cx<S>, anew: Acceptor| {
+                let fd = anew.socket.as_raw_fd();
+                let id = cx.register(&spec, fd, TypeId::of::<Acceptor>)?;
+                // It is here still, and goes with the one that is here.
+                let welcome = welcome.take().ok_or(io::ErrorKind::NotFound)?;
+                Ok(anew.serve(
+                    cx,
+                    id,
+                    Spec {
+                        deadline: None,
+                        ..spec
+                    },
+                    welcome,
+                ))
+            };
+            Ok(acceptor.mend(state, cx, event, replace))
+        });
+        Handle::new(id)
+    }
+
+    /// Accepts until nobody waits, the budget is used up, or a pause is due. `None` if it does not
+    /// listen any more.
+    fn accept<S>(
         &mut self,
+        state: &mut S,
         cx: &mut Cx<S>,
         event: Event,
-        mut welcome: impl FnMut(&mut Cx<S>, TcpStream, SocketAddr),
-    ) -> io::Result<Next> {
+        welcome: &mut impl FnMut(&mut S, &mut Cx<S>, TcpStream, SocketAddr) -> io::Result<()>,
+    ) -> Option<Next> {
+        // At the limit nothing is accepted, which would tell.
+        if self.broken.is_some() || event.is_hangup() && !failure::listens(&self.socket) {
+            return None;
+        }
+        let id = event.id();
         let mut gone = None;
         for _ in 0..cx.budget() {
+            let sources = cx.others();
+            if !self.room.is_left(sources, &self.socket) {
+                self.wait_for_room(state, cx, id, sources);
+                return Some(Next::Keep);
+            }
             let accepted = self.socket.accept().and_then(|(stream, address)| {
                 stream.set_nonblocking(true)?;
                 Ok((stream, address))
             });
             let error = match accepted {
                 Ok((stream, address)) => {
+                    self.room.learn(stream.as_raw_fd());
+                    match welcome(state, cx, stream, address) {
+                        // This one is lost; those behind it wait until they can be served.
+                        Err(error) if failure::is_shortage(&error) => {
+                            let name = cx.name(id).unwrap_or_default();
+                            log::debug!("{name}: {address} was not taken: {error}");
+                            self.back_off(state, cx, id, &error, false);
+                            return Some(Next::Keep);
+                        }
+                        Err(error) => {
+                            let name = cx.name(id).unwrap_or_default();
+                            log::warn!("{name}: {address} was not taken: {error}");
+                        }
+                        Ok(()) => self.backoff.reset(),
+                    }
                     gone = None;
-                    self.go_on(cx, event);
-                    welcome(cx, stream, address);
                     continue;
                 }
                 Err(error) => error,
@@ -147,69 +274,173 @@ impl Acceptor {
             match AcceptFailure::judge(&self.socket, &error) {
                 AcceptFailure::Drained => {
                     // The kernel looks for a free descriptor first, so there is one.
-                    self.go_on(cx, event);
-                    return Ok(Next::Keep);
+                    self.open(state, cx, id);
+                    return Some(Next::Keep);
                 }
                 AcceptFailure::PeerGone => gone = Some(error),
                 AcceptFailure::Exhausted => {
-                    self.pause(cx, event, &error);
-                    return Ok(Next::Keep);
+                    let is_unforeseen = AcceptFailure::is_unforeseen(&error);
+                    self.back_off(state, cx, id, &error, is_unforeseen);
+                    return Some(Next::Keep);
                 }
-                AcceptFailure::Broken => {
-                    cx.stats.accepts_unforeseen += 1;
-                    return Err(io::Error::new(error.kind(), Unusable(error)));
-                }
+                AcceptFailure::Broken => return None,
             }
         }
         match gone {
             // A firewall that forbids all of them, say: the answer may be the same for ever.
             Some(error) => {
-                self.pause(cx, event, &error);
-                Ok(Next::Keep)
+                self.back_off(state, cx, id, &error, false);
+                Some(Next::Keep)
             }
-            None => Ok(Next::Again),
+            None => Some(Next::Again),
         }
     }
 
-    fn pause<S>(&mut self, cx: &mut Cx<S>, event: Event, why: &io::Error) {
-        let lately = |told| cx.now().since(told) < QUIET;
-        if !self.is_pausing() && !self.told.is_some_and(lately) {
-            self.told = Some(cx.now());
-            self.telling = true;
-            let name = cx.name(event.id()).unwrap_or_default();
-            log::warn!("{name}: no connections are accepted for now: {why}");
-        }
-        cx.stats.accept_pauses += 1;
-        cx.stats.accepts_unforeseen += u64::from(AcceptFailure::is_unforeseen(why));
-        let again = self.backoff.next(cx.now());
-        cx.set_deadline(event.id(), Some(again));
-    }
-
-    fn go_on<S>(&mut self, cx: &mut Cx<S>, event: Event) {
+    /// Goes on after it has turned out that nobody can be accepted any more.
+    fn mend<S>(
+        &mut self,
+        state: &mut S,
+        cx: &mut Cx<S>,
+        event: Event,
+        replace: impl FnOnce(&mut Cx<S>, Acceptor) -> io::Result<Handle<Acceptor>>,
+    ) -> Next {
+        let address = self.binding.address;
+        let (id, next) = match self.binding.listen_again(&self.socket) {
+            Ok(()) => (event.id(), Next::Again),
+            Err(first) => match self.anew().and_then(|anew| replace(cx, anew)) {
+                Ok(anew) => (anew.id(), Next::End),
+                Err(error) => {
+                    let name = cx.name(event.id()).unwrap_or_default();
+                    log::debug!("{name}: {first}, then {error}");
+                    self.stay_broken(state, cx, event.id(), error);
+                    return Next::Keep;
+                }
+            },
+        };
         self.backoff.reset();
-        if std::mem::take(&mut self.telling) {
-            let name = cx.name(event.id()).unwrap_or_default();
-            log::info!("{name}: connections are accepted again");
+        let mended = AcceptChange::Mended { address };
+        tell(state, cx, id, mended, false);
+        if self.broken.take().is_some() {
+            self.open(state, cx, event.id());
+        }
+        next
+    }
+
+    /// Another one in its place.
+    fn anew(&self) -> io::Result<Acceptor> {
+        let anew = self.binding.anew()?;
+        Ok(Acceptor {
+            room: self.room,
+            ..anew
+        })
+    }
+
+    fn stay_broken<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId, error: io::Error) {
+        let is_loud = self.standing.pause(State::Broken, cx.now());
+        self.retry(cx, id, false);
+        let broken = AcceptChange::Broken {
+            address: self.binding.address,
+            error: &error,
+        };
+        tell(state, cx, id, broken, !is_loud);
+        self.broken = Some(error);
+    }
+
+    fn wait_for_room<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId, sources: usize) {
+        if self.room.is_tight() {
+            self.retry(cx, id, true);
+        } else {
+            cx.begin_pause(id, true);
+        }
+        if self.standing.state != State::AtLimit {
+            cx.stats.accept_pauses += 1;
+            let is_loud = self.standing.pause(State::AtLimit, cx.now());
+            let full = AcceptChange::AtLimit { sources };
+            tell(state, cx, id, full, !is_loud);
         }
     }
 
-    /// Whether connections may be waiting that no event will tell of. If so, hand it over as an
-    /// item that has work.
+    fn back_off<S>(
+        &mut self,
+        state: &mut S,
+        cx: &mut Cx<S>,
+        id: SourceId,
+        error: &io::Error,
+        is_unforeseen: bool,
+    ) {
+        cx.stats.accept_pauses += 1;
+        cx.stats.accepts_unforeseen += u64::from(is_unforeseen);
+        let unforeseen = is_unforeseen.then_some(cx.stats.accepts_unforeseen);
+        self.retry(cx, id, false);
+        let is_change = self.standing.state != State::BackOff;
+        let is_loud = self.standing.pause(State::BackOff, cx.now());
+        if is_change {
+            let failed = AcceptChange::BackOff { error, unforeseen };
+            tell(state, cx, id, failed, !is_loud);
+        }
+    }
+
+    /// Pauses until a deadline.
+    fn retry<S>(&mut self, cx: &mut Cx<S>, id: SourceId, for_room: bool) {
+        cx.begin_pause(id, for_room);
+        let again = self.backoff.next(cx.now());
+        cx.set_deadline(id, Some(again));
+    }
+
+    /// Nobody waits any more.
+    fn open<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId) {
+        self.backoff.reset();
+        if self.standing.state != State::Open {
+            cx.end_pause(id);
+            let is_loud = self.standing.open();
+            tell(state, cx, id, AcceptChange::Open, !is_loud);
+        }
+    }
+
+    /// Whether connections may be waiting that no event will tell of. A takeover asks the reactor
+    /// for that itself.
     #[must_use]
     pub fn is_pausing(&self) -> bool {
-        self.backoff.is_pausing()
+        self.standing.state != State::Open
     }
+
+    /// Where it cannot listen, and why, after somebody has shut it down: it is nothing that a
+    /// successor could use.
+    #[must_use]
+    pub fn broken(&self) -> Option<(SocketAddr, &io::Error)> {
+        let error = self.broken.as_ref()?;
+        Some((self.binding.address, error))
+    }
+
+    /// Stops listening, for every holder of the socket: only at the end of the service. To close
+    /// it would keep the port as long as a successor that has failed still has a copy.
+    ///
+    /// # Errors
+    /// Those of shutdown(2), which for a listener are none.
+    pub fn end(self) -> io::Result<()> {
+        match shutdown(self.socket.as_raw_fd(), Shutdown::Both) {
+            // Somebody else has done it already.
+            Ok(()) | Err(Errno::ENOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn tell<S>(state: &mut S, cx: &mut Cx<S>, id: SourceId, change: AcceptChange<'_>, is_quiet: bool) {
+    let news = Accepting {
+        listener: Handle::new(id),
+        name: cx.name(id).unwrap_or_default(),
+        change,
+        is_quiet,
+    };
+    cx.tell(state, &news);
 }
 
 /// A listener that is non-blocking already, such as one that was handed over.
 impl From<TcpListener> for Acceptor {
     fn from(socket: TcpListener) -> Acceptor {
-        Acceptor {
-            socket,
-            backoff: Backoff::default(),
-            told: None,
-            telling: false,
-        }
+        let binding = Binding::of(&socket);
+        Acceptor::new(socket, binding)
     }
 }
 
@@ -219,85 +450,5 @@ impl AsFd for Acceptor {
     }
 }
 
-/// The listener does not listen, and nobody will be accepted any more.
-#[derive(Debug)]
-struct Unusable(io::Error);
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = &self.0;
-        write!(
-            f,
-            "it does not listen any more, and nobody is accepted ({why}); bind another one"
-        )
-    }
-}
-
-impl Error for Unusable {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd;
-
-    use nix::sys::socket::{Shutdown, shutdown};
-
-    use super::*;
-    use crate::event::{Config, Reactor};
-
-    #[test]
-    fn acceptor_with_more_clients_than_budget_accepts_all() {
-        let config = Config {
-            budget: 2,
-            ..Config::default()
-        };
-        let mut reactor = Reactor::new(config).unwrap();
-        let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let accept = |listener: &mut Acceptor, streams: &mut Vec<_>, cx: &mut Cx<_>, event| {
-            listener.accept(cx, event, |_, stream, from| streams.push((stream, from)))
-        };
-        let handle = reactor.cx().add(Spec::item("listener"), listener, accept);
-        let handle = handle.unwrap();
-        let clients: Vec<TcpStream> = (0..5)
-            .map(|_| TcpStream::connect(address).unwrap())
-            .collect();
-        let mut streams = Vec::new();
-        while streams.len() < clients.len() {
-            let before = streams.len();
-            reactor
-                .turn(&mut streams, Some(Duration::from_secs(10)))
-                .unwrap();
-            assert!(streams.len() > before, "a turn in vain");
-        }
-        for (client, (_, from)) in clients.iter().zip(&streams) {
-            assert_eq!(client.local_addr().unwrap(), *from);
-        }
-        assert!(!reactor.cx().get(handle).unwrap().is_pausing());
-    }
-
-    #[test]
-    fn listener_shut_down_by_another_holder_goes_to_the_hook() {
-        let mut reactor = Reactor::new(Config::default()).unwrap();
-        let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let other = listener.as_fd().try_clone_to_owned().unwrap();
-        let cx = reactor.cx();
-        let welcome = |_: &mut Vec<String>, _: &mut Cx<_>, _, _| Ok(());
-        listener.add(cx, "listener", welcome).unwrap();
-        cx.on_error(|heard, _, fault| heard.push(fault.to_string()));
-        shutdown(other.as_raw_fd(), Shutdown::Both).unwrap();
-        let mut heard = Vec::new();
-        reactor
-            .turn(&mut heard, Some(Duration::from_secs(10)))
-            .unwrap();
-        let expected = "listener: it does not listen any more, and nobody is accepted";
-        assert!(
-            heard.len() == 1 && heard[0].starts_with(expected),
-            "{heard:?}"
-        );
-        assert_eq!(reactor.cx().stats().accepts_unforeseen, 1);
-    }
-}
+mod tests;

@@ -7,8 +7,9 @@
 use std::any::TypeId;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use super::accept::{AcceptingHook, Pausing};
 use super::drain::Drain;
 use super::entry::{Pair, Slot};
 use super::freeze::{Phase, Then};
@@ -58,6 +59,9 @@ pub struct Cx<S> {
     pub(super) stopped: bool,
     pub(super) hook: Option<ErrorHook<S>>,
     pub(super) turn_hook: Option<TurnHook<S>>,
+    pub(super) accepting_hook: Option<AcceptingHook<S>>,
+    /// Listeners that wait for room, or for a deadline.
+    pub(super) pausing: Pausing,
     pub(super) measure: Measure<S>,
     pub(super) stats: Stats,
 }
@@ -93,6 +97,8 @@ impl<S> Cx<S> {
             stopped: false,
             hook: None,
             turn_hook: None,
+            accepting_hook: None,
+            pausing: Pausing::default(),
             measure: Measure::default(),
             stats: Stats::default(),
         })
@@ -131,11 +137,27 @@ impl<S> Cx<S> {
         T: AsFd + 'static,
         F: FnMut(&mut T, &mut S, &mut Cx<S>, Event) -> io::Result<Next> + 'static,
     {
-        let fd = source.as_fd().as_raw_fd();
+        match self.register(&spec, source.as_fd().as_raw_fd(), TypeId::of::<T>) {
+            Ok(id) => {
+                self.fill(id, &spec, source, callback);
+                Ok(Handle::new(id))
+            }
+            Err(error) => Err(AddError { source, error }),
+        }
+    }
+
+    /// The first half of [`Cx::add`], which is all of it that can fail: a slot, watched, without
+    /// its source, which has this descriptor and is of this type.
+    pub(super) fn register(
+        &mut self,
+        spec: &Spec,
+        fd: RawFd,
+        kind: fn() -> TypeId,
+    ) -> io::Result<SourceId> {
         let id = SourceId(self.sources.insert(Slot {
             entry: None,
             name: self.names.id(spec.name),
-            kind: TypeId::of::<T>,
+            kind,
             deadline: Key::DANGLING,
             fd,
             turn: self.turn,
@@ -151,16 +173,24 @@ impl<S> Cx<S> {
         self.stats.controls += 1;
         if let Err(error) = lane.poller.add(fd, id, spec.interest) {
             self.sources.remove(id.0);
-            return Err(AddError { source, error });
+            return Err(error);
         }
         lane.sources += 1;
         lane.locals += usize::from(spec.class == Class::Local);
+        Ok(id)
+    }
+
+    /// The second half.
+    pub(super) fn fill<T, F>(&mut self, id: SourceId, spec: &Spec, source: T, callback: F)
+    where
+        T: AsFd + 'static,
+        F: FnMut(&mut T, &mut S, &mut Cx<S>, Event) -> io::Result<Next> + 'static,
+    {
         if let Some(slot) = self.sources.get_mut(id.0) {
             slot.entry = Some(Box::new(Pair { source, callback }));
         }
         self.touch(id);
         self.set_deadline(id, spec.deadline);
-        Ok(Handle::new(id))
     }
 
     /// Takes a source out and gives it back. Its callback is dropped. `None` if the source has
@@ -266,10 +296,11 @@ impl<S> Cx<S> {
     }
 
     /// Whether the source is in the resume queue: it has unfinished work that no edge will
-    /// announce.
+    /// announce. So has a listener that pauses.
     pub fn is_resuming(&self, id: impl Into<SourceId>) -> bool {
-        let slot = self.sources.get(id.into().0);
-        slot.is_some_and(|slot| slot.left != Flags::NONE)
+        let id = id.into();
+        let slot = self.sources.get(id.0);
+        slot.is_some_and(|slot| slot.left != Flags::NONE) || self.is_pausing(id)
     }
 
     /// Sets what is done when a callback has returned an error and its source has ended. By default
@@ -335,6 +366,7 @@ impl<S> Cx<S> {
         lane.sources -= 1;
         lane.locals -= usize::from(slot.class == Class::Local);
         self.names.left(id.0, slot.name);
+        self.make_room(id);
         Some(slot)
     }
 }

@@ -91,8 +91,8 @@
 //! many. It is wrong for the only socket of a daemon, which would run on and be deaf. There, skip
 //! an error that is about one message: an earlier datagram's error is reported by the next call and
 //! is over then (udp(7)). For any other error open a new socket, or call [`Cx::stop`]. An
-//! unforeseen answer is not the end: an [`Acceptor`] pauses after it and tries again, and ends only
-//! if its socket does not listen any more.
+//! unforeseen answer is not the end: an [`Acceptor`] pauses after it and tries again, and listens
+//! again after somebody has shut it down.
 //!
 //! # The contract
 //! Tests of these names (in `tests/reactor_*.rs`) check each line. Each line is a bug that a
@@ -250,7 +250,7 @@ mod track;
 mod turn;
 mod waker;
 
-pub use accept::{AcceptFailure, Acceptor, Backoff};
+pub use accept::{AcceptChange, AcceptFailure, Accepting, Acceptor, Backoff, Binding, RESERVE};
 pub use child::{Child, Exit};
 pub use clock::Clock;
 pub use cx::Cx;

@@ -32,7 +32,8 @@ pub struct Stats {
     pub deferred: u64,
     /// Callbacks that returned an error.
     pub faults: u64,
-    /// Pauses of an [`Acceptor`](super::Acceptor), for whatever reason.
+    /// Pauses of an [`Acceptor`](super::Acceptor): each back-off, and each time that it came to its
+    /// limit.
     pub accept_pauses: u64,
     /// Accepts of an [`Acceptor`](super::Acceptor) that failed for a reason that accept(2) does not
     /// list.

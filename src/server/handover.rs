@@ -17,14 +17,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use socket_takeover::event::{Cx, SourceId, Time};
+use socket_takeover::event::{Acceptor, Cx, SourceId, Time};
 use socket_takeover::proto::records::{DeclineCode, ItemKind};
 use socket_takeover::proto::sequence::{self, Session};
 use socket_takeover::takeover::{
     Application, Arrival, Description, Item, Moment, Positions, Rejection, SavedState, Takeover,
 };
 
-use super::listener::Listener;
+use super::listener;
 use super::peer::Peer;
 use super::pid::Donors;
 use super::{Counters, Server};
@@ -66,14 +66,12 @@ impl Application for Server {
                 if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.get(handle)) {
                     let local = peer.stream.local_addr().ok();
                     (ItemKind::TcpPeer, "peer", local, Some(peer.address))
-                } else if let Some(listener) =
-                    cx.handle::<Listener>(id).and_then(|handle| cx.get(handle))
-                {
+                } else if let Some(listener) = cx.source::<Acceptor>(id) {
                     // A successor that cannot listen either would own what nobody can reach.
-                    if let Some(why) = self.accepting.obstacle() {
+                    if let Some(why) = listener::obstacle(listener) {
                         return Err(format!("the listener is broken: {why}; free the port"));
                     }
-                    let local = listener.socket.local_addr().map_err(|e| e.to_string())?;
+                    let local = listener.local_addr().map_err(|e| e.to_string())?;
                     (ItemKind::Listener, "listener", Some(local), None)
                 } else {
                     return Err(format!("source {:?} has no form to travel in", cx.name(id)));
@@ -100,8 +98,7 @@ impl Application for Server {
                     peer.session.save(out);
                     return !peer.session.may_read();
                 }
-                // Clients that wait in the backlog have made their edge already.
-                return self.accepting.is_paused();
+                // A listener that pauses is told of by the reactor.
             }
         }
         false
@@ -118,8 +115,8 @@ impl Application for Server {
             }
             (ItemKind::Listener, "listener", Some(fd)) if known && self.listener.is_none() => {
                 let socket = TcpListener::from(fd);
-                let listener = Listener::adopt(socket).map_err(invalid)?;
-                let handle = listener.add(cx).map_err(invalid)?;
+                let listener = listener::adopt(socket);
+                let handle = listener::add(listener, self, cx).map_err(invalid)?;
                 self.listener = Some(handle);
                 Ok(Item::Source(handle.id()))
             }

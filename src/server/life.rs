@@ -14,7 +14,7 @@ use socket_takeover::takeover::{ConnectError, Error, Moment, Probe, Report, Star
 
 use super::failure::StartError;
 use super::handover::peers;
-use super::listener::{self, Listener};
+use super::listener;
 use super::neighbour;
 use super::peer::Peer;
 use super::{Server, Shown};
@@ -154,7 +154,7 @@ fn on_signals(
 impl Server {
     /// Binds the port first: a second start by mistake ends here, and has touched nothing else.
     fn open(&mut self, cx: &mut Cx<Server>, listen: SocketAddr, backlog: i32) -> io::Result<()> {
-        let listener = Listener::bind(listen, backlog).map_err(|error| {
+        let listener = listener::bind(listen, backlog).map_err(|error| {
             let by = match error.kind() {
                 io::ErrorKind::AddrInUse => neighbour::holder_of(listen.port()),
                 _ => None,
@@ -163,9 +163,9 @@ impl Server {
             let what = format!("cannot listen on {}: {error}{by}", Shown(listen));
             io::Error::new(error.kind(), what)
         })?;
-        let bound = listener.socket.local_addr()?;
-        let number = listener.number();
-        self.listener = Some(listener.add(cx)?);
+        let bound = listener.local_addr()?;
+        let number = listener::number(&listener);
+        self.listener = Some(listener::add(listener, self, cx)?);
         log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
         if let Some(longest) = listener::longest_backlog().filter(|longest| *longest < backlog) {
             log::warn!(
@@ -241,7 +241,7 @@ impl Server {
         );
         for id in ended {
             if let Some(peer) = cx.handle::<Peer>(id).and_then(|handle| cx.take(handle)) {
-                self.peer_ended(&peer, cx, "lost with its owner");
+                self.peer_ended(&peer, "lost with its owner");
             }
         }
         self.renew_pid_file();
@@ -249,11 +249,11 @@ impl Server {
 
     fn active(&mut self, cx: &mut Cx<Server>, report: &Report) {
         if let Some(listener) = self.listener.and_then(|handle| cx.get(handle)) {
-            match listener.socket.local_addr() {
+            match listener.local_addr() {
                 Ok(address) => log::info!(
                     "Serving on {} (fd:{}) with {} Peers",
                     Shown(address),
-                    listener.number(),
+                    listener::number(listener),
                     self.peers
                 ),
                 Err(error) => log::warn!("the listener has no address: {error}"),
@@ -282,8 +282,10 @@ impl Server {
                 peer.end();
             }
         }
-        if let Some(listener) = self.listener.take().and_then(|handle| cx.take(handle)) {
-            listener.end();
+        if let Some(listener) = self.listener.take().and_then(|handle| cx.take(handle))
+            && let Err(error) = listener.end()
+        {
+            log::warn!("the listener: {error}");
         }
     }
 

@@ -122,13 +122,13 @@ fn dispatch(
                 Interest::Both
             };
             if let Err(error) = cx.set_interest(event.id(), interest) {
-                server.peer_ended(peer, cx, &error.to_string());
+                server.peer_ended(peer, &error.to_string());
                 return Ok(Next::End);
             }
         }
-        Ok(Next::End) => server.peer_ended(peer, cx, "closed"),
+        Ok(Next::End) => server.peer_ended(peer, "closed"),
         Err(error) => {
-            server.peer_ended(peer, cx, &error.to_string());
+            server.peer_ended(peer, &error.to_string());
             return Ok(Next::End);
         }
     }

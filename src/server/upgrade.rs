@@ -8,7 +8,7 @@ use socket_takeover::takeover::internal::offer::Offer;
 use socket_takeover::takeover::{Deadlines, Moment, Positions, Takeover, TakeoverPath};
 
 use super::failure::StartError;
-use super::listener::Listener;
+use super::listener;
 use super::original::{self, Obstacle, Taken};
 use super::peer::Peer;
 use super::{Server, Shown};
@@ -43,7 +43,8 @@ impl Server {
     }
 
     fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), StartError> {
-        self.listener = Some(Listener::adopt(taken.listener)?.add(cx)?);
+        let listener = listener::adopt(taken.listener);
+        self.listener = Some(listener::add(listener, self, cx)?);
         for (stream, address) in taken.peers {
             let mut peer = Peer::new(stream, address);
             // As much was written to it as was read; otherwise it would not have been taken.

@@ -28,7 +28,7 @@ use super::moment::Moment;
 use super::os::descriptor;
 use super::os::positions::Positions;
 use super::session::Takeover;
-use crate::event::{AddError, Cx, Handle, SourceId};
+use crate::event::{Acceptor, AddError, Cx, Handle, SourceId};
 use crate::proto::records::{DeclineCode, ItemKind};
 
 /// An item in this process.
@@ -100,7 +100,8 @@ impl Description {
     /// in.
     ///
     /// # Errors
-    /// If there is no such source, or if its callback is running.
+    /// If there is no such source, or if its callback is running. If it is an [`Acceptor`] that was
+    /// shut down and cannot listen again: a successor could not be reached either.
     pub fn source<S>(
         cx: &Cx<S>,
         id: SourceId,
@@ -110,6 +111,12 @@ impl Description {
         let (Some(name), Some(fd)) = (cx.name(id), cx.fd(id)) else {
             return Err(format!("{id:?} is no source"));
         };
+        // The kernel does not tell it from a connection that was reset.
+        if let Some((address, why)) = cx.source::<Acceptor>(id).and_then(Acceptor::broken) {
+            return Err(format!(
+                "the listener is broken: cannot listen on {address}: {why}; free the port"
+            ));
+        }
         let about = Description::new(kind, name, state_version);
         Ok(match descriptor::addresses(fd) {
             // A connection that was reset has lost its peer's address, and whether an address

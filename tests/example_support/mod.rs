@@ -32,6 +32,8 @@ pub const TAKEOVERS: u64 = 5;
 pub struct Example {
     name: &'static str,
     pub stage: Stage,
+    /// The limit of open files of each generation, which none of them can raise.
+    pub nofile: Option<usize>,
 }
 
 impl Example {
@@ -39,6 +41,7 @@ impl Example {
         Example {
             name,
             stage: Stage::new(),
+            nofile: None,
         }
     }
 
@@ -89,7 +92,13 @@ impl Example {
             binary.is_file(),
             "{binary:?} is missing: cargo build --examples"
         );
-        Command::new(binary)
+        let Some(nofile) = self.nofile else {
+            return Command::new(binary);
+        };
+        let script = format!("ulimit -n {nofile} && exec \"$0\" \"$@\"");
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(script).arg(binary);
+        limited
     }
 }
 

@@ -4,7 +4,7 @@
 //! that kernels return others than those it lists. So only an answer that is final ends a listener,
 //! and only if the listener itself agrees. After any other answer it is worth trying again.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -82,6 +82,21 @@ impl AcceptFailure {
     }
 }
 
+/// Whether something could not be had for want of descriptors, memory or epoll watches: it may be
+/// had later.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let is_known = matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)
+    );
+    // Of `ENOMEM` and `ENOSPC` the kind is left where the reactor has said it in its own words.
+    is_known
+        || matches!(
+            error.kind(),
+            ErrorKind::OutOfMemory | ErrorKind::StorageFull
+        )
+}
+
 /// Whether it is a socket that listens.
 pub(super) fn listens(socket: impl AsFd) -> bool {
     getsockopt(&socket, sockopt::AcceptConn) == Ok(true)
@@ -110,10 +125,6 @@ impl Backoff {
     /// How many pauses there were.
     pub fn pauses(&self) -> u64 {
         self.pauses
-    }
-
-    pub(super) fn is_pausing(&self) -> bool {
-        !self.last.is_zero()
     }
 }
 

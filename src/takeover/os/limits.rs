@@ -13,11 +13,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd;
 
+pub use crate::event::RESERVE;
 use crate::procfs;
-
-/// Descriptors that no peer gets. They are for a takeover (channel, lease, pidfd), logs and files:
-/// at the limit accept(2), eventfd(2) and SO_PEERPIDFD all fail.
-pub const RESERVE: usize = 64;
 
 /// RLIMIT_NOFILE: a descriptor's number is always below it (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,15 +11,13 @@ use std::process::Command;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket_takeover::event::RESERVE;
 use socket_takeover::proto::records::Kind;
 use socket_takeover::takeover::internal::channel::{Channel, Sent};
 use support::apart::{Program, STRANGER, as_user};
 use support::pinned::{Pinned, Step};
 use support::side::FakeTaker;
 use support::{Client, Fault, Kind as Peer, Scene, Server, Stage, apart, need};
-
-/// Descriptors that a donor keeps from its peers.
-const RESERVE: usize = 64;
 
 /// A successor that can hold `nofile` descriptors.
 fn limited_taker(stage: &Stage, nofile: usize) -> Server {

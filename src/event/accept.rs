@@ -37,12 +37,14 @@
 //! |---|---|
 //! | what a failed accept(2) asks for, and how long to pause | `accept/failure.rs` |
 //! | the limit and the reserve, and who waits for room | `accept/room.rs` |
-//! | pauses, and who is told of them | `accept/news.rs` |
+//! | it pauses, goes on, is mended | `accept/pause.rs` |
+//! | what is told of that, and how often | `accept/news.rs` |
 //! | a listener is made, and listens again after it was shut down | `accept/binding.rs` |
 
 mod binding;
 mod failure;
 mod news;
+mod pause;
 mod room;
 
 use std::any::TypeId;
@@ -91,7 +93,8 @@ use room::Room;
 #[derive(Debug)]
 pub struct Acceptor {
     socket: TcpListener,
-    binding: Binding,
+    /// Seldom of use, and large.
+    binding: Box<Binding>,
     room: Room,
     backoff: Backoff,
     standing: Standing,
@@ -120,7 +123,7 @@ impl Acceptor {
     fn new(socket: TcpListener, binding: Binding) -> Acceptor {
         Acceptor {
             socket,
-            binding,
+            binding: Box::new(binding),
             room: Room::ALL,
             backoff: Backoff::default(),
             standing: Standing::default(),
@@ -134,7 +137,7 @@ impl Acceptor {
     /// no sources, or several for each.
     #[must_use]
     pub fn limit(mut self, sources: usize) -> Acceptor {
-        self.room.limit = sources;
+        self.room.most = sources;
         self
     }
 
@@ -142,7 +145,7 @@ impl Acceptor {
     /// place if it cannot listen again.
     #[must_use]
     pub fn prepare(mut self, prepare: fn(BorrowedFd<'_>) -> io::Result<()>) -> Acceptor {
-        self.binding = self.binding.prepare(prepare);
+        self.binding.prepare = prepare;
         self
     }
 
@@ -296,107 +299,6 @@ impl Acceptor {
         }
     }
 
-    /// Goes on after it has turned out that nobody can be accepted any more.
-    fn mend<S>(
-        &mut self,
-        state: &mut S,
-        cx: &mut Cx<S>,
-        event: Event,
-        replace: impl FnOnce(&mut Cx<S>, Acceptor) -> io::Result<Handle<Acceptor>>,
-    ) -> Next {
-        let address = self.binding.address;
-        let (id, next) = match self.binding.listen_again(&self.socket) {
-            Ok(()) => (event.id(), Next::Again),
-            Err(first) => match self.anew().and_then(|anew| replace(cx, anew)) {
-                Ok(anew) => (anew.id(), Next::End),
-                Err(error) => {
-                    let name = cx.name(event.id()).unwrap_or_default();
-                    log::debug!("{name}: {first}, then {error}");
-                    self.stay_broken(state, cx, event.id(), error);
-                    return Next::Keep;
-                }
-            },
-        };
-        self.backoff.reset();
-        let mended = AcceptChange::Mended { address };
-        tell(state, cx, id, mended, false);
-        if self.broken.take().is_some() {
-            self.open(state, cx, event.id());
-        }
-        next
-    }
-
-    /// Another one in its place.
-    fn anew(&self) -> io::Result<Acceptor> {
-        let anew = self.binding.anew()?;
-        Ok(Acceptor {
-            room: self.room,
-            ..anew
-        })
-    }
-
-    fn stay_broken<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId, error: io::Error) {
-        let is_loud = self.standing.pause(State::Broken, cx.now());
-        self.retry(cx, id, false);
-        let broken = AcceptChange::Broken {
-            address: self.binding.address,
-            error: &error,
-        };
-        tell(state, cx, id, broken, !is_loud);
-        self.broken = Some(error);
-    }
-
-    fn wait_for_room<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId, sources: usize) {
-        if self.room.is_tight() {
-            self.retry(cx, id, true);
-        } else {
-            cx.begin_pause(id, true);
-        }
-        if self.standing.state != State::AtLimit {
-            cx.stats.accept_pauses += 1;
-            let is_loud = self.standing.pause(State::AtLimit, cx.now());
-            let full = AcceptChange::AtLimit { sources };
-            tell(state, cx, id, full, !is_loud);
-        }
-    }
-
-    fn back_off<S>(
-        &mut self,
-        state: &mut S,
-        cx: &mut Cx<S>,
-        id: SourceId,
-        error: &io::Error,
-        is_unforeseen: bool,
-    ) {
-        cx.stats.accept_pauses += 1;
-        cx.stats.accepts_unforeseen += u64::from(is_unforeseen);
-        let unforeseen = is_unforeseen.then_some(cx.stats.accepts_unforeseen);
-        self.retry(cx, id, false);
-        let is_change = self.standing.state != State::BackOff;
-        let is_loud = self.standing.pause(State::BackOff, cx.now());
-        if is_change {
-            let failed = AcceptChange::BackOff { error, unforeseen };
-            tell(state, cx, id, failed, !is_loud);
-        }
-    }
-
-    /// Pauses until a deadline.
-    fn retry<S>(&mut self, cx: &mut Cx<S>, id: SourceId, for_room: bool) {
-        cx.begin_pause(id, for_room);
-        let again = self.backoff.next(cx.now());
-        cx.set_deadline(id, Some(again));
-    }
-
-    /// Nobody waits any more.
-    fn open<S>(&mut self, state: &mut S, cx: &mut Cx<S>, id: SourceId) {
-        self.backoff.reset();
-        if self.standing.state != State::Open {
-            cx.end_pause(id);
-            let is_loud = self.standing.open();
-            tell(state, cx, id, AcceptChange::Open, !is_loud);
-        }
-    }
-
     /// Whether connections may be waiting that no event will tell of. A takeover asks the reactor
     /// for that itself.
     #[must_use]
@@ -424,16 +326,6 @@ impl Acceptor {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn tell<S>(state: &mut S, cx: &mut Cx<S>, id: SourceId, change: AcceptChange<'_>, is_quiet: bool) {
-    let news = Accepting {
-        listener: Handle::new(id),
-        name: cx.name(id).unwrap_or_default(),
-        change,
-        is_quiet,
-    };
-    cx.tell(state, &news);
 }
 
 /// A listener that is non-blocking already, such as one that was handed over.

@@ -109,7 +109,7 @@
 //! | 7 | A hang-up and an error reach the callback whatever it is watched for, and cannot make the loop spin. | `hangup_without_read_interest…`, `error_on_a_pipe…` |
 //! | 8 | Readiness beats an I/O deadline: silence has to be proved. | `readiness_beats_a_deadline…` |
 //! | 9 | The reactor takes no signal and no child but those asked for. | `child_that_was_not_asked_for…`, `mask_is_given_back_as_it_was` |
-//! | 10 | Without descriptors, and after an unforeseen answer, a listener backs off by a timer, counts, and comes back. | `listener_without_descriptors…`, `acceptor_after_an_unforeseen_answer…` |
+//! | 10 | Without descriptors, and after an unforeseen answer, a listener backs off by a timer, counts, and comes back; an [`Acceptor`] leaves a reserve. | `listener_without_descriptors…`, `acceptor_after_an_unforeseen_answer…`, `acceptor_beside_descriptors…` |
 //! | 11 | Once all is set up: one wait a batch, no `epoll_ctl`, no allocation. | `busy_reactor_only_waits`, `timers_that_come_again_allocate_nothing` |
 //! | 12 | `EINTR` is invisible, time never goes back, deadlines saturate. | `wait_interrupted_by_a_stop_goes_on`, `time_of_turns_never_goes_back…` |
 //! | 13 | A source that never drains starves nobody. | `firehose_beside_a_hundred_quiet_sources…` |

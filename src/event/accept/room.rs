@@ -34,10 +34,8 @@ pub const RESERVE: usize = 64;
 /// How much room there is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// What the application has set.
-    pub(super) limit: usize,
     /// Most sources beside the listener.
-    most: usize,
+    pub(super) most: usize,
     /// The lowest number that nothing accepted is to have.
     end: RawFd,
     /// Something accepted has had it: each further one is looked at before, as others can be open
@@ -47,7 +45,6 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) const ALL: Room = Room {
-        limit: usize::MAX,
         most: usize::MAX,
         end: RawFd::MAX,
         is_tight: false,
@@ -58,7 +55,7 @@ impl Room {
         // It cannot fail for a resource that exists; 1024 is what every system grants.
         let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let soft = usize::try_from(soft).unwrap_or(usize::MAX);
-        self.most = self.limit.min(soft.saturating_sub(RESERVE));
+        self.most = self.most.min(soft.saturating_sub(RESERVE));
         let end = soft.saturating_sub(RESERVE / 2);
         self.end = RawFd::try_from(end).unwrap_or(RawFd::MAX);
     }

@@ -353,8 +353,9 @@ pub trait Application: Sized + 'static {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsFd, AsRawFd};
 
-    use nix::sys::socket::{setsockopt, sockopt};
+    use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
     use super::*;
     use crate::event::{Config, Next, Reactor, Spec};
@@ -400,5 +401,25 @@ mod tests {
         drop(client);
         let dead = Description::source(reactor.cx(), id, ItemKind::TcpPeer, 7).unwrap();
         assert_eq!(dead.peer, Some(UNKNOWN));
+    }
+
+    #[test]
+    fn listener_that_cannot_listen_again_is_nothing_to_hand_over() {
+        let mut reactor: Reactor<bool> = Reactor::new(Config::default()).unwrap();
+        let listener = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let other = TcpListener::from(listener.as_fd().try_clone_to_owned().unwrap());
+        let cx = reactor.cx();
+        cx.on_accepting(|told, _, _| *told = true);
+        let id = listener.add(cx, "listener", |_, _, _, _| Ok(())).unwrap();
+        shutdown(other.as_raw_fd(), Shutdown::Both).unwrap();
+        let _thief = TcpListener::bind(address).unwrap();
+        let mut told = false;
+        while !told {
+            reactor.turn(&mut told, None).unwrap();
+        }
+        // The kernel does not tell it from a connection that was reset, which may well travel.
+        let described = Description::detect(reactor.cx(), id.id(), 1);
+        assert!(described.is_err_and(|why| why.contains("the listener is broken")));
     }
 }

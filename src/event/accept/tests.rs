@@ -221,3 +221,31 @@ fn listener_that_cannot_listen_again_is_replaced_by_another() {
     let _client = connect(address);
     turn_until(&mut reactor, &mut seen, |seen| seen.streams.len() == 1);
 }
+
+#[test]
+fn listener_whose_port_is_taken_after_it_was_shut_down_tries_on_until_it_is_free() {
+    let mut reactor = reactor(16);
+    let listener = any();
+    let address = listener.local_addr().unwrap();
+    let other = listener.as_fd().try_clone_to_owned().unwrap();
+    let handle = add(reactor.cx(), listener, "listener");
+    shutdown(other.as_raw_fd(), Shutdown::Both).unwrap();
+    let thief = TcpListener::bind(address).unwrap();
+    let mut seen = Seen::default();
+    turn_until(&mut reactor, &mut seen, |seen| seen.told.len() == 3);
+    let begins = format!(
+        "listener: no connections are accepted: it was shut down, and cannot listen on {address}"
+    );
+    assert!(seen.told[0].starts_with(&begins), "{:?}", seen.told);
+    // Once a minute is enough for a log.
+    assert!(seen.told[2].ends_with("(quiet)"), "{:?}", seen.told);
+    assert!(reactor.cx().get(handle).unwrap().broken().is_some());
+    drop(thief);
+    turn_until(&mut reactor, &mut seen, |seen| {
+        seen.told
+            .last()
+            .is_some_and(|line| line.ends_with("are accepted again"))
+    });
+    let _client = connect(address);
+    turn_until(&mut reactor, &mut seen, |seen| seen.streams.len() == 1);
+}

@@ -80,6 +80,9 @@ pub const MAX_PEERS: usize = 251;
 const STOP: Duration = Duration::from_secs(10);
 /// After the call nobody waits longer than this and `freeze`, whoever gets on.
 const LAST: Duration = Duration::from_secs(60);
+/// How long its threads may take to come to rest before the call. They never do where clients talk
+/// all the time; the one that matters has had its turn by then.
+const REST: Duration = Duration::from_millis(100);
 /// The pauses between two looks while it goes on.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(16);
@@ -143,6 +146,11 @@ pub fn take_over<T>(
         log::warn!("we may not trace it: clients that it accepts after the call will be lost");
     }
     let anchor = anchor(&process, &found, &held, deadlines.hello)?;
+    if anchor.is_some() {
+        // Its thread has written the answer, and is not back at the next message maybe. Called
+        // before that, it would let go of the anchor at once.
+        process.comes_to_rest(REST)?;
+    }
     let extra = ready()?;
 
     let mut times = Times {

@@ -76,7 +76,23 @@ impl Process {
         Ok(stopped)
     }
 
+    /// Waits until not one of its threads has anything to do, or `longest`.
+    pub(super) fn comes_to_rest(&self, longest: Duration) -> io::Result<bool> {
+        let end = Instant::now() + longest;
+        while !self.all_are(&['S', 'Z', 'X'])? {
+            if Instant::now() >= end || self.dies_within(LOOK) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn is_stopped(&self) -> io::Result<bool> {
+        self.all_are(&['T', 'Z', 'X'])
+    }
+
+    /// Whether each of its threads is in one of these states.
+    fn all_are(&self, states: &[char]) -> io::Result<bool> {
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid))? {
             let stat = match fs::read_to_string(thread?.path().join("stat")) {
                 Ok(stat) => stat,
@@ -85,7 +101,7 @@ impl Process {
                 // Whether it runs is not known then, and must not be guessed.
                 Err(error) => return Err(error),
             };
-            if !matches!(state(&stat), Some('T' | 'Z' | 'X')) {
+            if !state(&stat).is_some_and(|state| states.contains(&state)) {
                 return Ok(false);
             }
         }
@@ -181,6 +197,19 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!process.is_dead());
+    }
+
+    #[test]
+    fn process_that_sleeps_is_at_rest_and_one_that_computes_is_not() {
+        let sleeper = Sleeper::new();
+        let process = Process::open(sleeper.0.id()).unwrap();
+        assert!(process.comes_to_rest(LONG).unwrap());
+        let busy = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn();
+        let busy = Sleeper(busy.unwrap());
+        let process = Process::open(busy.0.id()).unwrap();
+        assert!(!process.comes_to_rest(Duration::from_millis(20)).unwrap());
     }
 
     #[test]

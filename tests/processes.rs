@@ -17,6 +17,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::unistd::geteuid;
+use socket_takeover::event::RESERVE;
 use socket_takeover::takeover::internal::channel::{Channel, Fault, Got, Sent};
 use socket_takeover::takeover::internal::identity::{Identity, IdentityError};
 use socket_takeover::takeover::internal::limits;
@@ -347,10 +348,7 @@ fn limits_in_a_process_of_our_own() {
     assert_eq!((raised.soft, raised.hard), (hard, hard));
 
     let free = limits::free_slots().unwrap();
-    assert!(
-        free > hard - limits::RESERVE && free < hard,
-        "{free} of {hard}"
-    );
+    assert!(free > hard - RESERVE && free < hard, "{free} of {hard}");
     let files: Vec<File> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
     assert_eq!(limits::free_slots().unwrap(), free - files.len());
 

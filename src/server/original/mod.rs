@@ -60,8 +60,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
+use socket_takeover::event::RESERVE;
 use socket_takeover::event::Time;
-use socket_takeover::takeover::internal::limits::{self, RESERVE};
+use socket_takeover::takeover::internal::limits;
 use socket_takeover::takeover::internal::{identity, scm};
 use socket_takeover::takeover::{Deadlines, Report, TakeoverPath, Times};
 

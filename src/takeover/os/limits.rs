@@ -13,7 +13,6 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd;
 
-pub use crate::event::RESERVE;
 use crate::procfs;
 
 /// RLIMIT_NOFILE: a descriptor's number is always below it (getrlimit(2)).
@@ -45,7 +44,7 @@ pub fn raise_nofile() -> Limits {
     }
 }
 
-/// How many descriptors this process can still open, [`RESERVE`] included.
+/// How many descriptors this process can still open, [`RESERVE`](crate::event::RESERVE) included.
 ///
 /// # Errors
 /// Those of reading `/proc/self/fd`.

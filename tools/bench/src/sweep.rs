@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use socket_takeover::takeover::internal::limits;
+use socket_takeover::event;
 use takeover_say::{say, tell};
 use takeover_sweep::{Outcome, Refused, Shard, Summary, roll, start, stop};
 
@@ -19,7 +19,7 @@ use crate::clients::Clients;
 /// Successors at a time.
 const AT_ONCE: usize = 2;
 /// What stays for everything but connections, in every process.
-const RESERVE: usize = limits::RESERVE + 60;
+const RESERVE: usize = event::RESERVE + 60;
 /// How often all are replaced.
 const SWEEPS: usize = 3;
 

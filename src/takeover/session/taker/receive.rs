@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::TakerSide;
-use crate::event::{Cx, Event as Ready, Next, Time};
+use crate::event::{Cx, Event as Ready, Next, RESERVE, Time};
 use crate::proto::records::{self, FailCode, Record, Welcome};
 use crate::proto::wire::{DecodeError, FEATURES, Header, Versions};
 use crate::takeover::application::Application;
@@ -219,7 +219,7 @@ impl TakerSide {
         // Grown once and while we are alone: with a second thread each doubling waits for
         // a grace period of the kernel.
         let slots = usize::try_from(welcome.items).unwrap_or(usize::MAX);
-        limits::size_table(slots.saturating_add(limits::RESERVE))
+        limits::size_table(slots.saturating_add(RESERVE))
             .map_err(|error| Problem::new(FailCode::Resources, format!("slots: {error}")))?;
         // No more than there are slots for; what comes beyond that is refused elsewhere.
         self.import

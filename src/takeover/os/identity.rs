@@ -33,8 +33,10 @@ pub struct Identity {
 /// What a process that does not answer is doing, as far as it can be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// It runs, or waits for something.
-    Alive,
+    /// It runs, or could run: it waits for a processor, or for the next period of a CPU quota.
+    Running,
+    /// It waits for something.
+    Waiting,
     /// It was stopped by a signal, or a debugger has stopped it.
     Stopped,
     /// It has crashed and the kernel writes its core: it never runs again.
@@ -135,6 +137,13 @@ impl Identity {
         status.as_deref().map_or(Condition::Unknown, condition_in)
     }
 
+    /// Whether it runs, or would run if it got a processor. False if it is this process, which
+    /// runs now, and if that cannot be seen.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.pid != std::process::id() && self.condition() == Condition::Running
+    }
+
     /// Its number in our pid namespace, as its pidfd tells (proc_pid_fdinfo(5)). `None` if it has
     /// none there.
     fn pid_now(&self) -> Option<u32> {
@@ -205,7 +214,8 @@ fn condition_in(status: &str) -> Condition {
         _ if value("CoreDumping:") == "1" => Condition::Dumping,
         Some('Z' | 'X') => Condition::Dead,
         Some('T' | 't') => Condition::Stopped,
-        Some(_) => Condition::Alive,
+        Some('R') => Condition::Running,
+        Some(_) => Condition::Waiting,
         None => Condition::Unknown,
     }
 }

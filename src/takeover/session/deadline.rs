@@ -76,15 +76,18 @@ impl<Step: Copy> Deadline<Step> {
         self.0.is_some()
     }
 
-    /// That one is set once more, if we have overslept it and it was not set once more already.
+    /// That one is set once more, if it was not already, and if we have overslept it or the other
+    /// side has starved.
     pub(super) fn extend<S>(
         &mut self,
         cx: &mut Cx<S>,
         passed: Armed<Step>,
         after: Duration,
+        has_starved: impl FnOnce() -> bool,
         again: impl FnOnce(&mut S, &mut Cx<S>) + 'static,
     ) -> bool {
-        if passed.is_extended || Time::now().since(passed.at) <= OVERSLEPT {
+        let is_overslept = Time::now().since(passed.at) > OVERSLEPT;
+        if passed.is_extended || !(is_overslept || has_starved()) {
             return false;
         }
         self.arm(cx, passed.step, after, again);

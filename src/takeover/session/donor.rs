@@ -38,6 +38,7 @@ use crate::takeover::core::donor::{Action, Cause, Donor, Event, Outcome, State, 
 use crate::takeover::core::ledger::{ItemId, Presence};
 use crate::takeover::failpoint::{Failpoint, Side};
 use crate::takeover::moment::Moment;
+use crate::takeover::os::identity::Identity;
 use crate::takeover::os::offer::Offer;
 use attempt::Attempt;
 use caller_log::CallerLog;
@@ -188,21 +189,27 @@ impl DonorSide {
     }
 
     /// Timers run before I/O, and a process that was stopped may find both: what the taker
-    /// has said, and its death, come first. A deadline that we have overslept is set once more.
+    /// has said, and its death, come first. A deadline that we have overslept is set once more,
+    /// and so is a short one if the taker could run now and does not get to it.
     fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         let passed = self.deadline.pass();
         drain_channel(|| self.receive(app, cx));
         if self.deadline.is_armed() {
             return;
         }
-        let is_dead = self.attempt.as_ref().is_some_and(|one| one.taker.is_dead());
-        if !is_dead
-            && let Some(passed) = passed
-            && self
-                .deadline
-                .extend(cx, passed, self.length(passed.step), time_is_up)
-        {
-            return;
+        let taker = self.attempt.as_ref().map(|one| &one.taker);
+        let is_dead = taker.is_some_and(Identity::is_dead);
+        if !is_dead && let Some(passed) = passed {
+            let after = self.length(passed.step);
+            // A CPU quota stops each processor for itself, so the taker's while ours goes on.
+            let has_starved = || {
+                matches!(passed.step, Step::End | Step::Claim)
+                    && taker.is_some_and(Identity::has_work)
+            };
+            let deadline = &mut self.deadline;
+            if deadline.extend(cx, passed, after, has_starved, time_is_up) {
+                return;
+            }
         }
         let cause = if is_dead {
             Cause::Died

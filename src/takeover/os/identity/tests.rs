@@ -8,9 +8,9 @@ fn status_of_a_process_tells_a_crash_from_a_stop() {
         format!("Name:\tx y\nUmask:\t0022\nState:\t{state}\nCoreDumping:\t{core}\n")
     };
     for (state, core, expected) in [
-        ("S (sleeping)", "0", Condition::Alive),
-        ("R (running)", "0", Condition::Alive),
-        ("D (disk sleep)", "0", Condition::Alive),
+        ("S (sleeping)", "0", Condition::Waiting),
+        ("R (running)", "0", Condition::Running),
+        ("D (disk sleep)", "0", Condition::Waiting),
         ("T (stopped)", "0", Condition::Stopped),
         ("t (tracing stop)", "0", Condition::Stopped),
         ("Z (zombie)", "0", Condition::Dead),

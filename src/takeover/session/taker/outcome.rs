@@ -122,7 +122,7 @@ impl TakerSide {
             Condition::Dead => (Ending::DonorDied, "it is dead"),
             Condition::Dumping => (Ending::DonorDied, "it has crashed and its core is written"),
             Condition::Stopped => (Ending::DonorSilent, "it is stopped, SIGCONT lets it go on"),
-            Condition::Alive => (Ending::DonorSilent, "it is alive"),
+            Condition::Running | Condition::Waiting => (Ending::DonorSilent, "it is alive"),
             Condition::Unknown => (Ending::DonorSilent, "what it is at cannot be seen"),
         };
         let pid = self.donor.pid();

@@ -15,6 +15,7 @@
 use std::time::{Duration, Instant};
 
 use socket_takeover::event::{Class, Cx, Time};
+use socket_takeover::sys;
 use socket_takeover::takeover::Moment;
 
 use super::Server;
@@ -39,6 +40,12 @@ impl Server {
 
     /// The start is over and went well.
     pub(super) fn is_ready(&mut self, cx: &mut Cx<Server>) {
+        // A process that is woken late answers late, and until we have heard that somebody shut the
+        // listener down its clients are refused. Not asked for earlier: a taker in the preload has
+        // time, and its donor has clients.
+        if let Err(error) = sys::ask_for_shorter_slices() {
+            log::debug!("time slices: {error}");
+        }
         if self.files_are_idle() {
             self.tell_starter(0);
         } else if self.readiness.is_some() {

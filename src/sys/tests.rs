@@ -118,3 +118,21 @@ fn queue_lengths_follow_the_stream() {
     assert_eq!(unread_bytes(&server).unwrap(), 3);
     assert_eq!(unsent_bytes(&server).unwrap(), 0);
 }
+
+#[test]
+fn shorter_slices_are_asked_for_and_leave_the_rest_alone() {
+    // It is a matter of the thread.
+    let asked = std::thread::spawn(|| {
+        let before = scheduling().unwrap();
+        ask_for_shorter_slices().unwrap();
+        (before, scheduling().unwrap())
+    });
+    let (before, after) = asked.join().unwrap();
+    let kept = |of: &Scheduling| (of.policy, of.nice, of.flags);
+    assert_eq!(kept(&after), kept(&before));
+    if before.runtime == 0 {
+        println!("skipped: this kernel tells no slices");
+    } else {
+        assert!(after.runtime < before.runtime, "{after:?}");
+    }
+}

@@ -536,15 +536,17 @@ fn get_option(
     Ok(length as usize)
 }
 
-/// Asks for time slices that are a little shorter than usual, two thirds, for the calling thread and
-/// what it starts from then on. Woken, it then runs at once beside a thread that computes, where it
-/// would have to wait out that one's slice of some milliseconds; its share of the time stays the
-/// same (sched(7); `kernel/sched/fair.c`, `PREEMPT_SHORT`). Without effect before Linux 6.12. A
-/// thread that has another scheduling policy than the usual one, or shorter slices already, keeps
-/// them.
+/// Asks for time slices of two thirds of the present length, for the calling thread. When it is
+/// woken beside a thread that computes, it then runs at once. Otherwise it would wait for the end of
+/// that thread's slice, which is some milliseconds. Its share of the time stays the same (sched(7);
+/// `kernel/sched/fair.c`, `PREEMPT_SHORT`). Without effect before Linux 6.12.
+///
+/// Call it once: each call shortens the slice again, and so does a child that calls it, because a
+/// child inherits the slice. A slice below 0.7 ms is left as it is, and so is a thread with another
+/// scheduling policy than the usual one.
 ///
 /// # Errors
-/// What sched_getattr(2) and sched_setattr(2) say; nothing has changed then.
+/// What sched_getattr(2) and sched_setattr(2) say. Nothing has changed then.
 pub fn ask_for_shorter_slices() -> io::Result<()> {
     /// The least that is usual, on a machine with one processor.
     const USUAL: u64 = 700_000;

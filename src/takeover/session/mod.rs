@@ -186,11 +186,14 @@ fn with<P: Session, S: Application>(
     }
 }
 
-/// Reads on until the channel is empty, before something final is judged. What the kernel
-/// holds for one reader is bounded by its send buffer, some hundred records; one who goes on
+/// More records than a channel holds: the kernel bounds them by the sender's buffer, which has
+/// room for some hundred.
+const MOST_RECORDS: usize = 1024;
+
+/// Reads on until the channel is empty, before something final is judged. One who goes on
 /// talking all the time is not listened to for ever.
 fn drain_channel(mut receive: impl FnMut() -> Next) {
-    for _ in 0..64 {
+    for _ in 0..MOST_RECORDS {
         if receive() != Next::Again {
             return;
         }

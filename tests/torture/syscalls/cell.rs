@@ -321,7 +321,11 @@ impl Scene {
                 > 0
                 && last.contains("nobody listens there any more");
             if owner == Owner::Nobody || !publishing || Instant::now() > end {
-                return Err(format!("the next takeover failed: {last}"));
+                let owners = self.owner.log().lines();
+                let owners = owners[owners.len().saturating_sub(6)..].join("\n    ");
+                return Err(format!(
+                    "the next takeover failed, {owner:?} serves: {last}; its donor's log ends\n    {owners}"
+                ));
             }
         }
         self.at_rest();

@@ -103,8 +103,9 @@ impl DonorSide {
         Ok(())
     }
 
-    /// What has arrived, as far as the budget goes: peers are not to wait for a taker that
-    /// never stops talking.
+    /// What has arrived. As long as we serve that is one record a turn: between any two of them
+    /// peers are served, and a SIGTERM is heard while it can still end the attempt. Once all is
+    /// held there is nobody else to serve, and the budget is the bound.
     pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Next {
         for _ in 0..cx.budget() {
             let Some(attempt) = self.attempt.as_mut() else {
@@ -131,6 +132,9 @@ impl DonorSide {
             self.feed(app, cx, event);
             if !more {
                 return Next::Keep;
+            }
+            if !cx.is_held() {
+                break;
             }
         }
         Next::Again

@@ -19,6 +19,9 @@ fn sources(under: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut left = vec![root.join(under)];
+    // A room's door stands beside its folder.
+    let door = root.join(format!("{under}.rs"));
+    left.extend(door.is_file().then_some(door));
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(
@@ -97,7 +100,7 @@ fn modules(crate_root: &str, under: &str) -> Vec<(circles::Module, String)> {
         if module.contains(&"tests".to_owned()) {
             continue;
         }
-        if let Some("lib" | "main" | "mod") = module.last().map(String::as_str) {
+        if let Some("lib" | "main") = module.last().map(String::as_str) {
             module.pop();
         }
         found.push((module, source.lines.join("\n")));

@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket_takeover::event::{Acceptor, Class, Cx, Handle, Time, TimerId};
-use socket_takeover::takeover::{Pace, Takeover};
+use socket_takeover::takeover::{RateLimit, Takeover};
 
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
@@ -84,8 +84,8 @@ pub(crate) struct Server {
     lines: Option<TimerId>,
     takeover: Takeover,
     /// Limits the lines that say that a takeover has begun, and that it has failed.
-    begun: Pace,
-    failed: Pace,
+    begun: RateLimit,
+    failed: RateLimit,
     logging: &'static Logging,
     /// The process that waits to hear how the start went.
     readiness: Option<Readiness>,
@@ -114,8 +114,8 @@ impl Server {
             report: None,
             lines: None,
             takeover: Takeover::default(),
-            begun: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
-            failed: Pace::new(TAKEOVERS.0, TAKEOVERS.1),
+            begun: RateLimit::new(TAKEOVERS.0, TAKEOVERS.1),
+            failed: RateLimit::new(TAKEOVERS.0, TAKEOVERS.1),
             logging,
             readiness: None,
             ready_since: None,

@@ -394,7 +394,7 @@
 //!
 //! | file | open it for |
 //! |---|---|
-//! | `pace.rs` | how often the log says the same thing |
+//! | `rate_limit.rs` | how often the log says the same thing |
 //! | `failpoint.rs` | for tests, behind a feature: dying, stopping or panicking in a chosen state |
 //! | `internal.rs` | what tests and tools of this project use, and no application does |
 
@@ -406,7 +406,7 @@ mod failpoint;
 pub mod internal;
 mod moment;
 mod os;
-mod pace;
+mod rate_limit;
 mod report;
 mod session;
 mod start;
@@ -418,7 +418,7 @@ pub use moment::Moment;
 pub use os::descriptor::kind_of;
 pub use os::path::{ConnectError, PathError, Probe, TakeoverPath, probe};
 pub use os::positions::Positions;
-pub use pace::{Pace, Unsaid};
+pub use rate_limit::{RateLimit, Suppressed};
 pub use report::{Report, Tally, Times};
 pub use session::{Deadlines, Ending, Takeover};
 pub use start::Start;

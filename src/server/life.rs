@@ -182,15 +182,15 @@ impl Server {
         match moment {
             Moment::Open => self.is_ready(cx),
             Moment::Preload => {
-                if let Some(unsaid) = self.begun.may_say(Time::now()) {
+                if let Some(suppressed) = self.begun.allow(Time::now()) {
                     let shown = fd_array(cx);
-                    log::info!("Current fd_array:={shown}{unsaid}");
+                    log::info!("Current fd_array:={shown}{suppressed}");
                 }
             }
             Moment::RolledBack(report) => {
-                if let Some(unsaid) = self.failed.may_say(Time::now()) {
+                if let Some(suppressed) = self.failed.allow(Time::now()) {
                     let failure = &report.failure;
-                    log::warn!("takeover failed, we serve on: {failure}; {report}{unsaid}");
+                    log::warn!("takeover failed, we serve on: {failure}; {report}{suppressed}");
                 }
             }
             // The library says it, and says it again each minute.

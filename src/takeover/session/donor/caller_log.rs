@@ -1,6 +1,6 @@
 //! Lines about callers at PATH that are no takers, and about those that are.
 //!
-//! Each kind has a pace of its own, so that a thousand callers who only hang up cannot hide the
+//! Each kind has a rate limit of its own, so that a thousand callers who only hang up cannot hide the
 //! one who is a stranger.
 //!
 //! Invariant: nothing is logged while nobody serves. What comes then is counted.
@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::event::Time;
-use crate::takeover::pace::{Pace, Unsaid};
+use crate::takeover::rate_limit::{RateLimit, Suppressed};
 
 /// The time between two lines of a kind.
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,32 +32,32 @@ pub(super) enum CallerFault {
 /// See the file's own description.
 #[derive(Debug)]
 pub(super) struct CallerLog {
-    nuisances: [Pace; 4],
-    takers: Pace,
+    faults: [RateLimit; 4],
+    takers: RateLimit,
 }
 
 impl Default for CallerLog {
     fn default() -> CallerLog {
         CallerLog {
-            nuisances: std::array::from_fn(|_| Pace::new(1, EVERY)),
-            takers: Pace::new(TAKERS, EVERY),
+            faults: std::array::from_fn(|_| RateLimit::new(1, EVERY)),
+            takers: RateLimit::new(TAKERS, EVERY),
         }
     }
 }
 
 impl CallerLog {
-    /// Says it, unless it is too soon or `hushed`.
-    pub(super) fn about(&mut self, nuisance: CallerFault, hushed: bool, what: &impl fmt::Display) {
-        let pace = &mut self.nuisances[nuisance as usize];
-        if hushed {
-            pace.hush();
-        } else if let Some(unsaid) = pace.may_say(Time::now()) {
-            log::warn!("{what}{unsaid}");
+    /// Logs it, unless it is too soon, or everybody is held.
+    pub(super) fn about(&mut self, fault: CallerFault, is_frozen: bool, what: &impl fmt::Display) {
+        let limit = &mut self.faults[fault as usize];
+        if is_frozen {
+            limit.suppress();
+        } else if let Some(suppressed) = limit.allow(Time::now()) {
+            log::warn!("{what}{suppressed}");
         }
     }
 
     /// Whether a taker may be mentioned that is welcome.
-    pub(super) fn taker(&mut self) -> Option<Unsaid> {
-        self.takers.may_say(Time::now())
+    pub(super) fn taker(&mut self) -> Option<Suppressed> {
+        self.takers.allow(Time::now())
     }
 }

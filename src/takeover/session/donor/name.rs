@@ -29,7 +29,7 @@ use crate::takeover::os::folder::Inode as FileId;
 use crate::takeover::os::offer::{Offer, PublishError, Replace};
 use crate::takeover::os::path::Probe;
 use crate::takeover::os::standing::Standing;
-use crate::takeover::pace::Pace;
+use crate::takeover::rate_limit::RateLimit;
 use crate::takeover::session::with;
 
 /// How often the owner looks at its name.
@@ -275,13 +275,13 @@ fn in_the_way(probe: Probe) -> Trouble {
 struct Voice {
     /// What is wrong, as it was said last.
     said: Option<Trouble>,
-    pace: Pace,
+    limit: RateLimit,
 }
 
 impl Default for Voice {
     fn default() -> Voice {
-        let pace = Pace::new(TROUBLES.0, TROUBLES.1);
-        Voice { said: None, pace }
+        let limit = RateLimit::new(TROUBLES.0, TROUBLES.1);
+        Voice { said: None, limit }
     }
 }
 
@@ -296,16 +296,16 @@ impl Voice {
             }
             Ok(Found::Lost) => {
                 self.said = None;
-                if let Some(unsaid) = self.pace.may_say(now) {
-                    log::warn!("takeover path {path} was gone and is offered again{unsaid}");
+                if let Some(suppressed) = self.limit.allow(now) {
+                    log::warn!("takeover path {path} was gone and is offered again{suppressed}");
                 }
             }
             Err(trouble) if self.said.as_ref() == Some(&trouble) => {}
             Err(trouble) => {
-                if let Some(unsaid) = self.pace.may_say(now) {
+                if let Some(suppressed) = self.limit.allow(now) {
                     log::error!(
                         "takeover path {path}: no further takeover is possible for now: \
-                         {trouble}; it is looked at again each second{unsaid}"
+                         {trouble}; it is looked at again each second{suppressed}"
                     );
                     self.said = Some(trouble);
                 }

@@ -2,7 +2,7 @@
 //!
 //! A caller whose identity is not trusted is hung up on without a word; one that comes while
 //! another is served is told BUSY; one is a taker once its HELLO fits. What the log says of each
-//! is paced by `complaints.rs`.
+//! is limited by `caller_log.rs`.
 
 use std::collections::HashMap;
 use std::io;
@@ -371,7 +371,7 @@ pub(super) fn callers<S: Application>(
             }
         };
         with(app, cx, |side: &mut DonorSide, app, cx| {
-            let (nuisance, why) = match Identity::of(&channel) {
+            let (fault, why) = match Identity::of(&channel) {
                 Ok(taker) => match side.call(app, cx, channel, taker) {
                     Ok(()) => return,
                     Err(error) => (CallerFault::Unserved, error.to_string()),
@@ -382,7 +382,7 @@ pub(super) fn callers<S: Application>(
                 Err(error) => (CallerFault::Unserved, error.to_string()),
             };
             let what = format_args!("a call for a takeover was not answered: {why}");
-            side.caller_log.about(nuisance, cx.is_held(), &what);
+            side.caller_log.about(fault, cx.is_held(), &what);
         });
     }
     Ok(Next::Again)

@@ -48,9 +48,9 @@ impl DonorSide {
         let Some(version) = attempt.post.agreed() else {
             return Event::Failure(Cause::Protocol);
         };
-        if let Some(unsaid) = self.caller_log.taker() {
+        if let Some(suppressed) = self.caller_log.taker() {
             log::info!(
-                "Accepting connection from Takeover channel (pid {}){unsaid}",
+                "Accepting connection from Takeover channel (pid {}){suppressed}",
                 attempt.taker.pid()
             );
         }

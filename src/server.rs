@@ -3,32 +3,32 @@
 //! ```text
 //!   main ─▶ run ─┬─ cold start: bind, offer PATH ────────────────┐
 //!                ├─ -T: connect to PATH, receive, claim ─────────┤
-//!                └─ -T: the original program is at PATH, upgrade ┴─▶ serve ─▶ exit code
+//!                └─ -T: the original program is at PATH, adopt ┴─▶ serve ─▶ exit code
 //! ```
 //!
 //! | file | open it for |
 //! |---|---|
-//! | `server/life.rs` | the start, what a takeover's outcome means here, the way out |
+//! | `server/service.rs` | the start, what a takeover's outcome means here, the way out |
 //! | `server/failure.rs` | why a start or a takeover failed, what to do, exit codes |
 //! | `server/listener.rs` | the listener, and what the log says of it |
 //! | `server/peer.rs` | one connection |
 //! | `server/handover.rs` | which items there are, and how each is saved and restored |
 //! | `server/pid.rs` | the pid file |
-//! | `server/telling.rs` | the file of reports, and the process that waits for the end of the start |
+//! | `server/reporting.rs` | the file of reports, and the process that waits for the end of the start |
 //! | `server/original/` | taking over from the original program |
-//! | `server/upgrade.rs` | going on for the original program |
+//! | `server/from_original.rs` | going on for the original program |
 //! | `server/neighbour.rs` | which other process is in the way of a start |
 
 mod failure;
+mod from_original;
 mod handover;
-mod life;
 mod listener;
 mod neighbour;
 mod original;
 mod peer;
 mod pid;
-mod telling;
-mod upgrade;
+mod reporting;
+mod service;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,8 +43,8 @@ use crate::daemon::logging::Logging;
 use crate::daemon::pidfile::PidFile;
 use crate::daemon::report::ReportFile;
 pub(crate) use handover::STATE_VERSION;
-pub(crate) use life::run;
 use peer::Peer;
+pub(crate) use service::run;
 
 /// How often the counters are logged.
 const STATISTICS: Duration = Duration::from_secs(60);
@@ -159,9 +159,9 @@ impl Server {
 /// An address as the log has always shown it: `[host]:port`, a link-local one with the number of
 /// its interface.
 #[derive(Debug, Clone, Copy)]
-struct Shown(SocketAddr);
+struct LogAddress(SocketAddr);
 
-impl fmt::Display for Shown {
+impl fmt::Display for LogAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             // `[fe80::1%2]:80`

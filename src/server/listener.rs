@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket_takeover::event::{AcceptChange, Accepting, Acceptor, Cx, Handle, RESERVE};
 
 use super::peer::Peer;
-use super::{Server, Shown};
+use super::{LogAddress, Server};
 
 /// Binds and listens.
 pub(crate) fn bind(address: SocketAddr, backlog: i32) -> io::Result<Acceptor> {
@@ -56,7 +56,7 @@ pub(crate) fn most_peers(nofile: usize) -> usize {
 /// Why the listener is nothing that a successor could use, if it is not.
 pub(crate) fn obstacle(listener: &Acceptor) -> Option<String> {
     let (address, why) = listener.broken()?;
-    Some(format!("cannot listen on {}: {why}", Shown(address)))
+    Some(format!("cannot listen on {}: {why}", LogAddress(address)))
 }
 
 /// Adds a peer that was accepted.
@@ -70,7 +70,7 @@ fn welcome(
     address: SocketAddr,
 ) -> io::Result<()> {
     if let Err(error) = stream.set_nodelay(true) {
-        log::debug!("Peer {} was not taken: {error}", Shown(address));
+        log::debug!("Peer {} was not taken: {error}", LogAddress(address));
         return Ok(());
     }
     let peer = Peer::new(stream, address);
@@ -112,12 +112,12 @@ fn tell(server: &mut Server, _: &mut Cx<Server>, news: &Accepting<'_>) {
             "no more peers are accepted: somebody has shut the listener down, and it cannot \
              listen on {} again: {error}; free the port. It is tried on, and {peers} Peers are \
              served on",
-            Shown(*address),
+            LogAddress(*address),
         ),
         AcceptChange::Mended { address } => log::warn!(
             "somebody has shut the listener down: it listens on {} again; clients that were \
              waiting to be accepted are lost",
-            Shown(*address),
+            LogAddress(*address),
         ),
         AcceptChange::Open => log::info!("peers are accepted again"),
         _ => log::warn!("{news}"),

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use socket_takeover::event::{Cx, Event, Handle, Interest, Next, Spec};
 use socket_takeover::proto::sequence::Session;
 
-use super::{Server, Shown};
+use super::{LogAddress, Server};
 
 /// One read's worth; also the most that may wait unsent for one peer.
 pub(crate) const BUFFER: usize = 64 * 1024;
@@ -43,7 +43,7 @@ impl AsFd for Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.stream.as_raw_fd();
-        write!(f, "Peer {} (fd:{number})", Shown(self.address))
+        write!(f, "Peer {} (fd:{number})", LogAddress(self.address))
     }
 }
 
@@ -188,6 +188,6 @@ fn serve(
 fn trace(address: SocketAddr, messages: &[u8]) {
     for message in messages.chunks_exact(4) {
         let seqnum = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
-        log::trace!("{} - seqnum:{seqnum}", Shown(address));
+        log::trace!("{} - seqnum:{seqnum}", LogAddress(address));
     }
 }

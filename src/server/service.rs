@@ -17,7 +17,7 @@ use super::handover::peers;
 use super::listener;
 use super::neighbour;
 use super::peer::Peer;
-use super::{Server, Shown};
+use super::{LogAddress, Server};
 use crate::cli::{Options, Role};
 use crate::daemon::daemonize::Readiness;
 use crate::daemon::logging::Logging;
@@ -50,7 +50,7 @@ pub(crate) fn run(
         log::error!("{error}{}", error.remedy(&options));
         server.exit = error.exit_code();
     }
-    server.farewell()
+    server.shut_down()
 }
 
 /// How many descriptors this process can have of its own. In the foreground inherited descriptors
@@ -96,7 +96,7 @@ fn serve(server: &mut Server, options: &Options) -> Result<(), StartError> {
         Err(Error::Connect {
             path,
             why: ConnectError::NoDonor(Probe::OtherProtocol),
-        }) => server.upgrade(cx, &path, options.deadlines)?,
+        }) => server.adopt_original(cx, &path, options.deadlines)?,
         begun => begun?,
     }
     reactor.run(server)?;
@@ -160,13 +160,13 @@ impl Server {
                 _ => None,
             };
             let by = by.map_or_else(String::new, |holder| format!(", by {holder}"));
-            let what = format!("cannot listen on {}: {error}{by}", Shown(listen));
+            let what = format!("cannot listen on {}: {error}{by}", LogAddress(listen));
             io::Error::new(error.kind(), what)
         })?;
         let bound = listener.local_addr()?;
         let number = listener::number(&listener);
         self.listener = Some(listener::add(listener, self, cx)?);
-        log::info!("Starting TCP server on {} (fd:{number})", Shown(bound));
+        log::info!("Starting TCP server on {} (fd:{number})", LogAddress(bound));
         if let Some(longest) = listener::longest_backlog().filter(|longest| *longest < backlog) {
             log::warn!(
                 "no more than {longest} clients can wait to be accepted, not {backlog}; raise \
@@ -252,7 +252,7 @@ impl Server {
             match listener.local_addr() {
                 Ok(address) => log::info!(
                     "Serving on {} (fd:{}) with {} Peers",
-                    Shown(address),
+                    LogAddress(address),
                     listener::number(listener),
                     self.peers
                 ),
@@ -296,7 +296,7 @@ impl Server {
             Ok(()) => self.end_all(cx),
             Err(error) => self.exit = error.exit_code(),
         }
-        std::process::exit(self.farewell().into());
+        std::process::exit(self.shut_down().into());
     }
 }
 

@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// Does what is left to do on the way out, and returns the exit code.
-    pub(super) fn farewell(&mut self) -> u8 {
+    pub(super) fn shut_down(&mut self) -> u8 {
         self.remove_pid_file();
         let end = Instant::now() + PATIENCE;
         if let Some(report) = &mut self.report {

@@ -11,13 +11,13 @@ use super::failure::StartError;
 use super::listener;
 use super::original::{self, Obstacle, Taken};
 use super::peer::Peer;
-use super::{Server, Shown};
+use super::{LogAddress, Server};
 
 impl Server {
     /// Takes over from the original program at `path`. The original is dead when this returns. Its
     /// peers are served from the next turn on, each from the next message on: none of them is
     /// within a message.
-    pub(super) fn upgrade(
+    pub(super) fn adopt_original(
         &mut self,
         cx: &mut Cx<Server>,
         path: &TakeoverPath,
@@ -33,7 +33,7 @@ impl Server {
             why,
         })?;
         let mut report = taken.report.clone();
-        self.adopt(cx, taken)?;
+        self.adopt_items(cx, taken)?;
         Takeover::inherit(self, cx, offer, report.generation, deadlines)?;
         cx.resume();
         report.times.decided = Some(Time::now());
@@ -42,7 +42,7 @@ impl Server {
         Ok(())
     }
 
-    fn adopt(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), StartError> {
+    fn adopt_items(&mut self, cx: &mut Cx<Server>, taken: Taken) -> Result<(), StartError> {
         let listener = listener::adopt(taken.listener);
         self.listener = Some(listener::add(listener, self, cx)?);
         for (stream, address) in taken.peers {
@@ -58,19 +58,19 @@ impl Server {
                     self.peers += 1;
                     self.counters.accepted += 1;
                 }
-                Err(error) => log::warn!("Peer {} was not taken: {error}", Shown(address)),
+                Err(error) => log::warn!("Peer {} was not taken: {error}", LogAddress(address)),
             }
         }
         for address in taken.ended {
             log::warn!(
                 "Peer {} was ended: part of a message of its was in a thread of the original",
-                Shown(address),
+                LogAddress(address),
             );
         }
         for address in taken.lost {
             log::warn!(
                 "Peer {} is lost: the original had accepted it since, and we may not trace it",
-                Shown(address),
+                LogAddress(address),
             );
         }
         Ok(())

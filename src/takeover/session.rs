@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Takeover`], and what both sides do alike |
 //! | `deadline.rs` | the one deadline of a session |
-//! | `post.rs` | records over the channel: numbering, what waits for room |
+//! | `record_channel.rs` | records over the channel: numbering, what waits for room |
 //! | `donor.rs`, `donor/` | the donor's side |
 //! | `export.rs` | its batches: items and states into records |
 //! | `taker.rs`, `taker/` | the taker's side |
@@ -29,7 +29,7 @@ mod deadline;
 mod donor;
 mod export;
 mod import;
-mod post;
+mod record_channel;
 mod taker;
 
 use std::any::Any;

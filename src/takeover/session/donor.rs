@@ -279,7 +279,7 @@ impl Session for DonorSide {
     fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
         if let Some(attempt) = self.attempt.as_mut()
             && !cx.contains(attempt.watch.id())
-            && let Ok(watch) = receive::watch(&attempt.post, cx)
+            && let Ok(watch) = receive::watch(&attempt.channel, cx)
         {
             attempt.watch = watch;
         }

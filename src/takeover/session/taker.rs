@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::deadline::Deadline;
 use super::donor::listen;
 use super::import::{Import, Problem};
-use super::post::Post;
+use super::record_channel::RecordChannel;
 use super::{Deadlines, Panic, Role, Session, drain_channel, with};
 use crate::event::{Cx, Handle, Spec, Time};
 use crate::proto::records::{End, FailCode, RefuseCode};
@@ -45,7 +45,7 @@ const AWAKE: Duration = Duration::from_micros(200);
 #[derive(Debug)]
 pub(super) struct TakerSide {
     machine: Taker,
-    post: Post,
+    channel: RecordChannel,
     watch: Handle<OwnedFd>,
     donor: Identity,
     /// For the next takeover. It is listened to from the beginning, as that can fail.
@@ -83,16 +83,16 @@ pub(super) fn begin<S: Application>(app: &mut S, cx: &mut Cx<S>) {
 /// Sends HELLO and listens to what comes back.
 fn call<S: Application>(
     cx: &mut Cx<S>,
-    post: &mut Post,
+    channel: &mut RecordChannel,
     network: Option<u64>,
 ) -> io::Result<Handle<OwnedFd>> {
-    hello(post, S::NEWEST_STATE, network)?;
-    watch(cx, post)
+    hello(channel, S::NEWEST_STATE, network)?;
+    watch(cx, channel)
 }
 
-fn watch<S: Application>(cx: &mut Cx<S>, post: &Post) -> io::Result<Handle<OwnedFd>> {
+fn watch<S: Application>(cx: &mut Cx<S>, channel: &RecordChannel) -> io::Result<Handle<OwnedFd>> {
     let spec = Spec::handover("takeover channel");
-    cx.add(spec, post.watch()?, channel_event)
+    cx.add(spec, channel.watch()?, channel_event)
         .map_err(|refused| refused.error)
 }
 
@@ -106,9 +106,9 @@ impl TakerSide {
         deadlines: Deadlines,
         network: Option<u64>,
     ) -> io::Result<TakerSide> {
-        let mut post = Post::new(channel);
+        let mut channel = RecordChannel::new(channel);
         let offer = listen(cx, offer)?;
-        let called = call(cx, &mut post, network);
+        let called = call(cx, &mut channel, network);
         let watch = called.inspect_err(|_| drop(cx.take(offer)))?;
         let alone = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
         let report = Report {
@@ -121,7 +121,7 @@ impl TakerSide {
         };
         Ok(TakerSide {
             machine: Taker::start().0,
-            post,
+            channel,
             watch,
             donor,
             offer,
@@ -228,7 +228,7 @@ impl Session for TakerSide {
 
     fn watch_again<S: Application>(&mut self, _: &mut S, cx: &mut Cx<S>) {
         if !cx.contains(self.watch.id())
-            && let Ok(watch) = watch(cx, &self.post)
+            && let Ok(watch) = watch(cx, &self.channel)
         {
             self.watch = watch;
         }

@@ -13,12 +13,12 @@ use crate::takeover::os::identity::Identity;
 use crate::takeover::os::lease::Lease;
 use crate::takeover::report::{Report, Tally};
 use crate::takeover::session::export::LastSent;
-use crate::takeover::session::post::Post;
+use crate::takeover::session::record_channel::RecordChannel;
 
 /// One caller, from its connect to the outcome.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) post: Post,
+    pub(super) channel: RecordChannel,
     pub(super) watch: Handle<OwnedFd>,
     pub(super) taker: Identity,
     pub(super) death: Option<Handle<OwnedFd>>,
@@ -38,7 +38,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Sends a last word, as far as that is possible; says what it has to wait for.
     pub(super) fn post_record(&mut self, record: &Record<'_>) -> Sent {
-        self.post.say(record).unwrap_or_else(|error| {
+        self.channel.send_record(record).unwrap_or_else(|error| {
             log::debug!("the taker was not told: {error}");
             Sent::Done
         })
@@ -81,8 +81,8 @@ impl Attempt {
     }
 
     pub(super) fn final_report(&mut self) -> Report {
-        self.report.bytes = self.post.bytes;
-        self.report.fds = self.post.passed;
+        self.report.bytes = self.channel.bytes;
+        self.report.fds = self.channel.passed;
         if let Some(Served { since_ns, dead }) = self.served {
             // Since it serves, rather than since we know.
             self.report.times.decided = Some(Time::from_ns(since_ns));

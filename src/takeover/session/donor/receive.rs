@@ -25,7 +25,7 @@ use crate::takeover::os::identity::{Identity, IdentityError};
 use crate::takeover::os::offer::Offer;
 use crate::takeover::report::{Report, Times};
 use crate::takeover::session::drain_channel;
-use crate::takeover::session::post::{Incoming, Post};
+use crate::takeover::session::record_channel::{Incoming, RecordChannel};
 use crate::takeover::session::{Session, is_our_clock, with};
 
 /// When to try again to accept a caller for whom there was no descriptor or no memory.
@@ -46,10 +46,10 @@ impl DonorSide {
         channel: Channel,
         taker: Identity,
     ) -> io::Result<()> {
-        let post = Post::new(channel);
+        let channel = RecordChannel::new(channel);
         if self.machine.is_busy() || self.predecessor.is_some() {
             refuse(
-                post,
+                channel,
                 RefuseCode::Busy,
                 "another takeover is under way; try again later",
             );
@@ -63,7 +63,7 @@ impl DonorSide {
         // would keep the channel open for ever.
         let pidfd = taker.pidfd().map(|fd| fd.try_clone_to_owned());
         let pidfd = pidfd.transpose()?;
-        let watch = watch(&post, cx)?;
+        let watch = watch(&channel, cx)?;
         let death = match pidfd {
             Some(pidfd) => cx
                 .add(Spec::handover("taker's process"), pidfd, |_, app, cx, _| {
@@ -87,7 +87,7 @@ impl DonorSide {
             ..Default::default()
         };
         self.attempt = Some(Attempt {
-            post,
+            channel,
             watch,
             taker,
             death,
@@ -111,7 +111,7 @@ impl DonorSide {
             let Some(attempt) = self.attempt.as_mut() else {
                 return Next::Keep;
             };
-            let (event, more) = match attempt.post.receive() {
+            let (event, more) = match attempt.channel.receive() {
                 Incoming::Record(length) => match self.understand(app, cx, length) {
                     Some(event) => (event, true),
                     None => continue,
@@ -147,8 +147,8 @@ impl DonorSide {
         length: usize,
     ) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
-        let buffer = attempt.post.take_buffer();
-        let event = match records::decode(&buffer[..length], attempt.post.fds.len()) {
+        let buffer = attempt.channel.take_buffer();
+        let event = match records::decode(&buffer[..length], attempt.channel.fds.len()) {
             Ok((_, record)) => self.event_of(app, cx, &record),
             // It is from a later release and does not do without: that is for it to know.
             Err(error @ DecodeError::MustUnderstand(_))
@@ -159,8 +159,8 @@ impl DonorSide {
             Err(error) => Some(self.trouble(Cause::Protocol, error.to_string())),
         };
         if let Some(attempt) = &mut self.attempt {
-            attempt.post.fds.clear();
-            attempt.post.put_buffer(buffer);
+            attempt.channel.fds.clear();
+            attempt.channel.put_buffer(buffer);
         }
         event
     }
@@ -303,7 +303,7 @@ impl DonorSide {
             return self.refuse(code, reason);
         }
         let attempt = self.attempt.as_mut()?;
-        attempt.post.agree(common?);
+        attempt.channel.agree(common?);
         attempt.features = hello.features;
         app.takeover().newest_state = hello.newest_state;
         let slots = usize::try_from(hello.free_slots).unwrap_or(usize::MAX);
@@ -337,10 +337,13 @@ impl DonorSide {
 }
 
 /// Has the reactor watch the channel.
-pub(super) fn watch<S: Application>(post: &Post, cx: &mut Cx<S>) -> io::Result<Handle<OwnedFd>> {
+pub(super) fn watch<S: Application>(
+    channel: &RecordChannel,
+    cx: &mut Cx<S>,
+) -> io::Result<Handle<OwnedFd>> {
     cx.add(
         Spec::handover("takeover channel"),
-        post.watch()?,
+        channel.watch()?,
         channel_event,
     )
     .map_err(|refused| refused.error)
@@ -405,8 +408,8 @@ fn channel_event<S: Application>(
 }
 
 /// Answers a caller that cannot be served, and hangs up.
-fn refuse(mut post: Post, code: RefuseCode, reason: &str) {
-    if let Err(error) = post.say(&refusal(code, reason)) {
+fn refuse(mut channel: RecordChannel, code: RefuseCode, reason: &str) {
+    if let Err(error) = channel.send_record(&refusal(code, reason)) {
         log::debug!("a caller did not hear its refusal: {error}");
     }
 }

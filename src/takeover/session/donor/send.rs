@@ -20,7 +20,7 @@ use crate::takeover::moment::Moment;
 use crate::takeover::os::channel::Sent;
 use crate::takeover::os::lease::Lease;
 use crate::takeover::session::export::Records;
-use crate::takeover::session::post::{Post, is_hung_up};
+use crate::takeover::session::record_channel::{RecordChannel, is_hung_up};
 use crate::takeover::session::{Session, with};
 
 /// How long to wait before a send is tried again for which the kernel lacked something.
@@ -32,7 +32,7 @@ const UNTOLD: Duration = Duration::from_millis(10);
 /// The donor that we took over from.
 #[derive(Debug)]
 pub(in crate::takeover::session) struct Predecessor {
-    pub(in crate::takeover::session) post: Post,
+    pub(in crate::takeover::session) channel: RecordChannel,
     /// What it is to be told.
     pub(in crate::takeover::session) active: Vec<u8>,
     /// The log knows that it cannot be told.
@@ -45,7 +45,7 @@ impl DonorSide {
         let Some(attempt) = self.attempt.as_mut() else {
             return Event::Failure(Cause::Protocol);
         };
-        let Some(version) = attempt.post.agreed() else {
+        let Some(version) = attempt.channel.agreed() else {
             return Event::Failure(Cause::Protocol);
         };
         if let Some(suppressed) = self.caller_log.taker() {
@@ -87,7 +87,7 @@ impl DonorSide {
             &mut record,
         );
         let sent = match encoded {
-            Ok(()) => attempt.post.send(&mut record, &[lease.as_fd()]),
+            Ok(()) => attempt.channel.try_send(&mut record, &[lease.as_fd()]),
             Err(error) => return self.trouble(Cause::Resources, error.to_string()),
         };
         attempt.lease = Some(lease);
@@ -119,7 +119,7 @@ impl DonorSide {
     pub(super) fn prepare<S: Application>(&mut self, cx: &mut Cx<S>) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
         attempt.report.times.prepare = Some(Time::now());
-        match attempt.post.say(&Record::Prepare) {
+        match attempt.channel.send_record(&Record::Prepare) {
             Ok(Sent::Done) => None,
             Ok(full) => {
                 self.wait_for_room(cx, full);
@@ -144,11 +144,11 @@ impl DonorSide {
         };
         let mut rest = std::mem::take(&mut written.records).into_iter();
         let Some(mut first) = rest.next() else {
-            let number = attempt.post.last_number();
+            let number = attempt.channel.last_number();
             return Some(Event::Did(Outcome::Sent { batch, number }));
         };
         let sent = match written.fds(app, cx) {
-            Some(fds) => attempt.post.send(&mut first, &fds),
+            Some(fds) => attempt.channel.try_send(&mut first, &fds),
             None => {
                 let what = "an item has no descriptor".to_owned();
                 return Some(self.trouble(Cause::Resources, what));
@@ -170,7 +170,7 @@ impl DonorSide {
         }
         for record in rest {
             let digest = is_final.then_some(&mut attempt.digest);
-            let posted = attempt.post.post(record, |bytes| {
+            let posted = attempt.channel.send_or_queue(record, |bytes| {
                 if let Some(digest) = digest {
                     digest.update(bytes);
                 }
@@ -180,7 +180,7 @@ impl DonorSide {
                 Err(error) => return self.not_sent("batch", &error),
             }
         }
-        let number = attempt.post.last_number();
+        let number = attempt.channel.last_number();
         if full != Sent::Done {
             self.wait_for_room(cx, full);
         }
@@ -195,7 +195,7 @@ impl DonorSide {
         let sent = attempt
             .end_record()
             .map_err(io::Error::other)
-            .and_then(|mut record| attempt.post.send(&mut record, &[]));
+            .and_then(|mut record| attempt.channel.try_send(&mut record, &[]));
         match sent {
             Ok(Sent::Done) => {
                 attempt.report.times.end = Some(Time::now());
@@ -232,7 +232,7 @@ impl DonorSide {
     ) {
         // The bytes are kept here: a channel that fails throws away what waits in it.
         let mut record = before.active.clone();
-        match before.post.send(&mut record, &[]) {
+        match before.channel.try_send(&mut record, &[]) {
             Ok(Sent::Done) => return self.told_predecessor(app, cx),
             // It is dead, or was told to leave: it waits for nothing any more.
             Err(error) if is_hung_up(&error) => return self.told_predecessor(app, cx),
@@ -293,7 +293,7 @@ impl DonorSide {
         let Some(attempt) = self.attempt.as_mut() else {
             return;
         };
-        match attempt.post.flush() {
+        match attempt.channel.flush() {
             Ok(Sent::Done) => self.feed(app, cx, Event::Writable),
             Ok(full) => self.wait_for_room(cx, full),
             Err(error) => {

@@ -13,7 +13,7 @@ use crate::takeover::os::identity::Condition;
 use crate::takeover::os::lease::{Lease, Verdict};
 use crate::takeover::session::donor::Predecessor;
 use crate::takeover::session::import::{Import, Problem};
-use crate::takeover::session::post::Incoming;
+use crate::takeover::session::record_channel::Incoming;
 use crate::takeover::session::{Role, Takeover, audit, donor, drain_channel};
 use crate::takeover::session::{Session, with};
 
@@ -144,7 +144,7 @@ impl TakerSide {
 
     fn has_hung_up(&mut self) -> bool {
         let mut end = false;
-        drain_channel(|| match self.post.receive() {
+        drain_channel(|| match self.channel.receive() {
             Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
             Incoming::End => {
                 end = true;
@@ -156,8 +156,8 @@ impl TakerSide {
     }
 
     pub(super) fn finish_report(&mut self) {
-        self.report.bytes = self.post.bytes;
-        self.report.fds = self.post.passed;
+        self.report.bytes = self.channel.bytes;
+        self.report.fds = self.channel.passed;
         self.report.items = self.import.len() as u64;
         self.report.last = self.import.tally;
         self.report.declined = self.import.declined_len() as u64;
@@ -186,7 +186,7 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     let TakerSide {
         offer,
         own,
-        post,
+        channel,
         import,
         told_to_stop,
         mut report,
@@ -208,7 +208,7 @@ pub(super) fn succeed<S: Application>(app: &mut S, cx: &mut Cx<S>) {
     // The donor's report counts it, too.
     report.bytes += record.len() as u64;
     let before = Predecessor {
-        post,
+        channel,
         active: record,
         is_logged: false,
     };

@@ -15,7 +15,7 @@ use crate::takeover::os::lease::Lease;
 use crate::takeover::os::limits;
 use crate::takeover::session::Deadlines;
 use crate::takeover::session::import::Problem;
-use crate::takeover::session::post::Incoming;
+use crate::takeover::session::record_channel::Incoming;
 use crate::takeover::session::{Session, is_our_clock, with};
 
 /// Records taken in one turn: some batches, and in the freeze nearly always all there are.
@@ -48,7 +48,7 @@ impl TakerSide {
     /// waited for awake.
     fn next_incoming(&mut self) -> Incoming {
         loop {
-            match self.post.receive() {
+            match self.channel.receive() {
                 Incoming::Empty if self.stays_awake() => hint::spin_loop(),
                 incoming => return incoming,
             }
@@ -63,16 +63,16 @@ impl TakerSide {
     /// Then it has said so since, and that is the truth of the matter.
     pub(super) fn unusable_unless_aborted(&mut self, problem: Problem) -> Event {
         for _ in 0..RECORDS {
-            match self.post.receive() {
+            match self.channel.receive() {
                 Incoming::Record(length) => {
-                    let buffer = self.post.take_buffer();
-                    let decoded = records::decode(&buffer[..length], self.post.fds.len());
+                    let buffer = self.channel.take_buffer();
+                    let decoded = records::decode(&buffer[..length], self.channel.fds.len());
                     let aborted = match decoded {
                         Ok((_, Record::Abort(abort))) => Some(self.aborted(abort.reason)),
                         _ => None,
                     };
-                    self.post.fds.clear();
-                    self.post.put_buffer(buffer);
+                    self.channel.fds.clear();
+                    self.channel.put_buffer(buffer);
                     if let Some(event) = aborted {
                         return event;
                     }
@@ -95,9 +95,9 @@ impl TakerSide {
         cx: &mut Cx<S>,
         length: usize,
     ) -> Result<Option<Event>, Problem> {
-        let buffer = self.post.take_buffer();
+        let buffer = self.channel.take_buffer();
         let bytes = &buffer[..length];
-        let fds = std::mem::take(&mut self.post.fds);
+        let fds = std::mem::take(&mut self.channel.fds);
         let event = match records::decode(bytes, fds.len()) {
             Ok((header, record)) => self.event_of(app, cx, bytes, &header, record, fds),
             Err(error) => {
@@ -111,7 +111,7 @@ impl TakerSide {
                 Err(Problem::new(code, error.to_string()))
             }
         };
-        self.post.put_buffer(buffer);
+        self.channel.put_buffer(buffer);
         event
     }
 
@@ -209,7 +209,7 @@ impl TakerSide {
         let lease = Lease::from_fd(lease)
             .map_err(|error| Problem::new(FailCode::Invalid, format!("lease: {error}")))?;
         self.lease = Some(lease);
-        self.post.agree(version);
+        self.channel.agree(version);
         self.donors = Deadlines {
             preload: Duration::from_millis(welcome.preload_ms.into()),
             freeze: Duration::from_millis(welcome.freeze_ms.into()),
@@ -241,7 +241,7 @@ pub(super) fn channel_event<S: Application>(
     with(app, cx, |side: &mut TakerSide, app, cx| {
         if ready.is_writable() {
             // What does not go now goes with the next event, or its deadline passes.
-            let _ = side.post.flush();
+            let _ = side.channel.flush();
         }
         next = side.receive(app, cx);
     });

@@ -12,13 +12,13 @@ use crate::takeover::core::taker::Event;
 use crate::takeover::os::channel::Sent;
 use crate::takeover::os::limits;
 use crate::takeover::session::import::Problem;
-use crate::takeover::session::post::{Post, is_hung_up};
+use crate::takeover::session::record_channel::{RecordChannel, is_hung_up};
 
 /// Descriptors that a taker opens for itself between HELLO and the claim.
 const OWN: usize = 24;
 
 pub(super) fn hello(
-    post: &mut Post,
+    channel: &mut RecordChannel,
     newest_state: Option<u16>,
     network: Option<u64>,
 ) -> io::Result<()> {
@@ -34,7 +34,7 @@ pub(super) fn hello(
         newest_state,
         network,
     });
-    match post.say(&hello) {
+    match channel.send_record(&hello) {
         Ok(Sent::Done) => Ok(()),
         // The first record of a fresh channel always has room: it is the kernel that has not.
         Ok(Sent::Blocked | Sent::NoBuffers) => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
@@ -60,7 +60,7 @@ impl TakerSide {
             }
         }
         builder.finish();
-        let acknowledged = self.post.post(record, |_| ());
+        let acknowledged = self.channel.send_or_queue(record, |_| ());
         self.said(cx, acknowledged)
     }
 
@@ -77,7 +77,7 @@ impl TakerSide {
             let what = format!("epoll: {error}");
             return Some(self.unusable(Problem::new(FailCode::Resources, what)));
         }
-        let drained = self.post.say(&Record::Drained);
+        let drained = self.channel.send_record(&Record::Drained);
         let failed = self.said(cx, drained);
         self.report.times.held = Some(Time::now());
         self.rehearse();
@@ -146,7 +146,7 @@ impl TakerSide {
             reason: &problem.what,
             item: problem.item,
         });
-        if let Err(error) = self.post.say(&fail) {
+        if let Err(error) = self.channel.send_record(&fail) {
             log::debug!("the donor was not told: {error}");
         }
     }

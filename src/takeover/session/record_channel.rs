@@ -1,13 +1,13 @@
 //! Records over the channel: numbered, and kept in order when the channel has no room.
 //!
 //! ```text
-//!   send ──▶ the channel, or Blocked and nothing has happened
-//!   post ──▶ the channel, or the outbox ──flush──▶ the channel
+//!   try_send        ──▶ the channel, or Blocked and nothing has happened
+//!   send_or_queue   ──▶ the channel, or the queue ──flush──▶ the channel
 //! ```
 //!
 //! Once donor and taker have agreed on a wire version, each record is of it, in both directions.
 //!
-//! Invariant: while the outbox holds a record, nothing else goes out; so records arrive in
+//! Invariant: while the queue holds a record, nothing else goes out; so records arrive in
 //! the order in which they were given, and their numbers have no gap. Only records without
 //! descriptors wait here: a descriptor could be closed meanwhile.
 
@@ -21,13 +21,13 @@ use crate::takeover::os::channel::{Channel, Fault, Got, Sent};
 
 /// See the file's own description.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct RecordChannel {
     channel: Channel,
     /// The version that both sides speak; not known before WELCOME.
     agreed: Option<u16>,
     next_out: u32,
     next_in: u32,
-    outbox: VecDeque<Vec<u8>>,
+    queue: VecDeque<Vec<u8>>,
     buffer: Box<[u8]>,
     /// Descriptors of the record received last.
     pub(super) fds: Vec<OwnedFd>,
@@ -40,7 +40,7 @@ pub(super) struct Post {
 /// What came in.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// A record of this length, for [`Post::record`].
+    /// A record of this length, for [`RecordChannel::record`].
     Record(usize),
     /// Nothing for now.
     Empty,
@@ -52,14 +52,14 @@ pub(super) enum Incoming {
     Unreadable(String),
 }
 
-impl Post {
-    pub(super) fn new(channel: Channel) -> Post {
-        Post {
+impl RecordChannel {
+    pub(super) fn new(channel: Channel) -> RecordChannel {
+        RecordChannel {
             channel,
             agreed: None,
             next_out: 0,
             next_in: 0,
-            outbox: VecDeque::new(),
+            queue: VecDeque::new(),
             buffer: vec![0; MAX_RECORD].into_boxed_slice(),
             fds: Vec::new(),
             bytes: 0,
@@ -83,7 +83,11 @@ impl Post {
     }
 
     /// Sends the record now, or not at all. Its number is written into it.
-    pub(super) fn send(&mut self, record: &mut [u8], fds: &[BorrowedFd<'_>]) -> io::Result<Sent> {
+    pub(super) fn try_send(
+        &mut self,
+        record: &mut [u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<Sent> {
         match self.flush()? {
             Sent::Done => {}
             full => return Ok(full),
@@ -98,7 +102,7 @@ impl Post {
 
     /// Sends the record now or as soon as there is room; returns whether all is out. Its
     /// number is written into it first, for `seen`.
-    pub(super) fn post(
+    pub(super) fn send_or_queue(
         &mut self,
         mut record: Vec<u8>,
         seen: impl FnOnce(&[u8]),
@@ -106,21 +110,21 @@ impl Post {
         self.mark(&mut record);
         seen(&record);
         self.count(record.len(), 0);
-        self.outbox.push_back(record);
+        self.queue.push_back(record);
         self.flush()
     }
 
     /// Says a record without descriptors now, or as soon as there is room; returns whether all is
     /// out.
-    pub(super) fn say(&mut self, record: &Record<'_>) -> io::Result<Sent> {
+    pub(super) fn send_record(&mut self, record: &Record<'_>) -> io::Result<Sent> {
         let mut bytes = Vec::new();
         records::encode(record, false, &mut bytes).map_err(io::Error::other)?;
-        self.post(bytes, |_| ())
+        self.send_or_queue(bytes, |_| ())
     }
 
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> io::Result<Sent> {
-        while let Some(record) = self.outbox.front() {
+        while let Some(record) = self.queue.front() {
             match self.channel.send(record, &[]) {
                 Ok(Sent::Done) => {}
                 Ok(full) => return Ok(full),
@@ -129,7 +133,7 @@ impl Post {
                     return Err(error);
                 }
             }
-            self.outbox.pop_front();
+            self.queue.pop_front();
         }
         Ok(Sent::Done)
     }
@@ -137,8 +141,8 @@ impl Post {
     /// What waits cannot be sent, so the attempt is over: its last word comes in the place of
     /// all that, and is understood.
     fn give_up(&mut self) {
-        self.next_out = self.next_out.wrapping_sub(self.outbox.len() as u32);
-        self.outbox.clear();
+        self.next_out = self.next_out.wrapping_sub(self.queue.len() as u32);
+        self.queue.clear();
     }
 
     /// The number of the record sent last.
@@ -173,7 +177,7 @@ impl Post {
     }
 
     /// Moves the receive buffer out, so that a record can be looked at while this is used;
-    /// give it back with [`Post::put_buffer`].
+    /// give it back with [`RecordChannel::put_buffer`].
     pub(super) fn take_buffer(&mut self) -> Box<[u8]> {
         std::mem::take(&mut self.buffer)
     }
@@ -227,10 +231,10 @@ mod tests {
         out
     }
 
-    fn drain(post: &mut Post) -> usize {
+    fn drain(channel: &mut RecordChannel) -> usize {
         let mut records = 0;
         loop {
-            match post.receive() {
+            match channel.receive() {
                 Incoming::Record(_) => records += 1,
                 Incoming::Empty => return records,
                 other => panic!("{other:?}"),
@@ -241,13 +245,13 @@ mod tests {
     #[test]
     fn full_channel_keeps_order_and_numbers() {
         let (one, other) = Channel::pair().unwrap();
-        let (mut one, mut other) = (Post::new(one), Post::new(other));
-        while one.post(record(), |_| ()).unwrap() == Sent::Done {}
-        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Blocked);
-        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Blocked);
+        let (mut one, mut other) = (RecordChannel::new(one), RecordChannel::new(other));
+        while one.send_or_queue(record(), |_| ()).unwrap() == Sent::Done {}
+        assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Blocked);
+        assert_eq!(one.try_send(&mut record(), &[]).unwrap(), Sent::Blocked);
         let first = drain(&mut other);
         assert_eq!(one.flush().unwrap(), Sent::Done);
-        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Done);
+        assert_eq!(one.try_send(&mut record(), &[]).unwrap(), Sent::Done);
         assert_eq!(drain(&mut other), 3);
         assert_eq!(one.last_number() as usize + 1, first + 3);
     }
@@ -255,18 +259,19 @@ mod tests {
     #[test]
     fn record_that_cannot_be_sent_makes_way_for_the_last_word() {
         let (one, other) = Channel::pair().unwrap();
-        let (mut one, mut other) = (Post::new(one), Post::new(other));
-        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        let (mut one, mut other) = (RecordChannel::new(one), RecordChannel::new(other));
+        assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
         let longer_than_the_buffer = vec![0; 1 << 20];
-        one.post(longer_than_the_buffer, |_| ()).unwrap_err();
-        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        one.send_or_queue(longer_than_the_buffer, |_| ())
+            .unwrap_err();
+        assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
         assert_eq!(drain(&mut other), 2);
     }
 
     #[test]
     fn record_out_of_order_is_broken() {
         let (one, other) = Channel::pair().unwrap();
-        let mut other = Post::new(other);
+        let mut other = RecordChannel::new(other);
         let mut late = record();
         wire::patch_sequence(&mut late, 1);
         assert_eq!(one.send(&late, &[]).unwrap(), Sent::Done);
@@ -276,15 +281,15 @@ mod tests {
     #[test]
     fn version_agreed_on_is_said_and_no_other_is_heard() {
         let (one, other) = Channel::pair().unwrap();
-        let (mut one, mut other) = (Post::new(one), Post::new(other));
+        let (mut one, mut other) = (RecordChannel::new(one), RecordChannel::new(other));
         // Two releases that could speak 3 as well have met at 2.
         one.agree(2);
         other.agree(2);
-        assert_eq!(one.post(record(), |_| ()).unwrap(), Sent::Done);
+        assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
         assert!(matches!(other.receive(), Incoming::Record(_)));
         assert_eq!(Header::read(&other.buffer).unwrap().version, 2);
         one.agree(3);
-        assert_eq!(one.send(&mut record(), &[]).unwrap(), Sent::Done);
+        assert_eq!(one.try_send(&mut record(), &[]).unwrap(), Sent::Done);
         let Incoming::Broken(FailCode::Malformed, what) = other.receive() else {
             panic!("heard");
         };

@@ -24,9 +24,9 @@ use mio::{Interest, Registry, Token};
 
 use crate::answers::Answers;
 use crate::cause::{Cause, is_want_of_memory};
-use crate::desk::{BUFFER, Desk};
 use crate::message::{WORD, stream_bytes};
 use crate::pace::{Pace, Step};
+use crate::shared::{BUFFER, Shared};
 
 const MILLISECOND: u64 = 1_000_000;
 /// How long a connection may take to come up: SYNs that were lost or refused for want of
@@ -105,7 +105,7 @@ pub struct Conn {
     hung_up: bool,
     /// It needs another turn.
     again: bool,
-    /// The alarm that is set for this connection; kept here for its owner. One that goes
+    /// The timer that is set for this connection; kept here for its owner. One that goes
     /// off at another time means nothing.
     pub armed: Option<u64>,
 }
@@ -180,35 +180,35 @@ impl Conn {
     }
 
     /// The messages begin.
-    pub fn start(&mut self, desk: &mut Desk) -> Fate {
-        let now = desk.clock.now();
+    pub fn start(&mut self, shared: &mut Shared) -> Fate {
+        let now = shared.clock.now();
         self.answers.start(now);
         self.pace.start(now);
-        self.turn(false, desk)
+        self.turn(false, shared)
     }
 
     /// No message is begun any more; what is unanswered at `until` is given up.
-    pub fn stop(&mut self, until: u64, desk: &mut Desk) -> Fate {
+    pub fn stop(&mut self, until: u64, shared: &mut Shared) -> Fate {
         if self.phase != Phase::Open {
             return Fate::Alive;
         }
         self.phase = Phase::Ending { until };
         self.pace.stop();
-        self.turn(true, desk)
+        self.turn(true, shared)
     }
 
     /// Something happened to the socket.
-    pub fn ready(&mut self, event: &Event, desk: &mut Desk) -> Fate {
+    pub fn ready(&mut self, event: &Event, shared: &mut Shared) -> Fate {
         self.hung_up |= event.is_read_closed() || event.is_write_closed() || event.is_error();
         if self.is_connecting() {
             return self.connected();
         }
-        self.turn(event.is_readable() || self.hung_up, desk)
+        self.turn(event.is_readable() || self.hung_up, shared)
     }
 
     /// Its time has come.
-    pub fn tick(&mut self, desk: &mut Desk) -> Fate {
-        let now = desk.clock.now();
+    pub fn tick(&mut self, shared: &mut Shared) -> Fate {
+        let now = shared.clock.now();
         match self.phase {
             Phase::Connecting { until } if until <= now => {
                 Fate::Gone(unreachable(io::ErrorKind::TimedOut.into()))
@@ -217,24 +217,24 @@ impl Conn {
             // Unless a read failed, an event would have said if there were anything to read.
             Phase::Open | Phase::Ending { .. } | Phase::Drained => {
                 let failed = self.retry_at.take_if(|at| *at <= now).is_some();
-                self.turn(failed, desk)
+                self.turn(failed, shared)
             }
         }
     }
 
     /// The turn that it wanted.
-    pub fn resume(&mut self, desk: &mut Desk) -> Fate {
+    pub fn resume(&mut self, shared: &mut Shared) -> Fate {
         self.again = false;
         match self.phase {
             Phase::Connecting { .. } => Fate::Alive,
-            Phase::Open | Phase::Ending { .. } | Phase::Drained => self.turn(true, desk),
+            Phase::Open | Phase::Ending { .. } | Phase::Drained => self.turn(true, shared),
         }
     }
 
     /// Takes it off the books: judges what is left, counts it and closes the socket.
-    pub fn close(self, desk: &mut Desk) {
+    pub fn close(self, shared: &mut Shared) {
         if !self.is_connecting() {
-            self.answers.close(self.written, &self.link, desk);
+            self.answers.close(self.written, &self.link, shared);
         }
     }
 
@@ -246,7 +246,7 @@ impl Conn {
         match self.link.stream.peer_addr() {
             Ok(_) => {
                 self.phase = Phase::Open;
-                // The alarm for this is not to wake thousands of silent connections.
+                // The timer for this is not to wake thousands of silent connections.
                 self.armed = None;
                 // The edge that told of this may have been that of an early end, too.
                 self.again = true;
@@ -260,12 +260,12 @@ impl Conn {
     }
 
     /// Does whatever can be done now.
-    fn turn(&mut self, read: bool, desk: &mut Desk) -> Fate {
-        let done = if read { self.read(desk) } else { Ok(()) };
+    fn turn(&mut self, read: bool, shared: &mut Shared) -> Fate {
+        let done = if read { self.read(shared) } else { Ok(()) };
         let done = done.and_then(|()| {
-            let now = desk.clock.now();
-            self.answers.settle(now, self.written, &self.link, desk);
-            self.send(now, desk)
+            let now = shared.clock.now();
+            self.answers.settle(now, self.written, &self.link, shared);
+            self.send(now, shared)
         });
         if let Err(gone) = done {
             return Fate::Gone(gone);
@@ -275,7 +275,7 @@ impl Conn {
                 self.phase = Phase::Drained;
                 Fate::Drained
             }
-            Phase::Ending { until } if until <= desk.clock.now() => self.give_up(),
+            Phase::Ending { until } if until <= shared.clock.now() => self.give_up(),
             Phase::Connecting { .. } | Phase::Open | Phase::Ending { .. } | Phase::Drained => {
                 Fate::Alive
             }
@@ -296,13 +296,13 @@ impl Conn {
         self.written == self.allowed && self.answers.is_complete()
     }
 
-    fn read(&mut self, desk: &mut Desk) -> Result<(), Gone> {
+    fn read(&mut self, shared: &mut Shared) -> Result<(), Gone> {
         let mut budget = READ_BUDGET;
         while self.pace.reads() {
-            match self.link.stream.read(&mut desk.buffer) {
+            match self.link.stream.read(&mut shared.buffer) {
                 Ok(0) => return Err(Gone::Closed),
                 Ok(count) => {
-                    self.answers.take(count, self.written, &self.link, desk);
+                    self.answers.take(count, self.written, &self.link, shared);
                     if count < BUFFER && !self.hung_up {
                         return Ok(());
                     }
@@ -315,7 +315,7 @@ impl Conn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_want_of_memory(&error) => {
-                    self.starve(&error, desk);
+                    self.starve(&error, shared);
                     return Ok(());
                 }
                 Err(error) => return Err(Gone::Reset(error)),
@@ -325,7 +325,7 @@ impl Conn {
     }
 
     /// Asks the pace and writes until it has to wait.
-    fn send(&mut self, now: u64, desk: &mut Desk) -> Result<(), Gone> {
+    fn send(&mut self, now: u64, shared: &mut Shared) -> Result<(), Gone> {
         let was_reading = self.pace.reads();
         self.pace_at = loop {
             let outstanding = self.answers.outstanding();
@@ -336,10 +336,10 @@ impl Conn {
                         self.answers.expect(piece.due, 1);
                     }
                     if let Some(late) = piece.late {
-                        desk.tally.late.saturating_record(late);
+                        shared.tally.late.saturating_record(late);
                     }
                     if piece.bytes < WORD as u64 {
-                        self.flush(desk)?;
+                        self.flush(shared)?;
                     }
                 }
                 Step::Fill(_) if outstanding >= FILL_MAX => self.pace.filled(),
@@ -349,7 +349,7 @@ impl Conn {
                         self.answers.expect(None, FILL);
                         self.allowed += FILL * WORD as u64;
                     }
-                    if self.flush(desk)? {
+                    if self.flush(shared)? {
                         self.pace.wrote(now);
                     }
                     self.again |= self.written == self.allowed;
@@ -358,29 +358,29 @@ impl Conn {
                 Step::Wait(at) => break at,
             }
         };
-        self.flush(desk)?;
+        self.flush(shared)?;
         self.again |= !was_reading && self.pace.reads();
         Ok(())
     }
 
     /// Writes what is allowed, as far as it goes. Returns whether any byte went.
-    fn flush(&mut self, desk: &mut Desk) -> Result<bool, Gone> {
+    fn flush(&mut self, shared: &mut Shared) -> Result<bool, Gone> {
         let before = self.written;
         while self.written < self.allowed {
-            let bytes = stream_bytes(&mut desk.buffer, self.written, self.allowed);
+            let bytes = stream_bytes(&mut shared.buffer, self.written, self.allowed);
             match self.link.stream.write(bytes) {
                 Ok(count) => self.written += count as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_want_of_memory(&error) => {
-                    self.starve(&error, desk);
+                    self.starve(&error, shared);
                     break;
                 }
                 Err(error) => {
                     // What was answered before it broke still counts, and may say why.
                     self.hung_up = true;
                     self.pace.filled();
-                    self.read(desk)?;
+                    self.read(shared)?;
                     return Err(Gone::Reset(error));
                 }
             }
@@ -389,10 +389,10 @@ impl Conn {
     }
 
     /// A read or a write failed for a reason of this machine's: it is repeated.
-    fn starve(&mut self, error: &io::Error, desk: &mut Desk) {
-        self.retry_at = Some(desk.clock.now() + RETRY_AFTER);
-        desk.tally.client_failures += 1;
-        desk.complain(&self.link, format_args!("held up by this machine: {error}"));
+    fn starve(&mut self, error: &io::Error, shared: &mut Shared) {
+        self.retry_at = Some(shared.clock.now() + RETRY_AFTER);
+        shared.tally.client_failures += 1;
+        shared.complain(&self.link, format_args!("held up by this machine: {error}"));
     }
 }
 

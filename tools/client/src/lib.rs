@@ -1,25 +1,24 @@
 //! The load client: many connections to a server of the sequence protocol, every byte of
 //! which is judged.
 //!
-//! Pure, without socket or clock: [`message`], [`check`] (what the answers mean), [`dues`]
+//! Pure, without socket or clock: [`message`], [`check`] (what the answers mean), [`due_times`]
 //! (when each message was due), [`pace`] (when a connection sends what), [`plan`] (who does
 //! what), [`tally`] (the sums), [`cause`] (whose fault an error is), [`cli`], [`report`], [`join`] (several runs in one verdict)
-//! and [`plot`] (a picture of some). Joined to the world: [`alarms`], [`console`], [`trace`]
-//! (what is written down on the way, by [`ink`]), [`desk`] (what all share), [`answers`] and [`conn`] (one
-//! connection), [`dial`], [`roster`] (all connections) and [`run`](mod@run) (the loop).
+//! and [`plot`] (a picture of some). Joined to the world: [`timers`], [`console`], [`trace`]
+//! (what is written down on the way, by [`ink`]), [`shared`] (what all share), [`answers`] and [`conn`] (one
+//! connection), [`dial`], [`connections`] (all connections) and [`run`](mod@run) (the loop).
 
 use std::fmt;
 
-pub mod alarms;
 pub mod answers;
 pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod conn;
+pub mod connections;
 pub mod console;
-pub mod desk;
 pub mod dial;
-pub mod dues;
+pub mod due_times;
 pub mod ink;
 pub mod join;
 pub mod message;
@@ -27,9 +26,10 @@ pub mod pace;
 pub mod plan;
 pub mod plot;
 pub mod report;
-pub mod roster;
 pub mod run;
+pub mod shared;
 pub mod tally;
+pub mod timers;
 pub mod trace;
 
 /// Why there is no verdict. The text is one line: what, why, what to do.

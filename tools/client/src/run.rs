@@ -11,7 +11,7 @@
 //! them have their answers or the time for that is over; then each is read once more, since
 //! an answer that comes twice comes after the last one.
 //!
-//! A turn: wait for events → connections with events → alarms that are due → connections
+//! A turn: wait for events → connections with events → timers that are due → connections
 //! that did not finish. Nothing in here knows of takeovers.
 
 use std::io;
@@ -25,17 +25,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::Failure;
-use crate::alarms::{Alarms, Clock};
 use crate::cause::Cause;
 use crate::cli::Options;
 use crate::conn::Conn;
+use crate::connections::{Connections, Stance, Timer};
 use crate::console::Console;
-use crate::desk::Desk;
 use crate::dial;
 use crate::plan::Plan;
 use crate::report::{self, Summary};
-use crate::roster::{Alarm, Roster, Stance};
+use crate::shared::Shared;
 use crate::tally::Tally;
+use crate::timers::{Clock, Timers};
 use crate::trace::Trace;
 
 /// Connects begun in one turn, so that signals and those already up have their turns too.
@@ -80,7 +80,7 @@ struct Run<'a> {
     /// Picks whom churn ends.
     random: fastrand::Rng,
     signals: SignalFd,
-    roster: Roster,
+    connections: Connections,
     phase: Phase,
     /// When sending began.
     started_at: Option<u64>,
@@ -92,19 +92,19 @@ impl<'a> Run<'a> {
     fn new(options: &'a Options) -> Result<Self, Failure> {
         let seed = options.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
         let poll = Poll::new().map_err(unable("epoll"))?;
-        let mut alarms = Alarms::new(poll.registry(), TIMER).map_err(unable("timerfd"))?;
+        let mut timers = Timers::new(poll.registry(), TIMER).map_err(unable("timerfd"))?;
         let signals = take_signals(&poll).map_err(unable("signalfd"))?;
         let mut console = Console::new(options.quiet, options.verbose);
         console.tell(format_args!("seed: {seed}"));
         if console.shows_progress() {
-            alarms.add(0, Alarm::Progress);
+            timers.add(0, Timer::Progress);
         }
-        alarms.add(0, Alarm::Dial);
+        timers.add(0, Timer::Dial);
         let tally = Tally::new(options.max_gap.map(nanoseconds));
-        let mut desk = Desk::new(Clock::start(), tally, console);
+        let mut shared = Shared::new(Clock::start(), tally, console);
         if let Some(path) = &options.trace {
-            let trace = Trace::create(path, options, seed, desk.clock.epoch());
-            desk.trace = Some(trace.map_err(|error| {
+            let trace = Trace::create(path, options, seed, shared.clock.epoch());
+            shared.trace = Some(trace.map_err(|error| {
                 let path = path.display();
                 Failure::Usage(format!(
                     "--trace {path}: {error}; name a file that can be made"
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
             seed,
             random: fastrand::Rng::with_seed(!seed),
             signals,
-            roster: Roster::new(options.target, plan, poll, alarms, desk),
+            connections: Connections::new(options.target, plan, poll, timers, shared),
             phase: Phase::Opening { next: 0 },
             started_at: None,
             stopped_at: 0,
@@ -127,36 +127,36 @@ impl<'a> Run<'a> {
 
     fn turn(&mut self, events: &mut Events) -> Result<(), Failure> {
         let due = self
-            .roster
-            .alarms
+            .connections
+            .timers
             .set(self.now())
             .map_err(unable("timerfd"))?;
-        let wait = (due || self.roster.has_unfinished()).then_some(Duration::ZERO);
-        match self.roster.poll.poll(events, wait) {
+        let wait = (due || self.connections.has_unfinished()).then_some(Duration::ZERO);
+        match self.connections.poll.poll(events, wait) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(unable("epoll")(error)),
         }
-        let unfinished = self.roster.take_unfinished();
+        let unfinished = self.connections.take_unfinished();
         for event in events.iter() {
             match event.token() {
                 TIMER => {}
                 SIGNALS => self.signalled()?,
                 Token(slot) => self
-                    .roster
-                    .with(slot, |conn, desk| conn.ready(event, desk))?,
+                    .connections
+                    .with(slot, |conn, shared| conn.ready(event, shared))?,
             }
         }
         let now = self.now();
-        while let Some((at, alarm)) = self.roster.alarms.next_due(now) {
-            self.alarmed(at, alarm, now)?;
+        while let Some((at, timer)) = self.connections.timers.next_due(now) {
+            self.timer_fired(at, timer, now)?;
         }
         for slot in unfinished {
-            self.roster.with(slot, Conn::resume)?;
+            self.connections.with(slot, Conn::resume)?;
         }
-        let desk = &mut self.roster.desk;
-        if let Some(trace) = &mut desk.trace {
-            trace.turn(now, &desk.tally);
+        let shared = &mut self.connections.shared;
+        if let Some(trace) = &mut shared.trace {
+            trace.turn(now, &shared.tally);
         }
         self.advance()
     }
@@ -165,18 +165,18 @@ impl<'a> Run<'a> {
     fn advance(&mut self) -> Result<(), Failure> {
         match self.phase {
             Phase::Opening { next }
-                if next == self.roster.slots() && self.roster.connecting() == 0 =>
+                if next == self.connections.slots() && self.connections.connecting() == 0 =>
             {
                 self.start()
             }
-            Phase::Running if self.roster.alive() == 0 && self.options.churn.is_none() => {
-                self.roster
-                    .desk
+            Phase::Running if self.connections.alive() == 0 && self.options.churn.is_none() => {
+                self.connections
+                    .shared
                     .console
                     .complain(format_args!("no connection is left"));
                 self.end()
             }
-            Phase::Ending if self.roster.owing() == 0 => {
+            Phase::Ending if self.connections.owing() == 0 => {
                 self.phase = Phase::Over;
                 Ok(())
             }
@@ -187,42 +187,44 @@ impl<'a> Run<'a> {
     fn start(&mut self) -> Result<(), Failure> {
         let now = self.now();
         self.phase = Phase::Running;
-        self.roster.stance = Stance::Sending;
+        self.connections.stance = Stance::Sending;
         self.started_at = Some(now);
-        self.roster.desk.console.clear_progress();
-        announce(self.roster.alive(), self.options.ready_file.as_deref())?;
-        for slot in 0..self.roster.slots() {
-            self.roster.with(slot, Conn::start)?;
+        self.connections.shared.console.clear_progress();
+        announce(self.connections.alive(), self.options.ready_file.as_deref())?;
+        for slot in 0..self.connections.slots() {
+            self.connections.with(slot, Conn::start)?;
         }
         if let Some(duration) = self.options.duration {
             let end = now.saturating_add(nanoseconds(duration));
-            self.roster.alarms.add(end, Alarm::End);
+            self.connections.timers.add(end, Timer::End);
         }
         if let Some(rate) = self.options.churn {
-            self.roster.alarms.add(now + period(rate), Alarm::Churn);
+            self.connections
+                .timers
+                .add(now + period(rate), Timer::Churn);
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Failure> {
         self.phase = Phase::Ending;
-        self.roster.stance = Stance::Leaving;
+        self.connections.stance = Stance::Leaving;
         self.stopped_at = self.now();
         let until = self.drain_until();
-        for slot in 0..self.roster.slots() {
-            self.roster.stop(slot, until, false)?;
+        for slot in 0..self.connections.slots() {
+            self.connections.stop(slot, until, false)?;
         }
         Ok(())
     }
 
     /// The last look, and the sums.
     fn finish(mut self) -> (Summary, Result<(), Failure>) {
-        self.roster.close_all();
-        self.roster.desk.console.clear_progress();
+        self.connections.close_all();
+        self.connections.shared.console.clear_progress();
         // It has: no run ends well without a start.
         let from = self.started_at.unwrap_or(self.stopped_at);
         let now = self.now();
-        let trace = self.roster.desk.trace.take();
+        let trace = self.connections.shared.trace.take();
         let summary = Summary {
             seed: self.seed,
             load: self.options.load,
@@ -230,7 +232,7 @@ impl<'a> Run<'a> {
             elapsed: Duration::from_nanos(self.stopped_at - from),
             started_at: from,
             interrupted: self.interrupted,
-            tally: self.roster.desk.tally,
+            tally: self.connections.shared.tally,
         };
         let traced = match trace {
             Some(trace) => trace.finish(now, &summary.tally, &summary.json()),
@@ -256,17 +258,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn alarmed(&mut self, at: u64, alarm: Alarm, now: u64) -> Result<(), Failure> {
-        match alarm {
-            Alarm::Conn(slot) => self.roster.alarmed(slot, at),
-            Alarm::Dial => self.dial_more(at, now),
-            Alarm::Churn => self.churn(at, now),
-            Alarm::Progress => {
+    fn timer_fired(&mut self, at: u64, timer: Timer, now: u64) -> Result<(), Failure> {
+        match timer {
+            Timer::Conn(slot) => self.connections.timer_fired(slot, at),
+            Timer::Dial => self.dial_more(at, now),
+            Timer::Churn => self.churn(at, now),
+            Timer::Progress => {
                 self.show_progress(now);
                 Ok(())
             }
-            Alarm::End if self.phase == Phase::Running => self.end(),
-            Alarm::End => Ok(()),
+            Timer::End if self.phase == Phase::Running => self.end(),
+            Timer::End => Ok(()),
         }
     }
 
@@ -277,18 +279,18 @@ impl<'a> Run<'a> {
             let Phase::Opening { next } = self.phase else {
                 return Ok(());
             };
-            if next == self.roster.slots() {
+            if next == self.connections.slots() {
                 return Ok(());
             }
             if at > now {
                 break;
             }
             self.phase = Phase::Opening { next: next + 1 };
-            self.roster.dial(next)?;
+            self.connections.dial(next)?;
             at += period;
         }
         // Not before the next turn, or this one would never end.
-        self.roster.alarms.add(at.max(now + 1), Alarm::Dial);
+        self.connections.timers.add(at.max(now + 1), Timer::Dial);
         Ok(())
     }
 
@@ -303,25 +305,32 @@ impl<'a> Run<'a> {
                 break;
             }
             at += period(rate);
-            let slot = self.random.usize(0..self.roster.slots());
-            self.roster.stop(slot, until, true)?;
+            let slot = self.random.usize(0..self.connections.slots());
+            self.connections.stop(slot, until, true)?;
         }
         // Those that this turn had no room for are not made up for.
-        self.roster.alarms.add(at.max(now + 1), Alarm::Churn);
+        self.connections.timers.add(at.max(now + 1), Timer::Churn);
         Ok(())
     }
 
     fn show_progress(&mut self, now: u64) {
         let elapsed = Duration::from_nanos(now - self.started_at.unwrap_or(now));
-        let line = report::progress(&self.roster.desk.tally, self.roster.alive(), elapsed);
-        self.roster.desk.console.progress(format_args!("{line}"));
-        self.roster
-            .alarms
-            .add(now + PROGRESS_EVERY, Alarm::Progress);
+        let line = report::progress(
+            &self.connections.shared.tally,
+            self.connections.alive(),
+            elapsed,
+        );
+        self.connections
+            .shared
+            .console
+            .progress(format_args!("{line}"));
+        self.connections
+            .timers
+            .add(now + PROGRESS_EVERY, Timer::Progress);
     }
 
     fn now(&self) -> u64 {
-        self.roster.desk.clock.now()
+        self.connections.shared.clock.now()
     }
 
     fn drain_until(&self) -> u64 {

@@ -5,7 +5,7 @@
 //! is set only when the first deadline has changed, so that thousands of silent connections
 //! cost nothing.
 //!
-//! An alarm cannot be cancelled: whoever gets one checks whether it still means something.
+//! A timer cannot be cancelled: whoever gets one checks whether it still means something.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -55,14 +55,14 @@ impl Clock {
 
 /// Deadlines of any kind `T`; those of one time go off in the order of `T`.
 #[derive(Debug)]
-pub struct Alarms<T> {
+pub struct Timers<T> {
     heap: BinaryHeap<Reverse<(u64, T)>>,
     timer: TimerFd,
     /// What the timer is set to.
     set_to: Option<u64>,
 }
 
-impl<T: Ord> Alarms<T> {
+impl<T: Ord> Timers<T> {
     /// No deadlines. `token` will be ready when one has come.
     ///
     /// # Errors
@@ -82,8 +82,8 @@ impl<T: Ord> Alarms<T> {
     }
 
     /// Adds a deadline.
-    pub fn add(&mut self, at: u64, alarm: T) {
-        self.heap.push(Reverse((at, alarm)));
+    pub fn add(&mut self, at: u64, timer: T) {
+        self.heap.push(Reverse((at, timer)));
     }
 
     /// Takes the first deadline, if it has come.
@@ -126,15 +126,15 @@ mod tests {
     #[test]
     fn alarms_go_off_in_order_and_not_before_their_time() {
         let poll = Poll::new().unwrap();
-        let mut alarms = Alarms::new(poll.registry(), Token(0)).unwrap();
+        let mut timers = Timers::new(poll.registry(), Token(0)).unwrap();
         for (at, name) in [(30, 'c'), (10, 'b'), (10, 'a')] {
-            alarms.add(at, name);
+            timers.add(at, name);
         }
-        assert_eq!(alarms.next_due(9), None);
-        assert_eq!(alarms.next_due(10), Some((10, 'a')));
-        assert_eq!(alarms.next_due(29), Some((10, 'b')));
-        assert_eq!(alarms.next_due(29), None);
-        assert!(alarms.set(30).unwrap());
+        assert_eq!(timers.next_due(9), None);
+        assert_eq!(timers.next_due(10), Some((10, 'a')));
+        assert_eq!(timers.next_due(29), Some((10, 'b')));
+        assert_eq!(timers.next_due(29), None);
+        assert!(timers.set(30).unwrap());
     }
 
     #[test]
@@ -142,12 +142,12 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(4);
         let clock = Clock::start();
-        let mut alarms = Alarms::new(poll.registry(), Token(7)).unwrap();
+        let mut timers = Timers::new(poll.registry(), Token(7)).unwrap();
         for round in 0..3 {
             let at = clock.now() + 300_000;
-            alarms.add(at, round);
-            while alarms.next_due(clock.now()).is_none() {
-                if !alarms.set(clock.now()).unwrap() {
+            timers.add(at, round);
+            while timers.next_due(clock.now()).is_none() {
+                if !timers.set(clock.now()).unwrap() {
                     poll.poll(&mut events, Some(Duration::from_secs(10)))
                         .unwrap();
                     assert!(events.iter().all(|event| event.token() == Token(7)));

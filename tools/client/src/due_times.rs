@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 /// Due times of consecutive messages, the oldest first. `None` is a message that counts for
 /// correctness, but not for times.
 #[derive(Debug, Default)]
-pub struct Dues {
+pub struct DueTimes {
     /// Number of the oldest message in `runs`.
     base: u64,
     /// Number after the newest one.
@@ -25,7 +25,7 @@ struct Run {
     count: u64,
 }
 
-impl Dues {
+impl DueTimes {
     /// Adds the next `count` messages, due at `due` nanoseconds of the run's clock.
     pub fn push(&mut self, due: Option<u64>, count: u64) {
         self.end += count;
@@ -87,59 +87,59 @@ impl Dues {
 mod tests {
     use super::*;
 
-    fn taken(dues: &mut Dues, first: u64, count: u64) -> Vec<(u64, u64)> {
+    fn taken(due_times: &mut DueTimes, first: u64, count: u64) -> Vec<(u64, u64)> {
         let mut seen = Vec::new();
-        dues.take(first, count, |due, count| seen.push((due, count)));
+        due_times.take(first, count, |due, count| seen.push((due, count)));
         seen
     }
 
     #[test]
     fn empty_has_no_oldest() {
-        let mut dues = Dues::default();
-        assert_eq!((dues.oldest(), dues.end()), (None, 0));
-        assert!(taken(&mut dues, 0, 5).is_empty());
+        let mut due_times = DueTimes::default();
+        assert_eq!((due_times.oldest(), due_times.end()), (None, 0));
+        assert!(taken(&mut due_times, 0, 5).is_empty());
     }
 
     #[test]
     fn equal_dues_share_a_run_and_come_out_in_order() {
-        let mut dues = Dues::default();
-        dues.push(Some(10), 1);
-        dues.push(Some(10), 2);
-        dues.push(Some(20), 1);
-        assert_eq!(dues.runs.len(), 2);
-        assert_eq!(dues.oldest(), Some(10));
-        assert_eq!(taken(&mut dues, 0, 2), [(10, 2)]);
-        assert_eq!(taken(&mut dues, 2, 2), [(10, 1), (20, 1)]);
-        assert_eq!(dues.end(), 4);
+        let mut due_times = DueTimes::default();
+        due_times.push(Some(10), 1);
+        due_times.push(Some(10), 2);
+        due_times.push(Some(20), 1);
+        assert_eq!(due_times.runs.len(), 2);
+        assert_eq!(due_times.oldest(), Some(10));
+        assert_eq!(taken(&mut due_times, 0, 2), [(10, 2)]);
+        assert_eq!(taken(&mut due_times, 2, 2), [(10, 1), (20, 1)]);
+        assert_eq!(due_times.end(), 4);
     }
 
     #[test]
     fn skipped_messages_are_forgotten() {
-        let mut dues = Dues::default();
+        let mut due_times = DueTimes::default();
         for due in 0..10 {
-            dues.push(Some(due), 1);
+            due_times.push(Some(due), 1);
         }
-        assert_eq!(taken(&mut dues, 7, 1), [(7, 1)]);
-        assert_eq!(dues.oldest(), Some(8));
+        assert_eq!(taken(&mut due_times, 7, 1), [(7, 1)]);
+        assert_eq!(due_times.oldest(), Some(8));
     }
 
     #[test]
     fn discounted_messages_stay_but_lose_their_times() {
-        let mut dues = Dues::default();
-        dues.discount();
-        dues.push(Some(1), 3);
-        dues.discount();
-        dues.push(Some(9), 1);
-        assert_eq!(dues.end(), 4);
-        assert_eq!(taken(&mut dues, 0, 4), [(9, 1)]);
+        let mut due_times = DueTimes::default();
+        due_times.discount();
+        due_times.push(Some(1), 3);
+        due_times.discount();
+        due_times.push(Some(9), 1);
+        assert_eq!(due_times.end(), 4);
+        assert_eq!(taken(&mut due_times, 0, 4), [(9, 1)]);
     }
 
     #[test]
     fn unmeasured_messages_are_counted_but_not_reported() {
-        let mut dues = Dues::default();
-        dues.push(None, 1_000_000);
-        dues.push(Some(5), 1);
-        assert_eq!(dues.oldest(), None);
-        assert_eq!(taken(&mut dues, 0, 1_000_001), [(5, 1)]);
+        let mut due_times = DueTimes::default();
+        due_times.push(None, 1_000_000);
+        due_times.push(Some(5), 1);
+        assert_eq!(due_times.oldest(), None);
+        assert_eq!(taken(&mut due_times, 0, 1_000_001), [(5, 1)]);
     }
 }

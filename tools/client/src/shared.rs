@@ -2,18 +2,18 @@
 
 use std::fmt::{Arguments, Display};
 
-use crate::alarms::Clock;
 use crate::check::Finding;
 use crate::console::Console;
 use crate::tally::Tally;
+use crate::timers::Clock;
 use crate::trace::Trace;
 
 /// Room for one read or write, in bytes.
 pub const BUFFER: usize = 64 * 1024;
 
-/// Clock, sums, voice, and what would be a waste to have for each connection.
+/// The clock, the sums, the console, and buffers of which one is enough for all connections.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Shared {
     /// The time.
     pub clock: Clock,
     /// The sums.
@@ -28,8 +28,8 @@ pub struct Desk {
     pub findings: Vec<Finding>,
 }
 
-impl Desk {
-    /// An empty desk.
+impl Shared {
+    /// With all sums at zero.
     #[must_use]
     pub fn new(clock: Clock, tally: Tally, console: Console) -> Self {
         Self {

@@ -3,21 +3,21 @@
 //!
 //! Invariants: `alive` is how many slots are taken, `connecting` and `owing` how many of
 //! those connections are connecting or were stopped and owe answers; every connection that
-//! needs to wake has an alarm that is not later.
+//! needs to wake has a timer that is not later.
 
 use std::net::SocketAddr;
 
 use mio::Poll;
 
 use crate::Failure;
-use crate::alarms::Alarms;
 use crate::answers::Answers;
 use crate::cause::Cause;
 use crate::conn::{Conn, Fate, Gone};
-use crate::desk::Desk;
 use crate::dial::{self, Buffers};
 use crate::pace::Role;
 use crate::plan::Plan;
+use crate::shared::Shared;
+use crate::timers::Timers;
 
 /// What a connection is for, at this time of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub enum Stance {
     Leaving,
 }
 
-/// What an alarm is for.
+/// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Alarm {
+pub enum Timer {
     /// Open the next connections.
     Dial,
     /// The connection in a slot.
@@ -47,13 +47,13 @@ pub enum Alarm {
 
 /// The connections.
 #[derive(Debug)]
-pub struct Roster {
+pub struct Connections {
     /// Where their events come from.
     pub poll: Poll,
     /// Theirs and those of the run.
-    pub alarms: Alarms<Alarm>,
+    pub timers: Timers<Timer>,
     /// What they share.
-    pub desk: Desk,
+    pub shared: Shared,
     /// What they are for.
     pub stance: Stance,
     target: SocketAddr,
@@ -68,20 +68,20 @@ pub struct Roster {
     unfinished: Vec<usize>,
 }
 
-impl Roster {
+impl Connections {
     /// Empty slots, as many as the plan has.
     #[must_use]
     pub fn new(
         target: SocketAddr,
         plan: Plan,
         poll: Poll,
-        alarms: Alarms<Alarm>,
-        desk: Desk,
+        timers: Timers<Timer>,
+        shared: Shared,
     ) -> Self {
         Self {
             poll,
-            alarms,
-            desk,
+            timers,
+            shared,
             stance: Stance::Gathering,
             target,
             slots: (0..plan.slots()).map(|_| None).collect(),
@@ -132,13 +132,13 @@ impl Roster {
     /// Opens a connection in an empty slot.
     ///
     /// # Errors
-    /// See [`Roster::with`].
+    /// See [`Connections::with`].
     pub fn dial(&mut self, slot: usize) -> Result<(), Failure> {
         let buffers = match self.plan.role(slot) {
             Role::Unread => Buffers::Small,
             Role::Steady | Role::Idle | Role::Half => Buffers::Automatic,
         };
-        let now = self.desk.clock.now();
+        let now = self.shared.clock.now();
         let pace = self.plan.pace(slot, self.lives[slot]);
         self.lives[slot] += 1;
         // The first answers of those opened at the start wait until the server has accepted
@@ -168,12 +168,12 @@ impl Roster {
     pub fn with(
         &mut self,
         slot: usize,
-        act: impl FnOnce(&mut Conn, &mut Desk) -> Fate,
+        act: impl FnOnce(&mut Conn, &mut Shared) -> Fate,
     ) -> Result<(), Failure> {
         let Some(conn) = &mut self.slots[slot] else {
             return Ok(());
         };
-        match act(conn, &mut self.desk) {
+        match act(conn, &mut self.shared) {
             Fate::Alive => {
                 if conn.wants_turn() {
                     self.unfinished.push(slot);
@@ -202,11 +202,11 @@ impl Roster {
         }
     }
 
-    /// The alarm of a slot that was set for `at` has gone off.
+    /// The timer of a slot that was set for `at` has gone off.
     ///
     /// # Errors
-    /// See [`Roster::with`].
-    pub fn alarmed(&mut self, slot: usize, at: u64) -> Result<(), Failure> {
+    /// See [`Connections::with`].
+    pub fn timer_fired(&mut self, slot: usize, at: u64) -> Result<(), Failure> {
         // One that was replaced by an earlier one, or is an earlier connection's, means
         // nothing any more.
         match &mut self.slots[slot] {
@@ -223,12 +223,12 @@ impl Roster {
     /// `refill`.
     ///
     /// # Errors
-    /// See [`Roster::with`].
+    /// See [`Connections::with`].
     pub fn stop(&mut self, slot: usize, until: u64, refill: bool) -> Result<(), Failure> {
         match &self.slots[slot] {
             Some(conn) if conn.is_open() => {
                 self.owing += 1;
-                self.with(slot, |conn, desk| conn.stop(until, desk))
+                self.with(slot, |conn, shared| conn.stop(until, shared))
             }
             None if refill => self.dial(slot),
             Some(_) | None => Ok(()),
@@ -239,7 +239,7 @@ impl Roster {
     pub fn close_all(&mut self) {
         for slot in 0..self.slots.len() {
             while let Some(conn) = &mut self.slots[slot] {
-                match conn.resume(&mut self.desk) {
+                match conn.resume(&mut self.shared) {
                     Fate::Gone(gone) => self.lose(slot, gone),
                     Fate::Alive | Fate::Up | Fate::Drained if conn.wants_turn() => {}
                     Fate::Alive | Fate::Up | Fate::Drained => self.remove(slot),
@@ -250,9 +250,9 @@ impl Roster {
 
     fn up(&mut self, slot: usize) -> Result<(), Failure> {
         self.connecting -= 1;
-        self.desk.tally.established += 1;
+        self.shared.tally.established += 1;
         if let Some(conn) = &self.slots[slot] {
-            self.desk.console.note(format_args!("{conn}: up"));
+            self.shared.console.note(format_args!("{conn}: up"));
         }
         match self.stance {
             Stance::Gathering => self.with(slot, Conn::resume),
@@ -271,13 +271,13 @@ impl Roster {
             return Ok(());
         }
         self.remove(slot);
-        self.desk.tally.churned += 1;
+        self.shared.tally.churned += 1;
         self.dial(slot)
     }
 
     /// A connection ended that should not have.
     fn lose(&mut self, slot: usize, gone: Gone) {
-        let tally = &mut self.desk.tally;
+        let tally = &mut self.shared.tally;
         match gone {
             Gone::Unreachable(_) => tally.connect_failures += 1,
             Gone::Reset(_) => tally.resets += 1,
@@ -286,7 +286,7 @@ impl Roster {
         }
         if let Some(conn) = &self.slots[slot] {
             self.owing -= usize::from(conn.is_ending());
-            self.desk.complain(conn, format_args!("{gone}"));
+            self.shared.complain(conn, format_args!("{gone}"));
         }
         self.remove(slot);
     }
@@ -295,8 +295,8 @@ impl Roster {
         if let Some(conn) = self.slots[slot].take() {
             self.alive -= 1;
             self.connecting -= usize::from(conn.is_connecting());
-            self.desk.console.note(format_args!("{conn}: closed"));
-            conn.close(&mut self.desk);
+            self.shared.console.note(format_args!("{conn}: closed"));
+            conn.close(&mut self.shared);
         }
     }
 
@@ -305,7 +305,7 @@ impl Roster {
     fn unreachable(&mut self, slot: usize, cause: &Cause) -> Result<(), Failure> {
         let (target, who) = (self.target, format_args!("connection {slot}"));
         let opening = self.stance == Stance::Gathering;
-        let tally = &mut self.desk.tally;
+        let tally = &mut self.shared.tally;
         match cause {
             Cause::Server(error) if tally.established == 0 => Err(Failure::NoServer(format!(
                 "nobody answers at {target}: {error}; is the server running, and is this its \
@@ -314,7 +314,7 @@ impl Roster {
             Cause::Server(error) => {
                 tally.connect_failures += 1;
                 let what = format_args!("{target} did not take it: {error}");
-                self.desk.complain(&who, what);
+                self.shared.complain(&who, what);
                 Ok(())
             }
             Cause::Source(_) if opening => Err(Failure::Failed(cause.to_string())),
@@ -324,20 +324,20 @@ impl Roster {
             Cause::Client(_) | Cause::Source(_) => {
                 tally.client_failures += 1;
                 let what = format_args!("cannot be opened from here: {cause}");
-                self.desk.complain(&who, what);
+                self.shared.complain(&who, what);
                 Ok(())
             }
         }
     }
 
-    /// Sets the alarm of a connection, unless an earlier one is set.
+    /// Sets the timer of a connection, unless an earlier one is set.
     fn arm(&mut self, slot: usize) {
         if let Some(conn) = &mut self.slots[slot]
             && let Some(at) = conn.wake_at()
             && conn.armed.is_none_or(|armed| at < armed)
         {
             conn.armed = Some(at);
-            self.alarms.add(at, Alarm::Conn(slot));
+            self.timers.add(at, Timer::Conn(slot));
         }
     }
 }

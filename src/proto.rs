@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`wire`] (`wire.rs`) | what never changes: limits, header, extensions, versions, errors |
 //! | [`records`] (`records.rs`) | what donor and taker say to each other: the table of records, writing and reading one |
-//! | `records/single.rs` | the records without a list: HELLO, WELCOME, REFUSE, END, ACTIVE, ABORT, ACK, FAIL |
-//! | `records/items.rs`, `records/state.rs` | what each item is; its state, in parts |
-//! | `records/list.rs` | reading and writing a record that is a list; the builders of CLOSED and ACK |
+//! | `records/from_donor.rs` | WELCOME, REFUSE, CLOSED, END, ABORT |
+//! | `records/items.rs`, `records/state.rs` | ITEMS: what each item is; STATE: its state, in parts |
+//! | `records/from_taker.rs` | HELLO, ACK, FAIL, ACTIVE |
+//! | `records/list.rs` | reading and writing a record that is a list |
+//! | `records/reason.rs` | the text of a record that refuses or gives up |
 //! | `records/codes.rs` | kinds of items, reasons to refuse, to give up, to decline |
 //! | [`assembly`] (`assembly.rs`) | one item's state, put together from its parts |
 //! | [`digest`] (`digest.rs`) | the checksum of the final array |

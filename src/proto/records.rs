@@ -21,15 +21,18 @@
 //! come when.
 
 mod codes;
+mod from_donor;
+mod from_taker;
 mod items;
 mod list;
-mod single;
+mod reason;
 mod state;
 
 pub use codes::{DeclineCode, FailCode, ItemKind, RefuseCode};
+pub use from_donor::{Abort, Closed, ClosedBuilder, End, Refuse, Welcome};
+pub use from_taker::{Ack, AckBuilder, Active, Decline, Declined, Fail, Hello, Served};
 pub use items::{Descriptor, Items, ItemsBuilder};
-pub use list::{AckBuilder, Closed, ClosedBuilder, Decline, Declined, Entries, Fit, List};
-pub use single::{Abort, Ack, Active, End, Fail, Hello, Refuse, Served, Welcome};
+pub use list::{Entries, Fit, List};
 pub use state::{Part, Parts, StateBuilder, Unsent};
 
 use super::cursor::Reader;
@@ -41,60 +44,122 @@ use super::wire::{
 /// The bit of the kind that tells which side sends it.
 const FROM_TAKER: u8 = 0x80;
 
-/// What a record is; the number is its code in the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// [`Record::Welcome`]
-    Welcome = 0x01,
-    /// [`Record::Refuse`]
-    Refuse = 0x02,
-    /// [`Record::Items`]
-    Items = 0x03,
-    /// [`Record::State`]
-    State = 0x04,
-    /// [`Record::Closed`]
-    Closed = 0x05,
-    /// [`Record::Prepare`]
-    Prepare = 0x06,
-    /// [`Record::End`]
-    End = 0x07,
-    /// [`Record::Abort`]
-    Abort = 0x08,
-    /// [`Record::Hello`]
-    Hello = FROM_TAKER | 0x01,
-    /// [`Record::Ack`]
-    Ack = FROM_TAKER | 0x02,
-    /// [`Record::Drained`]
-    Drained = FROM_TAKER | 0x03,
-    /// [`Record::Fail`]
-    Fail = FROM_TAKER | 0x04,
-    /// [`Record::Active`]
-    Active = FROM_TAKER | 0x05,
+/// The layout of a record's body.
+trait Body<'a>: Sized {
+    /// Takes it from the bytes behind the header.
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// Appends it.
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// Takes an extension. Returns false if it is not known.
+    fn extend(&mut self, _kind: u16, _value: &[u8]) -> Result<bool, DecodeError> {
+        Ok(false)
+    }
+
+    /// How many fds come with it.
+    fn fds(&self) -> usize {
+        0
+    }
+}
+
+/// Makes [`Kind`] and [`Record`] from the table of all records: the code in the header, the name,
+/// and the body if there is one.
+macro_rules! records {
+    ($($(#[$doc:meta])* $code:literal $kind:ident $(($body:ty))?;)*) => {
+        /// What a record is; the number is its code in the header.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Kind {
+            $(#[doc = concat!("[`Record::", stringify!($kind), "`]")] $kind = $code,)*
+        }
+
+        impl Kind {
+            /// All kinds, in the order of their codes.
+            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+        }
+
+        /// One record. The [module](self) has a table of which side sends which.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Record<'a> {
+            $($(#[$doc])* $kind $(($body))?,)*
+        }
+
+        impl<'a> Record<'a> {
+            /// What it is.
+            #[must_use]
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Record::$kind { .. } => Kind::$kind,)*
+                }
+            }
+
+            /// How many fds come with it.
+            #[must_use]
+            pub fn fds(&self) -> usize {
+                $($(if let Record::$kind(body) = self {
+                    return <$body>::fds(body);
+                })?)*
+                0
+            }
+
+            fn read(kind: Kind, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+                Ok(match kind {
+                    $(Kind::$kind => Record::$kind $((<$body>::read(reader)?))?,)*
+                })
+            }
+
+            fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+                $($(if let Record::$kind(body) = self {
+                    return <$body>::put(body, out);
+                })?)*
+                Ok(())
+            }
+
+            fn extend(&mut self, kind: u16, value: &[u8]) -> Result<bool, DecodeError> {
+                $($(if let Record::$kind(body) = self {
+                    return <$body>::extend(body, kind, value);
+                })?)*
+                Ok(false)
+            }
+        }
+    };
+}
+
+records! {
+    /// The donor agrees to a takeover. Comes with the lease as its one fd.
+    0x01 Welcome(Welcome<'a>);
+    /// The donor does not agree. The channel ends after it.
+    0x02 Refuse(Refuse<'a>);
+    /// Items that the taker is to hold copies of, with their fds.
+    0x03 Items(Items<'a>);
+    /// State of items, in parts.
+    0x04 State(Parts<'a>);
+    /// Items that the donor has closed since it sent them.
+    0x05 Closed(Closed<'a>);
+    /// The freeze is near: the taker is to discard stale readiness.
+    0x06 Prepare;
+    /// The lease is granted. This is what the taker must have seen before it claims.
+    0x07 End(End);
+    /// The donor gives up and serves on. The channel ends after it.
+    0x08 Abort(Abort<'a>);
+    /// The taker calls.
+    0x81 Hello(Hello);
+    /// The taker holds everything that was sent up to a record.
+    0x82 Ack(Ack<'a>);
+    /// The taker has discarded stale readiness.
+    0x83 Drained;
+    /// The taker gives up. The channel ends after it.
+    0x84 Fail(Fail<'a>);
+    /// The taker has claimed the lease and serves.
+    0x85 Active(Active);
 }
 
 impl Kind {
-    /// All kinds, in the order of their codes.
-    pub const ALL: [Kind; 13] = [
-        Kind::Welcome,
-        Kind::Refuse,
-        Kind::Items,
-        Kind::State,
-        Kind::Closed,
-        Kind::Prepare,
-        Kind::End,
-        Kind::Abort,
-        Kind::Hello,
-        Kind::Ack,
-        Kind::Drained,
-        Kind::Fail,
-        Kind::Active,
-    ];
-
     /// The kind with this code in the header.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.code() == code)
+        Kind::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 
     /// The code in the header.
@@ -121,79 +186,6 @@ impl Kind {
     }
 }
 
-/// One record. The [module](self) has a table of which side sends which.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Record<'a> {
-    /// The donor agrees to a takeover. Comes with the lease as its one fd.
-    Welcome(Welcome<'a>),
-    /// The donor does not agree. The channel ends after it.
-    Refuse(Refuse<'a>),
-    /// Items that the taker is to hold copies of, with their fds.
-    Items(Items<'a>),
-    /// State of items, in parts.
-    State(Parts<'a>),
-    /// Items that the donor has closed since it sent them.
-    Closed(Closed<'a>),
-    /// The freeze is near: the taker is to discard stale readiness.
-    Prepare,
-    /// The lease is granted. This is what the taker must have seen before it claims.
-    End(End),
-    /// The donor gives up and serves on. The channel ends after it.
-    Abort(Abort<'a>),
-    /// The taker calls.
-    Hello(Hello),
-    /// The taker holds everything that was sent up to a record.
-    Ack(Ack<'a>),
-    /// The taker has discarded stale readiness.
-    Drained,
-    /// The taker gives up. The channel ends after it.
-    Fail(Fail<'a>),
-    /// The taker has claimed the lease and serves.
-    Active(Active),
-}
-
-impl Record<'_> {
-    /// What it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Record::Welcome(_) => Kind::Welcome,
-            Record::Refuse(_) => Kind::Refuse,
-            Record::Items(_) => Kind::Items,
-            Record::State(_) => Kind::State,
-            Record::Closed(_) => Kind::Closed,
-            Record::Prepare => Kind::Prepare,
-            Record::End(_) => Kind::End,
-            Record::Abort(_) => Kind::Abort,
-            Record::Hello(_) => Kind::Hello,
-            Record::Ack(_) => Kind::Ack,
-            Record::Drained => Kind::Drained,
-            Record::Fail(_) => Kind::Fail,
-            Record::Active(_) => Kind::Active,
-        }
-    }
-
-    /// How many fds come with it.
-    #[must_use]
-    pub fn fds(&self) -> usize {
-        match self {
-            Record::Welcome(_) => 1,
-            Record::Items(items) => items.iter().filter(|item| item.has_fd).count(),
-            Record::Refuse(_)
-            | Record::State(_)
-            | Record::Closed(_)
-            | Record::Prepare
-            | Record::End(_)
-            | Record::Abort(_)
-            | Record::Hello(_)
-            | Record::Ack(_)
-            | Record::Drained
-            | Record::Fail(_)
-            | Record::Active(_) => 0,
-        }
-    }
-}
-
 /// Makes `out` this record, with sequence number 0. `last` asks for an ACK; kinds that make up no
 /// batch ignore it.
 ///
@@ -202,24 +194,9 @@ impl Record<'_> {
 /// too long is cut instead: a refusal must not fail for its wording.
 pub fn encode(record: &Record<'_>, last: bool, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     begin_record(record.kind().code(), out);
-    match record {
-        Record::Welcome(welcome) => {
-            if let Err(error) = welcome.put(out) {
-                out.clear();
-                return Err(error);
-            }
-        }
-        Record::Refuse(refuse) => refuse.put(out),
-        Record::Items(items) => items.put(out),
-        Record::State(parts) => parts.put(out),
-        Record::Closed(ids) => ids.put(out),
-        Record::End(end) => end.put(out),
-        Record::Abort(abort) => abort.put(out),
-        Record::Hello(hello) => hello.put(out),
-        Record::Ack(ack) => ack.put(out),
-        Record::Fail(fail) => fail.put(out),
-        Record::Active(active) => active.put(out),
-        Record::Prepare | Record::Drained => {}
+    if let Err(error) = record.put(out) {
+        out.clear();
+        return Err(error);
     }
     end_record(last && record.kind().is_batch(), out);
     Ok(())
@@ -244,27 +221,8 @@ pub fn decode(bytes: &[u8], fds: usize) -> Result<(Header, Record<'_>), DecodeEr
     }
 
     let mut reader = Reader::new(&bytes[HEADER..]);
-    let mut record = match kind {
-        Kind::Welcome => Record::Welcome(Welcome::read(&mut reader)?),
-        Kind::Refuse => Record::Refuse(Refuse::read(&mut reader)?),
-        Kind::Items => Record::Items(Items::read(&mut reader)?),
-        Kind::State => Record::State(Parts::read(&mut reader)?),
-        Kind::Closed => Record::Closed(Closed::read(&mut reader)?),
-        Kind::Prepare => Record::Prepare,
-        Kind::End => Record::End(End::read(&mut reader)?),
-        Kind::Abort => Record::Abort(Abort::read(&mut reader)?),
-        Kind::Hello => Record::Hello(Hello::read(&mut reader)?),
-        Kind::Ack => Record::Ack(Ack::read(&mut reader)?),
-        Kind::Drained => Record::Drained,
-        Kind::Fail => Record::Fail(Fail::read(&mut reader)?),
-        Kind::Active => Record::Active(Active::default()),
-    };
-    read_extensions(&mut reader, |kind, value| match &mut record {
-        Record::Hello(hello) => hello.extend(kind, value),
-        Record::End(end) => end.extend(kind, value),
-        Record::Active(active) => active.extend(kind, value),
-        _ => Ok(false),
-    })?;
+    let mut record = Record::read(kind, &mut reader)?;
+    read_extensions(&mut reader, |kind, value| record.extend(kind, value))?;
 
     let announced = record.fds();
     if announced != fds || fds > MAX_FDS {

@@ -151,21 +151,8 @@ impl ItemKind {
     #[must_use]
     pub fn needs_fd(self) -> Option<bool> {
         match self {
-            ItemKind::State => Some(false),
             ItemKind::Other(_) => None,
-            ItemKind::Listener
-            | ItemKind::TcpPeer
-            | ItemKind::Udp
-            | ItemKind::Tun
-            | ItemKind::Packet
-            | ItemKind::Raw
-            | ItemKind::Netlink
-            | ItemKind::Timerfd
-            | ItemKind::Eventfd
-            | ItemKind::Memfd
-            | ItemKind::BpfMap
-            | ItemKind::BpfLink
-            | ItemKind::Opaque => Some(true),
+            kind => Some(kind != ItemKind::State),
         }
     }
 

@@ -72,6 +72,10 @@ impl<'a> Entry<'a> for Descriptor<'a> {
             has_fd,
         })
     }
+
+    fn fds(items: &Items<'a>) -> usize {
+        items.iter().filter(|item| item.has_fd).count()
+    }
 }
 
 impl Descriptor<'_> {

@@ -11,20 +11,19 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::Kind;
-use super::codes::DeclineCode;
+use super::{Body, Kind};
 use crate::proto::cursor::{Put, Reader};
-use crate::proto::wire::{DecodeError, MAX_RECORD, begin_record, end_record};
-
-/// Items that are gone, by id.
-pub type Closed<'a> = List<'a, u64>;
-/// Items that the taker does not take.
-pub type Declined<'a> = List<'a, Decline>;
+use crate::proto::wire::{DecodeError, EncodeError, MAX_RECORD, begin_record, end_record};
 
 /// What a list can consist of. Sealed: nobody else can name it.
 pub trait Entry<'a>: Sized {
     /// Takes one entry from the front of a list.
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// How many fds come with a list.
+    fn fds(_: &List<'a, Self>) -> usize {
+        0
+    }
 }
 
 /// A list of entries, borrowed from a received record.
@@ -58,8 +57,10 @@ impl<'a, E: Entry<'a>> List<'a, E> {
             entry: PhantomData,
         }
     }
+}
 
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a, E: Entry<'a>> Body<'a> for List<'a, E> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.u32()?;
         let bytes = reader.rest();
         // Ends at the first entry that is missing, whatever the count claims.
@@ -75,9 +76,14 @@ impl<'a, E: Entry<'a>> List<'a, E> {
     }
 
     /// Copies the list as it was received.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         out.put_u32(self.count);
         out.put(self.bytes);
+        Ok(())
+    }
+
+    fn fds(&self) -> usize {
+        E::fds(self)
     }
 }
 
@@ -132,23 +138,6 @@ impl Entry<'_> for u64 {
     }
 }
 
-/// One item that the taker does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decline {
-    /// The item.
-    pub id: u64,
-    /// Why.
-    pub code: DeclineCode,
-}
-
-impl Entry<'_> for Decline {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let id = reader.u64()?;
-        let code = DeclineCode::from_code(reader.u16()?);
-        Ok(Decline { id, code })
-    }
-}
-
 /// Whether a builder has taken what it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "what did not fit goes into the next record"]
@@ -157,52 +146,6 @@ pub enum Fit {
     Taken,
     /// The record is full: send it, begin another one and push the same again.
     Full,
-}
-
-/// Writes the records that name closed items.
-#[derive(Debug)]
-pub struct ClosedBuilder<'v>(ListWriter<'v>);
-
-impl<'v> ClosedBuilder<'v> {
-    /// Begins the record in `out`, in place of whatever was there.
-    pub fn new(out: &'v mut Vec<u8>) -> Self {
-        ClosedBuilder(ListWriter::new(Kind::Closed, out, |_| ()))
-    }
-
-    /// Adds an item.
-    pub fn push(&mut self, id: u64) -> Fit {
-        self.0.add(|out| out.put_u64(id))
-    }
-
-    /// Completes the record. `last` asks for an ACK.
-    pub fn finish(self, last: bool) {
-        self.0.finish(last);
-    }
-}
-
-/// Writes an ACK.
-#[derive(Debug)]
-pub struct AckBuilder<'v>(ListWriter<'v>);
-
-impl<'v> AckBuilder<'v> {
-    /// Begins the record in `out`, in place of whatever was there. `sequence` is that of
-    /// the record that asked for it.
-    pub fn new(sequence: u32, out: &'v mut Vec<u8>) -> Self {
-        AckBuilder(ListWriter::new(Kind::Ack, out, |out| out.put_u32(sequence)))
-    }
-
-    /// Adds an item that is not taken.
-    pub fn push(&mut self, decline: Decline) -> Fit {
-        self.0.add(|out| {
-            out.put_u64(decline.id);
-            out.put_u16(decline.code.code());
-        })
-    }
-
-    /// Completes the record.
-    pub fn finish(self) {
-        self.0.finish(false);
-    }
 }
 
 /// A record with a list, while it is written.

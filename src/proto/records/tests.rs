@@ -151,7 +151,11 @@ fn one_of_each() -> Vec<(Vec<u8>, usize)> {
         (encoded(&Record::Active(Active::default())), 0),
     ];
     let codes: Vec<u8> = records.iter().map(|(record, _)| record[6]).collect();
-    assert_eq!(codes, Kind::ALL.map(Kind::code), "a kind is missing");
+    assert_eq!(
+        codes,
+        Kind::ALL.iter().map(|kind| kind.code()).collect::<Vec<_>>(),
+        "a kind is missing"
+    );
     records
 }
 

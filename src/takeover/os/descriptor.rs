@@ -132,7 +132,7 @@ enum Form {
 }
 
 /// All kinds. The first whose form fits is what a descriptor is.
-const KINDS: [Row; 14] = [
+const KINDS: &[Row] = &[
     polled(ItemKind::Listener, Form::Tcp, tcp::listener),
     polled(ItemKind::TcpPeer, Form::Tcp, tcp::peer),
     polled(ItemKind::Udp, Form::Internet(SockType::Datagram), is_bound),

@@ -120,16 +120,8 @@ impl Import {
                     self.close(app, cx, id)?;
                 }
             }
-            Record::Welcome(_)
-            | Record::Refuse(_)
-            | Record::Prepare
-            | Record::End(_)
-            | Record::Abort(_)
-            | Record::Hello(_)
-            | Record::Ack(_)
-            | Record::Drained
-            | Record::Fail(_)
-            | Record::Active(_) => {}
+            // The others bring no items.
+            _ => {}
         }
         Ok(())
     }

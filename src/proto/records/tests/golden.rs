@@ -171,7 +171,7 @@ fn speaker_of_each_kind_is_known() {
         Kind::Fail,
         Kind::Active,
     ];
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         assert_eq!(kind.is_from_taker(), takers.contains(&kind), "{kind:?}");
     }
 }

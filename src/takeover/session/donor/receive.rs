@@ -189,14 +189,7 @@ impl DonorSide {
                 self.trouble(Cause::Failed, format!("{}: {}", fail.code, fail.reason))
             }
             // What a donor says itself is never expected.
-            Record::Welcome(_)
-            | Record::Refuse(_)
-            | Record::Items(_)
-            | Record::State(_)
-            | Record::Closed(_)
-            | Record::Prepare
-            | Record::End(_)
-            | Record::Abort(_) => return None,
+            _ => return None,
         })
     }
 

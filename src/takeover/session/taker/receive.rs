@@ -167,11 +167,7 @@ impl TakerSide {
             }
             Record::Abort(abort) => self.aborted(abort.reason),
             // What a taker says itself is never expected.
-            Record::Hello(_)
-            | Record::Ack(_)
-            | Record::Drained
-            | Record::Fail(_)
-            | Record::Active(_) => return Ok(None),
+            _ => return Ok(None),
         }))
     }
 

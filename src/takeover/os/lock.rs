@@ -31,7 +31,7 @@ use super::path::{MODE, set_mode};
 
 /// The lock on PATH.lock; dropped, it is free.
 #[derive(Debug)]
-pub(super) struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+pub(super) struct Lock(File);
 
 /// The process that took the lock on PATH.lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Lock {
                 return Err(PublishError::Os(io::Error::other(what)));
             }
             let inode = inode(&found);
-            // Closing unlocks (flock(2)). nix's `Flock` does it by a call of its own when it is
-            // dropped, and panics if that fails: here that would be an owner with all its peers.
+            // Not nix's `Flock`: it panics if unlocking fails, and here that would be an owner with
+            // all its peers.
             #[allow(deprecated)]
             match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
                 Ok(()) if inode_of(folder, &file_name)? == Some(inode) => {
@@ -77,6 +77,17 @@ impl Lock {
             }
         }
         Err(named(&file_name, Errno::ESTALE))
+    }
+}
+
+impl Drop for Lock {
+    /// Closing unlocks too, but only when the last copy of the descriptor is closed. A process that
+    /// was just forked has one until its exec(2).
+    fn drop(&mut self) {
+        #[allow(deprecated)]
+        if let Err(error) = flock(self.0.as_raw_fd(), FlockArg::UnlockNonblock) {
+            log::debug!("PATH.lock: {error}");
+        }
     }
 }
 
@@ -186,6 +197,7 @@ impl fmt::Display for Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::takeover::os::path::TakeoverPath;
 
     const LOCKS: &str = "\
 1: POSIX  ADVISORY  WRITE 11 08:02:131 0 EOF
@@ -199,6 +211,18 @@ mod tests {
 
     fn file(major: u32, minor: u32, number: u64) -> Inode {
         (libc::makedev(major, minor), number)
+    }
+
+    #[test]
+    fn lock_that_is_dropped_is_free_though_somebody_has_a_copy_of_its_descriptor() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = TakeoverPath::new(place.path().join("x")).unwrap();
+        let folder = folder.open_directory().unwrap();
+        let lock = Lock::take(&folder, OsStr::new("x")).unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        drop(lock);
+        Lock::take(&folder, OsStr::new("x")).unwrap();
+        drop(copy);
     }
 
     #[test]

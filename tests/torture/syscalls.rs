@@ -62,6 +62,7 @@ const SHORT: &[(Side, &str, &str, usize)] = &[
     (Side::Taker, "bind", "EADDRINUSE", 1),
     (Side::Taker, "getsockopt", "EMFILE", 3),
     (Side::Taker, "sendmsg", "ENOBUFS", 4),
+    (Side::Taker, "sendmsg", "EPIPE", 4),
     (Side::Taker, "sendmsg", "KILL", 4),
     (Side::Taker, "recvmsg", "ENOMEM", 3),
     (Side::Taker, "epoll_ctl", "ENOMEM", 12),

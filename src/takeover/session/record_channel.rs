@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::drain_channel;
+use crate::event::Next;
 use crate::proto::records::{self, FailCode, Record};
 use crate::proto::wire::{self, Header, MAX_RECORD, MAX_VERSION};
 use crate::takeover::os::channel::{Channel, Fault, Got, Sent};
@@ -176,6 +178,20 @@ impl RecordChannel {
         }
     }
 
+    /// Whether the other side has closed its end. What it said before is read, and dropped.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let mut has_ended = false;
+        drain_channel(|| match self.receive() {
+            Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
+            Incoming::End => {
+                has_ended = true;
+                Next::Keep
+            }
+            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
+        });
+        has_ended
+    }
+
     /// Moves the receive buffer out, so that a record can be looked at while this is used;
     /// give it back with [`RecordChannel::put_buffer`].
     pub(super) fn take_buffer(&mut self) -> Box<[u8]> {
@@ -266,6 +282,19 @@ mod tests {
             .unwrap_err();
         assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
         assert_eq!(drain(&mut other), 2);
+    }
+
+    #[test]
+    fn channel_has_ended_only_once_the_other_side_has_closed_it() {
+        let (one, other) = Channel::pair().unwrap();
+        let (mut one, mut other) = (RecordChannel::new(one), RecordChannel::new(other));
+        for _ in 0..3 {
+            assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
+        }
+        assert!(!other.has_ended());
+        assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
+        drop(one);
+        assert!(other.has_ended());
     }
 
     #[test]

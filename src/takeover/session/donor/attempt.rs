@@ -37,7 +37,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Sends a last word, as far as that is possible; says what it has to wait for.
-    pub(super) fn post_record(&mut self, record: &Record<'_>) -> Sent {
+    pub(super) fn send_or_log(&mut self, record: &Record<'_>) -> Sent {
         self.channel.send_record(record).unwrap_or_else(|error| {
             log::debug!("the taker was not told: {error}");
             Sent::Done

@@ -125,7 +125,7 @@ impl DonorSide {
 
     pub(super) fn abort<S: Application>(&mut self, cx: &mut Cx<S>, cause: Cause) {
         if let Some(attempt) = &mut self.attempt {
-            let sent = attempt.post_record(&Record::Abort(Abort {
+            let sent = attempt.send_or_log(&Record::Abort(Abort {
                 reason: describe(cause),
             }));
             // A taker that reads what is before it shall still hear it.

@@ -307,7 +307,7 @@ impl DonorSide {
     fn refuse(&mut self, code: RefuseCode, reason: String) -> Option<Event> {
         let attempt = self.attempt.as_mut()?;
         // The first record of a fresh channel always has room.
-        let _ = attempt.post_record(&refusal(code, &reason));
+        let _ = attempt.send_or_log(&refusal(code, &reason));
         attempt.note = format!("refused: {reason}");
         let cause = match code {
             RefuseCode::Slots => Cause::FdLimit,

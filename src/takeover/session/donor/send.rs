@@ -234,9 +234,10 @@ impl DonorSide {
         let mut record = before.active.clone();
         match before.channel.try_send(&mut record, &[]) {
             Ok(Sent::Done) => return self.told_predecessor(app, cx),
-            // It is dead, or was told to leave: it waits for nothing any more.
-            Err(error) if is_hung_up(&error) => return self.told_predecessor(app, cx),
             Ok(Sent::Blocked | Sent::NoBuffers) => {}
+            // It is dead, or was told to leave: it waits for nothing any more. A failed send alone
+            // does not prove it.
+            Err(_) if before.channel.has_ended() => return self.told_predecessor(app, cx),
             Err(error) => {
                 if !before.is_logged {
                     log::warn!("the donor before us cannot be told that we serve: {error}");

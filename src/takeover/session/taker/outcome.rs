@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use super::TakerSide;
-use crate::event::{Cx, Next, Time};
+use crate::event::{Cx, Time};
 use crate::proto::records::{self, Active, FailCode, Record, RefuseCode, Served};
 use crate::takeover::application::Application;
 use crate::takeover::core::taker::{Event, Leaving};
@@ -13,8 +13,7 @@ use crate::takeover::os::identity::Condition;
 use crate::takeover::os::lease::{Lease, Verdict};
 use crate::takeover::session::donor::Predecessor;
 use crate::takeover::session::import::{Import, Problem};
-use crate::takeover::session::record_channel::Incoming;
-use crate::takeover::session::{Role, Takeover, audit, donor, drain_channel};
+use crate::takeover::session::{Role, Takeover, audit, donor};
 use crate::takeover::session::{Session, with};
 
 /// How long to look for signs of the donor's end. A donor that lives waits ten times as long for
@@ -139,20 +138,7 @@ impl TakerSide {
     /// any more. A dead one just hangs up: its pidfd tells only when all its connections are
     /// closed, too.
     fn donor_has_died(&mut self) -> bool {
-        self.donor.dies_within(SIGNS) || self.has_hung_up() && self.donor.dies_within(DEATH)
-    }
-
-    fn has_hung_up(&mut self) -> bool {
-        let mut end = false;
-        drain_channel(|| match self.channel.receive() {
-            Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
-            Incoming::End => {
-                end = true;
-                Next::Keep
-            }
-            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
-        });
-        end
+        self.donor.dies_within(SIGNS) || self.channel.has_ended() && self.donor.dies_within(DEATH)
     }
 
     pub(super) fn finish_report(&mut self) {

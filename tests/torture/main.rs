@@ -90,7 +90,11 @@ const PROOFS: &[Proof] = &[
 
 fn main() -> ExitCode {
     support::original::play_if_asked();
-    let (name, options) = match options::parse(std::env::args().skip(1)) {
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|word| word == options::RUN).is_none() {
+        return as_test_binary(&options::harness(args));
+    }
+    let (name, options) = match options::parse(args) {
         Ok(parsed) => parsed,
         Err(options::Stop::Help) => {
             show!("{}", help().trim_end());
@@ -109,10 +113,25 @@ fn main() -> ExitCode {
         tell!("torture: there is no proof '{name}'; see --help");
         return ExitCode::from(2);
     }
+    run(&chosen, &options)
+}
+
+/// The short form, for `cargo test`.
+fn as_test_binary(harness: &options::Harness) -> ExitCode {
+    let proofs = PROOFS.iter().filter(|proof| harness.wants(proof.name));
+    if harness.list {
+        proofs.for_each(|proof| show!("{}: test", proof.name));
+        return ExitCode::SUCCESS;
+    }
+    let options = Options::short(support::seed());
+    run(&proofs.collect::<Vec<_>>(), &options)
+}
+
+fn run(chosen: &[&Proof], options: &Options) -> ExitCode {
     let mut failed = 0;
-    for proof in &chosen {
+    for proof in chosen {
         show!("== {}: {}", proof.name, proof.about);
-        let outcome = std::panic::catch_unwind(|| (proof.run)(&options))
+        let outcome = std::panic::catch_unwind(|| (proof.run)(options))
             .unwrap_or_else(|_| Err("it panicked".into()))
             .and_then(|()| match options.unmatched() {
                 Some(word) => Err(format!("no case is called like {word:?}")),

@@ -38,6 +38,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The form for every test run.
+    pub(crate) fn short(seed: u64) -> Options {
+        Options {
+            short: true,
+            seed,
+            ..Options::default()
+        }
+    }
+
     /// How often: as asked for, or this.
     pub(crate) fn times(&self, short: usize, full: usize) -> usize {
         self.times.unwrap_or(if self.short { short } else { full })
@@ -64,14 +73,54 @@ pub(crate) enum Stop {
     Usage(String),
 }
 
-/// The proof's name, if one was given, and its options. Without any argument, and with what the
-/// usual test runners pass on, it is the short form of everything.
-pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<(Option<String>, Options), Stop> {
-    let mut args = args.peekable();
-    let mut options = Options {
-        short: args.peek().is_none(),
-        ..Options::default()
-    };
+/// What `tools/torture` says first. Without it `cargo test` has started us.
+pub(crate) const RUN: &str = "--run";
+
+/// What a test runner asks for, as every test binary understands it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Harness {
+    /// The names are to be listed, and nothing is run.
+    pub(crate) list: bool,
+    /// A proof is run if its name contains one of these words, or if there are none.
+    pub(crate) words: Vec<String>,
+}
+
+impl Harness {
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let mut words = self.words.iter();
+        self.words.is_empty() || words.any(|word| name.contains(word))
+    }
+}
+
+/// Reads what `cargo test` passes on. What is not for us means nothing here.
+pub(crate) fn harness(mut args: impl Iterator<Item = String>) -> Harness {
+    const WITH_VALUE: &[&str] = &[
+        "--test-threads",
+        "--skip",
+        "--color",
+        "--format",
+        "--logfile",
+        "--shuffle-seed",
+        "-Z",
+    ];
+    let mut found = Harness::default();
+    while let Some(arg) = args.next() {
+        if WITH_VALUE.contains(&arg.as_str()) {
+            let _ = args.next();
+        } else if arg == "--list" {
+            found.list = true;
+        } else if !arg.starts_with('-') {
+            found.words.push(arg);
+        }
+    }
+    found
+}
+
+/// The proof's name, if one was given, and its options.
+pub(crate) fn parse(
+    mut args: impl Iterator<Item = String>,
+) -> Result<(Option<String>, Options), Stop> {
+    let mut options = Options::default();
     let mut name = None;
     let mut seed = None;
     while let Some(arg) = args.next() {
@@ -83,7 +132,6 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<(Option<String
             "-h" | "--help" => return Err(Stop::Help),
             "--short" => options.short = true,
             "--full" => options.short = false,
-            "--nocapture" | "--no-capture" => options.short |= name.is_none(),
             "--times" => options.times = Some(number(&value("a number")?)? as usize),
             "--seed" => seed = Some(number(&value("a number")?)?),
             "--for" => options.long = Some(duration(&value("a time such as 10m")?)?),

@@ -22,8 +22,11 @@ use tempfile::TempDir;
 
 #[path = "../src/daemon/daemonize.rs"]
 mod daemonize;
+#[path = "support/harness.rs"]
+mod harness;
 
 use daemonize::daemonize;
+use harness::{Harness, scenarios};
 
 /// Says which role this process plays; unset in the tester.
 const ROLE: &str = "DAEMONIZE_ROLE";
@@ -36,41 +39,16 @@ fn main() {
     if let Ok(role) = env::var(ROLE) {
         return play(&role);
     }
-    let wanted: Vec<String> = env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let scenarios: [(&str, fn()); 8] = [
-        (
-            "parent_exits_with_the_reported_code",
-            parent_exits_with_the_reported_code,
-        ),
-        (
-            "parent_of_a_silent_death_exits_with_1",
-            parent_of_a_silent_death_exits_with_1,
-        ),
-        ("parent_waits_for_the_report", parent_waits_for_the_report),
-        (
-            "daemon_is_alone_in_its_session",
-            daemon_is_alone_in_its_session,
-        ),
-        (
-            "daemon_inherits_no_descriptor_and_no_mask",
-            daemon_inherits_no_descriptor_and_no_mask,
-        ),
-        ("stderr_ends_with_the_report", stderr_ends_with_the_report),
-        ("stderr_is_kept_on_request", stderr_is_kept_on_request),
-        (
-            "daemon_outlives_a_killed_parent",
-            daemon_outlives_a_killed_parent,
-        ),
-    ];
-    for (name, scenario) in scenarios {
-        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
-            scenario();
-            println!("test {name} ... ok");
-        }
-    }
+    Harness::of(env::args().skip(1)).run(scenarios![
+        parent_exits_with_the_reported_code,
+        parent_of_a_silent_death_exits_with_1,
+        parent_waits_for_the_report,
+        daemon_is_alone_in_its_session,
+        daemon_inherits_no_descriptor_and_no_mask,
+        stderr_ends_with_the_report,
+        stderr_is_kept_on_request,
+        daemon_outlives_a_killed_parent,
+    ]);
 }
 
 // ---- the daemon's side

@@ -3,6 +3,8 @@
 //! A process with a second thread must not fork, and the standard test harness always has one: so
 //! this brings its own `main` (`harness = false`).
 
+#[path = "support/harness.rs"]
+mod harness;
 mod reactor_support;
 
 use std::env;
@@ -12,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::time::Duration;
 
+use harness::{Harness, scenarios};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -20,34 +23,12 @@ use socket_takeover::event::{Class, Cx, Event, Next, Reactor, Signals, Spec};
 use socket_takeover::sys::{Fork, fork_alone};
 
 fn main() {
-    let wanted: Vec<String> = env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let scenarios: [(&str, fn()); 4] = [
-        (
-            "signal_to_a_daemon_set_up_before_its_fork_is_heard",
-            signal_to_a_daemon_set_up_before_its_fork_is_heard,
-        ),
-        (
-            "everything_armed_before_a_fork_goes_on_in_the_child",
-            everything_armed_before_a_fork_goes_on_in_the_child,
-        ),
-        (
-            "child_that_removes_and_adds_leaves_its_parents_set_alone",
-            child_that_removes_and_adds_leaves_its_parents_set_alone,
-        ),
-        (
-            "child_without_descriptors_fails_its_turn_and_comes_back",
-            child_without_descriptors_fails_its_turn_and_comes_back,
-        ),
-    ];
-    for (name, scenario) in scenarios {
-        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
-            scenario();
-            println!("test {name} ... ok");
-        }
-    }
+    Harness::of(env::args().skip(1)).run(scenarios![
+        signal_to_a_daemon_set_up_before_its_fork_is_heard,
+        everything_armed_before_a_fork_goes_on_in_the_child,
+        child_that_removes_and_adds_leaves_its_parents_set_alone,
+        child_without_descriptors_fails_its_turn_and_comes_back,
+    ]);
 }
 
 /// Runs `part` in a child; fails with it.

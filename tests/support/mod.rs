@@ -14,6 +14,7 @@
 //! | `corner.rs` | [`Guest`](corner::Guest), one in each corner of TCP |
 //! | `apart.rs` | parts that need another process, user or network |
 //! | `failpoints.rs` | the service with failpoints, built when it is wanted |
+//! | `harness.rs` | what a test binary with its own `main` understands of `cargo test` |
 //! | `fault.rs` | [`Fault`], a system call that fails |
 //! | `scene.rs` | [`Scene`], a donor with clients that watch it |
 //! | `side.rs` | one side of a takeover, played by the test |
@@ -42,6 +43,7 @@ mod client;
 pub mod corner;
 pub mod failpoints;
 pub mod fault;
+pub mod harness;
 pub mod original;
 pub mod pair;
 pub mod pinned;

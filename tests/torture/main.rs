@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use takeover_say::tell;
 
 use options::Options;
+use support::harness::Harness;
 
 /// One of the things that can be run.
 struct Proof {
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
     support::original::play_if_asked();
     let mut args = std::env::args().skip(1).peekable();
     if args.next_if(|word| word == options::RUN).is_none() {
-        return as_test_binary(&options::harness(args));
+        return as_test_binary(&Harness::of(args));
     }
     let (name, options) = match options::parse(args) {
         Ok(parsed) => parsed,
@@ -117,7 +118,7 @@ fn main() -> ExitCode {
 }
 
 /// The short form, for `cargo test`.
-fn as_test_binary(harness: &options::Harness) -> ExitCode {
+fn as_test_binary(harness: &Harness) -> ExitCode {
     let proofs = PROOFS.iter().filter(|proof| harness.wants(proof.name));
     if harness.list {
         proofs.for_each(|proof| show!("{}: test", proof.name));

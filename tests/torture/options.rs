@@ -76,46 +76,6 @@ pub(crate) enum Stop {
 /// What `tools/torture` says first. Without it `cargo test` has started us.
 pub(crate) const RUN: &str = "--run";
 
-/// What a test runner asks for, as every test binary understands it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Harness {
-    /// The names are to be listed, and nothing is run.
-    pub(crate) list: bool,
-    /// A proof is run if its name contains one of these words, or if there are none.
-    pub(crate) words: Vec<String>,
-}
-
-impl Harness {
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        let mut words = self.words.iter();
-        self.words.is_empty() || words.any(|word| name.contains(word))
-    }
-}
-
-/// Reads what `cargo test` passes on. What is not for us means nothing here.
-pub(crate) fn harness(mut args: impl Iterator<Item = String>) -> Harness {
-    const WITH_VALUE: &[&str] = &[
-        "--test-threads",
-        "--skip",
-        "--color",
-        "--format",
-        "--logfile",
-        "--shuffle-seed",
-        "-Z",
-    ];
-    let mut found = Harness::default();
-    while let Some(arg) = args.next() {
-        if WITH_VALUE.contains(&arg.as_str()) {
-            let _ = args.next();
-        } else if arg == "--list" {
-            found.list = true;
-        } else if !arg.starts_with('-') {
-            found.words.push(arg);
-        }
-    }
-    found
-}
-
 /// The proof's name, if one was given, and its options.
 pub(crate) fn parse(
     mut args: impl Iterator<Item = String>,

@@ -95,7 +95,7 @@
 //! again after somebody has shut it down.
 //!
 //! # The contract
-//! Tests of these names (in `tests/reactor_*.rs`) check each line. Each line is a bug that a
+//! Tests of these names (in `tests/reactor`) check each line. Each line is a bug that a
 //! well-known loop has or had.
 //!
 //! | | promise | test |

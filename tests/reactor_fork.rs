@@ -3,9 +3,10 @@
 //! A process with a second thread must not fork, and the standard test harness always has one: so
 //! this brings its own `main` (`harness = false`).
 
+#[path = "reactor/common.rs"]
+mod common;
 #[path = "support/harness.rs"]
 mod harness;
-mod reactor_support;
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -14,11 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::time::Duration;
 
+use common::{LONG, drain, is_ended, pair, poke, reactor, turn, turn_until};
 use harness::{Harness, scenarios};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use reactor_support::{LONG, drain, is_ended, pair, poke, reactor, turn, turn_until};
 use socket_takeover::event::{Class, Cx, Event, Next, Reactor, Signals, Spec};
 use socket_takeover::sys::{Fork, fork_alone};
 

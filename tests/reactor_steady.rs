@@ -4,7 +4,8 @@
 //! The counting allocator needs `unsafe`, which the library itself does without.
 #![allow(unsafe_code)]
 
-mod reactor_support;
+#[path = "reactor/common.rs"]
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use reactor_support::{drain, pair, poke, reactor, turn};
+use common::{drain, pair, poke, reactor, turn};
 use socket_takeover::event::{Class, Clock, Config, Cx, Drift, Event, Next, Reactor, Spec};
 
 thread_local! {

@@ -18,6 +18,17 @@ const PART: &str = "TEST_PART";
 /// And where.
 const PATH: &str = "TEST_PATH";
 
+/// The full name of a test of this module, as the harness of its binary knows it.
+macro_rules! test_name {
+    ($test:expr) => {
+        match module_path!().split_once("::") {
+            Some((_, module)) => format!("{module}::{}", $test),
+            None => $test.to_owned(),
+        }
+    };
+}
+pub(crate) use test_name;
+
 /// This test binary, to be run again by anybody.
 #[derive(Debug)]
 pub struct Program(File);
@@ -40,15 +51,15 @@ impl Program {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 
-    /// Plays `part` at `path`, by the test named `part`; `before` is a program, and its
-    /// arguments, that runs it.
-    pub fn part(&self, before: &[&str], part: &str, path: &Path) -> Command {
+    /// Plays `part` at `path`, by the test of this [full name](test_name); `before` is a program,
+    /// and its arguments, that runs it.
+    pub fn part(&self, before: &[&str], test: &str, part: &str, path: &Path) -> Command {
         let mut words: Vec<String> = before.iter().map(|word| (*word).to_owned()).collect();
         words.push(self.name());
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
-            .args(["--exact", "part", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(PART, part)
             .env(PATH, path)
             .current_dir("/")
@@ -85,7 +96,7 @@ pub fn open_folder(of: &Path, mode: u32) {
 }
 
 /// True in a network of our own with these settings (sysctl(8)). Outside of it this runs
-/// the test named `test` once more, inside, and is false.
+/// the test of this [full name](test_name) once more, inside, and is false.
 ///
 /// # Panics
 /// If the test fails inside.

@@ -28,7 +28,7 @@
 //! the test panics, and each [`Server`] that is dropped then prints its log.
 
 // Each test binary uses a part of it.
-#![allow(dead_code, unused_imports, unreachable_pub)]
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub)]
 
 mod crowd;
 mod log;

@@ -30,6 +30,8 @@ use super::{BOUND, Server, Stage, wait_readable};
 
 /// Where the original that is played offers its takeover.
 const PLAY: &str = "PLAY_ORIGINAL";
+/// The test that does so where the usual harness wants a name; other binaries look at none.
+pub const PLAYED: &str = "original::the_original_is_played";
 /// What it adds to each message that it answers; the original adds nothing.
 const ADDS: &str = "PLAY_ORIGINAL_ADDS";
 /// Where it listens; 127.0.0.1 unless this says otherwise.
@@ -52,9 +54,8 @@ impl Stage {
     pub fn original_as(&self, change: impl FnOnce(&mut Command) -> &mut Command) -> Server {
         let own = env::current_exe().expect("a test binary");
         let mut command = Command::new(own);
-        // What the usual harness is to be told; where there is none nobody looks at it.
         command
-            .args(["--exact", "the_original_is_played", "--nocapture"])
+            .args(["--exact", PLAYED, "--nocapture"])
             .env(PLAY, self.path());
         let server = Server::spawn(change(&mut command));
         server.wait_line("Starting TCP server on ");

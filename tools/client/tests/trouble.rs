@@ -5,7 +5,7 @@
 //! no memory are made by strace(1).
 
 #[path = "../../../tests/support/apart.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports, unused_macros)]
 mod apart;
 mod common;
 

@@ -147,7 +147,7 @@
 //! | [`takeover`] | both of them | what an application's items mean |
 //! | [`sys`] | the kernel's calls that have no safe wrapper | everything else |
 //!
-//! Each room's own page has a table of its files. `tests/architecture.rs` checks the arrows.
+//! Each room's own page has a table of its files. `tests/architecture` checks the arrows.
 //! `unsafe` is in [`sys`] and in `takeover/os/scm.rs`, and nowhere else.
 
 pub mod event;

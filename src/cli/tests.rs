@@ -1,5 +1,5 @@
 //! What is accepted and what comes out of it. What is refused is tested with the real
-//! binary (tests/cli.rs), except for what no process can be given.
+//! binary (tests/service/cli.rs), except for what no process can be given.
 
 use super::*;
 

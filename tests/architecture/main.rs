@@ -4,6 +4,7 @@
 //! what happens without a thought.
 
 mod circles;
+mod documents;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -298,4 +299,11 @@ fn channel_is_read_in_one_place_and_never_peeked() {
         .filter(|place| !place.starts_with(SCM))
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn names_in_the_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dead = documents::dead_names(root);
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
 }

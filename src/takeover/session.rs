@@ -13,9 +13,23 @@
 //! duplicate of the channel's descriptor, since a source is out of its slot while its callback
 //! runs and the session needs the channel at any time.
 //!
+//! The proof of the machines (`tests/model`) relies on these rules. Each stands beside the code that
+//! keeps it, by its number, and the model has a mutant that breaks it.
+//!
+//! | rule | | mutant |
+//! |---|---|---|
+//! | 1 | the donor hears what has changed before it hears of anything else | `ChangedToldLate` |
+//! | 2 | what the taker is known not to want is noted again when that is heard | `UnwantedOffered` |
+//! | 3 | a channel is read to its end, and only the end is reported as one | `ResetIsTheEnd` |
+//! | 4 | the taker reads what has arrived before it judges its deadline | `DeadlineBeforeReadiness` |
+//! | 5 | a taker that leaves closes its copies before the channel | `CopiesKeptOnLeave` |
+//! | 6 | a new owner says ACTIVE before it leaves for any reason | `LeavesUntold` |
+//! | 7 | ACTIVE that cannot be sent is sent again | `ActiveGivenUp` |
+//! | 8 | an owner is taken over from only when the donor before it has been told | `TakenOverUntold` |
+//!
 //! | file | |
 //! |---|---|
-//! | `mod.rs` | [`Takeover`], and what both sides do alike |
+//! | `session.rs` | [`Takeover`], and what both sides do alike |
 //! | `deadline.rs` | the one deadline of a session |
 //! | `record_channel.rs` | records over the channel: numbering, what waits for room |
 //! | `donor.rs`, `donor/` | the donor's side |

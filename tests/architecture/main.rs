@@ -307,3 +307,50 @@ fn names_in_the_documents_lead_somewhere() {
     let dead = documents::dead_names(root);
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
+
+/// What the model's proof relies on is kept by code, and is missed if it is not.
+#[test]
+fn rules_of_the_sessions_stand_beside_their_code_and_have_mutants() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let door = read("src/takeover/session.rs");
+    let table = door.split("//! | rule | | mutant |").nth(1).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .collect();
+    assert_eq!(rows.len(), 8);
+    let rooms = fs::read_dir(root.join("src/takeover/session")).unwrap();
+    let (mut left, mut code): (Vec<PathBuf>, _) = (
+        rooms.map(|entry| entry.unwrap().path()).collect(),
+        String::new(),
+    );
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let inside = fs::read_dir(path).unwrap();
+            left.extend(inside.map(|entry| entry.unwrap().path()));
+        } else {
+            code.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    let (mutants, caught) = (
+        read("tests/model/mutants.rs"),
+        read("tests/model/caught.rs"),
+    );
+    for row in rows {
+        let [number, _, mutant] = row[..] else {
+            panic!("{row:?}");
+        };
+        let mark = [format!("Rule {number}:"), format!("Rule {number}.")];
+        let is_kept = mark.iter().any(|mark| code.contains(mark.as_str()));
+        assert!(is_kept, "rule {number} stands beside no code");
+        let mutant = mutant.trim_matches('`');
+        assert!(mutants.contains(&format!("    {mutant},\n")), "{mutant}");
+        assert!(
+            caught.contains(&format!("Mutant::{mutant},")),
+            "{mutant} is not caught"
+        );
+    }
+}

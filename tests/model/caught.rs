@@ -270,3 +270,55 @@ fn active_given_up_leaves_the_donor_waiting_for_ever() {
     };
     assert_caught(Mutant::ActiveGivenUp, budget, Rule::SomebodyServes);
 }
+
+#[test]
+fn owner_taken_over_before_it_has_said_active_leaves_a_donor_that_waits() {
+    let budget = Budget {
+        chains: 1,
+        ..Budget::NONE
+    };
+    assert_caught(Mutant::TakenOverUntold, budget, Rule::SomebodyServes);
+}
+
+/// What the sessions do beyond what the machines need. A death alone settles nothing: the channel's
+/// end has to come as well, and everything is read before that. It saves the reason of a FAIL.
+/// An outcome that is told at once comes before the rest of a list that does not depend on it.
+#[test]
+fn death_before_last_words_and_outcome_told_at_once_break_nothing() {
+    let budgets = [
+        Budget {
+            taker_kills: 1,
+            lies: 1,
+            ..TRAFFIC
+        },
+        Budget {
+            taker_kills: 1,
+            deadlines: 1,
+            ..TRAFFIC
+        },
+        Budget {
+            taker_kills: 1,
+            taker_terms: 1,
+            donor_terms: 1,
+            ..Budget::NONE
+        },
+        Budget {
+            taker_kills: 1,
+            chains: 1,
+            glitches: 1,
+            ..Budget::NONE
+        },
+    ];
+    for budget in budgets {
+        for mutant in [Mutant::DeathBeforeLastWords, Mutant::OutcomeToldAtOnce] {
+            let scenario = Scenario {
+                mutant,
+                budget,
+                ..Scenario::quiet("courtesy")
+            };
+            if let Err(found) = explore(&scenario) {
+                panic!("{mutant:?}:\n{found}");
+            }
+        }
+    }
+}

@@ -208,6 +208,9 @@ impl DonorProcess {
 
     /// Outcomes are for the machine only when the whole list is performed.
     fn report(&mut self, outcome: Event) {
+        if self.mutant == Mutant::OutcomeToldAtOnce {
+            return self.feed(outcome);
+        }
         self.outcomes.push_back(outcome);
     }
 

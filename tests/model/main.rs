@@ -19,19 +19,8 @@
 //!   crowd      a preload of more items than this can hold, walked at random
 //! ```
 //!
-//! What the drivers here do is what a driver has to do, and the mutants show which of it
-//! the protocol relies on:
-//! - what changed is told the donor before anything else is, and what the taker is known not to
-//!   want is told again when that is heard;
-//! - an action's outcome is told after the whole list was performed and before any other
-//!   event;
-//! - a broken channel is read to its end, and the end is what is reported, neither the `EPIPE`
-//!   nor the `ECONNRESET`;
-//! - the taker reads what has arrived before it judges its deadline;
-//! - the donor reads what the taker has said before it hears of its death;
-//! - a new owner says ACTIVE before it leaves for any reason;
-//! - a taker that leaves closes its copies before the channel;
-//! - a new owner is taken over from only when the donor before has been told ACTIVE.
+//! The drivers here do what the sessions do. The table in `src/takeover/session.rs` has the rules
+//! that the proof relies on, and for each the mutant that breaks it.
 //!
 //! Not in this world: a taker that serves a copy without having claimed, or lies about which
 //! items it has. Whoever has a descriptor can do that without any word; it is why only trusted

@@ -66,6 +66,12 @@ pub(crate) enum Mutant {
     EndNotCompared,
     /// ACTIVE that cannot be sent at once is not sent at all.
     ActiveGivenUp,
+    /// The donor hears of a death before what was said before it.
+    DeathBeforeLastWords,
+    /// The machine is told an outcome before the rest of the list is performed.
+    OutcomeToldAtOnce,
+    /// A new owner is taken over from before its donor has been told ACTIVE.
+    TakenOverUntold,
     /// ACTIVE is believed.
     ActiveBelieved,
 }

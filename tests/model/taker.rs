@@ -111,7 +111,7 @@ impl TakerProcess {
 
     /// It owns, serves, has said so, and offers to be taken over.
     pub(crate) fn has_succeeded(&self) -> bool {
-        self.polls && self.is_free()
+        self.polls && (self.is_free() || self.mutant == Mutant::TakenOverUntold)
     }
 
     fn is_free(&self) -> bool {

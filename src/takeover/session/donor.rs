@@ -105,7 +105,7 @@ impl DonorSide {
         self.predecessor.is_none() && !self.machine.has_granted()
     }
 
-    /// The operator wants us to stop. The donor before us hears ACTIVE first: to it the end of
+    /// The operator wants us to stop. Rule 6: the donor before us hears ACTIVE first. To it the end of
     /// a silent owner is a death, upon which it would serve on.
     pub(super) fn term<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         if self.predecessor.is_some() {
@@ -117,7 +117,7 @@ impl DonorSide {
         self.perform_all(app, cx, actions);
     }
 
-    /// Gives the machine an event, after what has changed since.
+    /// Rule 1: gives the machine an event, after what has changed since.
     fn feed<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, event: Event) {
         if let (State::Preload(preload), Some(attempt)) = (self.machine.state(), &mut self.attempt)
         {

@@ -169,7 +169,7 @@ impl TakerSide {
         });
     }
 
-    /// Timers run before I/O, and a process that was stopped may find both: what the donor
+    /// Rule 4. Timers run before I/O, and a process that was stopped may find both: what the donor
     /// has said comes first, END above all.
     fn time_is_up<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) {
         let _ = self.deadline.pass();

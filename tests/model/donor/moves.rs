@@ -114,7 +114,7 @@ impl DonorProcess {
             let deaf = self.mutant == Mutant::ResetIsTheEnd && channel.is_reset_for_donor();
             let at_end = (channel.is_at_end_for_donor() || deaf) && !self.told_eof;
             // What the taker has said before is read first.
-            let silent = channel.up.is_empty();
+            let silent = channel.up.is_empty() || self.mutant == Mutant::DeathBeforeLastWords;
             let dead = kernel.line.pidfd == Pidfd::Readable && !self.told_died && silent;
             let writable = self.blocked && channel.is_open() && channel.has_room();
             moves.extend(possible([

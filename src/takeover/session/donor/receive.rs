@@ -47,6 +47,7 @@ impl DonorSide {
         taker: Identity,
     ) -> io::Result<()> {
         let channel = RecordChannel::new(channel);
+        // Rule 8.
         if self.machine.is_busy() || self.predecessor.is_some() {
             refuse(
                 channel,
@@ -229,7 +230,7 @@ impl DonorSide {
         Event::Ack { number }
     }
 
-    /// Those that are still to be sent were noted when they were wanted, as far as was known:
+    /// Rule 2. Those that are still to be sent were noted when they were wanted, as far as was known:
     /// have them noted again. In the final array one of them would end the takeover.
     fn withhold_unwanted<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) {
         let mut ids = Vec::with_capacity(cx.items_len());

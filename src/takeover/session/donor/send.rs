@@ -220,8 +220,8 @@ impl DonorSide {
         }
     }
 
-    /// Says ACTIVE to the donor that we took over from, again and again until it has it or is
-    /// dead. It waits for that, held. If it never hears it, the end of our process looks to it
+    /// Rule 7: says ACTIVE to the donor that we took over from, again and again until it has it or
+    /// is dead. It waits for that, held. If it never hears it, the end of our process looks to it
     /// like the death of the owner, and it would end the peers, which may have been handed over
     /// once more by then. So while it has not been told, every caller is told BUSY and a TERM waits.
     pub(in crate::takeover::session) fn tell_predecessor<S: Application>(
@@ -263,7 +263,7 @@ impl DonorSide {
         }
     }
 
-    /// A taker that has hung up has often said why. That is still to be read, and the channel's
+    /// Rule 3. A taker that has hung up has often said why. That is still to be read, and the channel's
     /// end behind it, which is what is judged.
     fn not_sent(&mut self, what: &str, error: &io::Error) -> Option<Event> {
         let broken = !is_hung_up(error);

@@ -76,7 +76,7 @@ impl TakerSide {
 
     pub(super) fn leave<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>, why: Leaving) {
         self.deadline.disarm(cx);
-        // Copies first, the channel last: its end tells the donor that they are gone.
+        // Rule 5. Copies first, the channel last: its end tells the donor that they are gone.
         if let Err(error) = cx.release(&[]) {
             log::debug!("release: {error}");
         }

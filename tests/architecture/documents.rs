@@ -54,7 +54,7 @@ fn dead_command(root: &Path, code: &str) -> Option<&'static str> {
     let tests = root.join("tests");
     let file = |name: &str| tests.join(name).with_extension("rs").is_file();
     let exists = |name: &&str| file(name) || tests.join(name).join("main.rs").is_file();
-    if !binaries.iter().all(|name| exists(name)) {
+    if !binaries.iter().all(exists) {
         return Some("there is no such test binary");
     }
     let mut modules = words.iter().filter_map(|word| word.strip_suffix("::"));

@@ -87,7 +87,7 @@ pub struct Refuse<'a> {
     pub min: u16,
     /// Newest wire version that the donor speaks.
     pub max: u16,
-    /// Why, in words; at most [`MAX_REASON`] bytes.
+    /// Why, in words; at most [`MAX_REASON`](crate::proto::wire::MAX_REASON) bytes.
     pub reason: &'a str,
 }
 
@@ -200,7 +200,7 @@ impl Body<'_> for End {
 /// The donor gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abort<'a> {
-    /// Why, in words; at most [`MAX_REASON`] bytes.
+    /// Why, in words; at most [`MAX_REASON`](crate::proto::wire::MAX_REASON) bytes.
     pub reason: &'a str,
 }
 

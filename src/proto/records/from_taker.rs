@@ -207,7 +207,7 @@ pub struct Fail<'a> {
     pub code: FailCode,
     /// The item that it is about, if there is one.
     pub item: Option<u64>,
-    /// Why, in words; at most [`MAX_REASON`] bytes.
+    /// Why, in words; at most [`MAX_REASON`](crate::proto::wire::MAX_REASON) bytes.
     pub reason: &'a str,
 }
 

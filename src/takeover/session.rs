@@ -51,6 +51,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+pub use deadline::Deadlines;
 pub use taker::Ending;
 
 use super::application::Application;
@@ -61,40 +62,6 @@ use super::os::identity::Identity;
 use super::os::offer::Offer;
 use crate::event::{Cx, Next, Time};
 use crate::sys;
-
-/// How long each step of a takeover may take. The taker's own are derived from what the
-/// donor tells it, twice as long and a second more, so that the donor decides first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
-    /// From a caller's connect to its HELLO.
-    pub hello: Duration,
-    /// The whole preload.
-    pub preload: Duration,
-    /// From PREPARE to DRAINED. For the original program: how long a peer may stay within a
-    /// message.
-    pub freeze: Duration,
-    /// From the hold, where nobody is served any more, to END.
-    pub end: Duration,
-    /// From END to the claim. The taker has answered PREPARE a moment ago; one that hangs now
-    /// costs the service `end` and `claim`, and datagrams what arrives beyond their sockets'
-    /// buffers in that time.
-    pub claim: Duration,
-    /// For declined items to end by themselves.
-    pub drain: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Deadlines {
-            hello: Duration::from_secs(2),
-            preload: Duration::from_secs(30),
-            freeze: Duration::from_secs(1),
-            end: Duration::from_millis(100),
-            claim: Duration::from_millis(50),
-            drain: Duration::from_secs(600),
-        }
-    }
-}
 
 /// How long a refused or revoked taker has to go away.
 const GONE: Duration = Duration::from_secs(1);

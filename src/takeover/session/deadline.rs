@@ -1,4 +1,4 @@
-//! The one deadline of a session, for the step that it is at.
+//! How long each step may take, and the one deadline of a session, for the step that it is at.
 //!
 //! Invariant: it is moved rather than made anew where that is possible, as it is set within the
 //! freeze.
@@ -6,6 +6,40 @@
 use std::time::Duration;
 
 use crate::event::{Class, Cx, Time, TimerId};
+
+/// How long each step of a takeover may take. The taker's own are derived from what the
+/// donor tells it, twice as long and a second more, so that the donor decides first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From a caller's connect to its HELLO.
+    pub hello: Duration,
+    /// The whole preload.
+    pub preload: Duration,
+    /// From PREPARE to DRAINED. For the original program: how long a peer may stay within a
+    /// message.
+    pub freeze: Duration,
+    /// From the hold, where nobody is served any more, to END.
+    pub end: Duration,
+    /// From END to the claim. The taker has answered PREPARE a moment ago; one that hangs now
+    /// costs the service `end` and `claim`, and datagrams what arrives beyond their sockets'
+    /// buffers in that time.
+    pub claim: Duration,
+    /// For declined items to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            hello: Duration::from_secs(2),
+            preload: Duration::from_secs(30),
+            freeze: Duration::from_secs(1),
+            end: Duration::from_millis(100),
+            claim: Duration::from_millis(50),
+            drain: Duration::from_secs(600),
+        }
+    }
+}
 
 /// A deadline that is seen so late has passed while we did not run, or hardly. The other side may
 /// have fared alike (a CPU quota, a stopped machine), so its silence proves nothing yet.

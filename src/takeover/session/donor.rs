@@ -10,7 +10,8 @@
 //! | file | |
 //! |---|---|
 //! | `donor/attempt.rs` | what belongs to one caller |
-//! | `donor/receive.rs` | callers, and what the taker says |
+//! | `donor/callers.rs` | callers, until one is a taker |
+//! | `donor/receive.rs` | what the taker says |
 //! | `donor/caller_log.rs` | what the log says of callers that are no takers |
 //! | `donor/send.rs` | what the taker is told |
 //! | `donor/outcome.rs` | the hold, the verdict and what follows |
@@ -22,6 +23,7 @@
 
 mod attempt;
 mod caller_log;
+mod callers;
 mod name;
 mod outcome;
 mod receive;
@@ -42,9 +44,9 @@ use crate::takeover::os::identity::Identity;
 use crate::takeover::os::offer::Offer;
 use attempt::Attempt;
 use caller_log::CallerLog;
+pub(super) use callers::INIT;
+use callers::callers;
 use name::Name;
-pub(super) use receive::INIT;
-use receive::callers;
 pub(super) use send::Predecessor;
 
 /// See the file's own description.

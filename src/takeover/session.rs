@@ -194,7 +194,7 @@ pub struct Takeover {
     /// Why nobody can call at PATH.
     unreachable: Option<String>,
     /// States are compared with their sockets; what came of it in the takeover under way.
-    audit: Option<audit::Tally>,
+    audit: Option<audit::Compared>,
 }
 
 #[derive(Debug, Default)]
@@ -243,7 +243,7 @@ impl Takeover {
     /// Whether each connection's state is compared with its socket, as
     /// [`Start::check_positions`](super::Start::check_positions) says.
     pub fn check_positions(&mut self, on: bool) {
-        self.audit = on.then(audit::Tally::default);
+        self.audit = on.then(audit::Compared::default);
     }
 
     /// Whether we, as a taker, take over from a donor in another network namespace too, as

@@ -37,7 +37,7 @@ use crate::event::{Config, Cx, Event, Next, Reactor, Signals, Spec, Time};
 /// How a process starts; see the [module](super) for an example.
 #[derive(Debug, Clone)]
 pub struct Start {
-    role: Role,
+    mode: Mode,
     deadlines: Deadlines,
     config: Config,
     check_positions: bool,
@@ -45,7 +45,7 @@ pub struct Start {
 }
 
 #[derive(Debug, Clone)]
-enum Role {
+enum Mode {
     Alone,
     Donor(TakeoverPath),
     Taker(TakeoverPath),
@@ -100,7 +100,7 @@ impl Start {
     /// A cold start that cannot be taken over.
     #[must_use]
     pub fn alone() -> Start {
-        Start::with(Role::Alone)
+        Start::with(Mode::Alone)
     }
 
     /// A cold start that offers a takeover at `path`.
@@ -115,19 +115,19 @@ impl Start {
     /// [`Takeover::unreachable`] says why it was not.
     #[must_use]
     pub fn offer(path: TakeoverPath) -> Start {
-        Start::with(Role::Donor(path))
+        Start::with(Mode::Donor(path))
     }
 
     /// A start as successor of the process that offers a takeover at `path`. Once this process
     /// owns, it offers the next takeover there.
     #[must_use]
     pub fn take_over(path: TakeoverPath) -> Start {
-        Start::with(Role::Taker(path))
+        Start::with(Mode::Taker(path))
     }
 
-    fn with(role: Role) -> Start {
+    fn with(mode: Mode) -> Start {
         Start {
-            role,
+            mode,
             deadlines: Deadlines::default(),
             config: Config::default(),
             check_positions: false,
@@ -172,7 +172,7 @@ impl Start {
     /// Whether everything comes from a donor, so that this process has nothing to open.
     #[must_use]
     pub fn is_successor(&self) -> bool {
-        matches!(self.role, Role::Taker(_))
+        matches!(self.mode, Mode::Taker(_))
     }
 
     /// Starts, serves and ends. `cold` opens what a successor would be given, and is called on a
@@ -202,7 +202,7 @@ impl Start {
         app: &mut S,
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
-        if let Role::Donor(path) = &self.role {
+        if let Mode::Donor(path) = &self.mode {
             // Looked at once more when it is made, since another may be as far as we are.
             look_at(path)?;
         }
@@ -242,14 +242,14 @@ impl Start {
         failpoint::check()?;
         app.takeover().check_positions(self.check_positions);
         app.takeover().any_network(self.any_network);
-        match &self.role {
-            Role::Alone => {}
-            Role::Donor(path) => {
+        match &self.mode {
+            Mode::Alone => {}
+            Mode::Donor(path) => {
                 let offer = offer_at(path)?;
                 log::info!("Starting Takeover channel on [{path}]");
                 Takeover::offer(app, cx, offer, 0, self.deadlines)?;
             }
-            Role::Taker(path) => {
+            Mode::Taker(path) => {
                 warn_if_exposed(path);
                 let (channel, donor) = call(path).map_err(|why| Error::Connect {
                     path: path.clone(),

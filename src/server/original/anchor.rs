@@ -2,8 +2,8 @@
 //!
 //! It is there for two reasons:
 //!
-//! - A SOCK_STREAM socket may be anybody's. Who echoes four bytes on the port that it listens on
-//!   is the original; anybody else is left alone before anything has happened.
+//! - A SOCK_STREAM socket may be anybody's. A process that echoes four bytes on its own port is the
+//!   original. Any other is left alone before anything has happened.
 //! - Once the original has let go of its last peer it closes its listener, while its main thread
 //!   sleeps in accept(2) on it. That thread takes one client more, finds the listener closed,
 //!   and ends the process, and with it that client. A peer that never says another word keeps

@@ -2,7 +2,7 @@
 //! (pidfd_getfd(2)) or, where we may not have one, `/proc/PID/net/tcp` (proc(5)).
 //!
 //! The original has one TCP listener, one connection a client, all on the listener's port, and
-//! nothing else of TCP. Who has something else is not the original.
+//! nothing else of TCP. A process that has anything else is not the original.
 
 use std::collections::HashMap;
 use std::fs;

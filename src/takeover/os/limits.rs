@@ -17,7 +17,7 @@ use crate::procfs;
 
 /// RLIMIT_NOFILE: a descriptor's number is always below it (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct FileLimits {
     /// The limit that the kernel enforces.
     pub soft: usize,
     /// What `soft` can be raised to.
@@ -30,7 +30,7 @@ pub struct Limits {
 /// If the kernel refuses, because `fs.nr_open` has been set below the hard limit since, the old
 /// limit stays.
 #[must_use]
-pub fn raise_nofile() -> Limits {
+pub fn raise_nofile() -> FileLimits {
     let (soft, hard) = nofile();
     if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
@@ -38,7 +38,7 @@ pub fn raise_nofile() -> Limits {
         log::warn!("RLIMIT_NOFILE stays at {soft} instead of {hard}: {error}");
     }
     let (soft, hard) = nofile();
-    Limits {
+    FileLimits {
         soft: clamp(soft),
         hard: clamp(hard),
     }

@@ -28,15 +28,15 @@ const LINES: u64 = 16;
 
 /// What came of the comparisons of one takeover.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Compared {
     agree: u64,
     unknown: u64,
     differ: u64,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally {
+        let Compared {
             agree,
             unknown,
             differ,
@@ -54,7 +54,7 @@ impl Takeover {
     }
 
     /// What came of it so far, if it is wanted; it begins anew.
-    pub(super) fn audited(&mut self) -> Option<Tally> {
+    pub(super) fn audited(&mut self) -> Option<Compared> {
         self.audit.as_mut().map(std::mem::take)
     }
 }

@@ -68,7 +68,7 @@ pub(super) struct DonorSide {
     failpoint: Failpoint,
 }
 
-/// Listens to callers. Who is no donor yet, or no more, hangs up on them.
+/// Listens to callers. A process that is not yet a donor, or no longer one, hangs up on them.
 pub(super) fn listen<S: Application>(cx: &mut Cx<S>, offer: Offer) -> io::Result<Handle<Offer>> {
     cx.add(Spec::handover("takeover offer"), offer, callers)
         .map_err(|refused| refused.error)

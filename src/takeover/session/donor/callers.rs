@@ -207,7 +207,7 @@ pub(super) fn callers<S: Application>(
                         .about(CallerFault::Unserved, cx.is_held(), &what);
                 });
                 if AcceptFailure::of(&error) != AcceptFailure::PeerGone {
-                    // Who is queued has made its edge: nothing but a deadline comes back.
+                    // Those in the queue raise no further edge: only a deadline comes back for them.
                     cx.set_deadline(ready.id(), Some(cx.now() + EXHAUSTED));
                     return Ok(Next::Keep);
                 }

@@ -418,6 +418,19 @@ pub fn tcp_state(socket: impl AsFd) -> io::Result<u8> {
     Ok(state[0])
 }
 
+/// listen(2). Unlike nix's it takes any backlog: the kernel cuts it down to net.core.somaxconn.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn listen(socket: impl AsFd, backlog: i32) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the call takes two integers, and `fd` is open while it runs.
+    if unsafe { libc::listen(fd, backlog) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// How many connections may wait for accept(2) on a TCP listener (listen(2)).
 ///
 /// # Errors

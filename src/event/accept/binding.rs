@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+    self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
 };
 
 use super::Acceptor;
@@ -66,8 +66,7 @@ impl Binding {
     /// the port.
     ///
     /// # Errors
-    /// Those of bind(2) and listen(2), and what [`Binding::prepare`] returns. `EINVAL` for a
-    /// backlog that is negative, or larger than 4096.
+    /// Those of bind(2) and listen(2), and what [`Binding::prepare`] returns.
     pub fn listen(self) -> io::Result<Acceptor> {
         let socket = self.socket()?;
         let address = socket.local_addr()?;
@@ -85,7 +84,7 @@ impl Binding {
         let socket = TcpListener::from(fd);
         (self.prepare)(socket.as_fd())?;
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(self.address))?;
-        socket::listen(&socket, Backlog::new(self.backlog)?)?;
+        sys::listen(&socket, self.backlog)?;
         Ok(socket)
     }
 
@@ -102,7 +101,7 @@ impl Binding {
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(error) => return Err(error.into()),
         }
-        socket::listen(socket, Backlog::new(self.backlog)?)?;
+        sys::listen(socket, self.backlog)?;
         match socket.local_addr()? {
             address if address == self.address => Ok(()),
             other => Err(io::Error::other(format!("it listens on {other}"))),
@@ -123,6 +122,15 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn backlog_beyond_the_kernels_limit_is_cut_down_by_the_kernel() {
+        let at = Acceptor::at("127.0.0.1:0".parse().unwrap());
+        for backlog in [0, 1, 4096, 4097, i32::MAX] {
+            let acceptor = at.backlog(backlog).listen().unwrap();
+            TcpStream::connect(acceptor.local_addr().unwrap()).unwrap();
+        }
+    }
 
     #[test]
     fn options_are_set_before_the_first_connection_and_backlog_is_as_asked_for() {

@@ -87,11 +87,14 @@ pub fn check(fd: BorrowedFd<'_>, about: &Descriptor<'_>) -> Result<PeerState, In
 /// is whatever has no kind, and a TCP socket while it is being connected.
 #[must_use]
 pub fn kind_of(fd: BorrowedFd<'_>) -> ItemKind {
-    match sys::tcp_state(fd) {
-        Ok(tcp::LISTEN) => return ItemKind::Listener,
-        Ok(tcp::SYN_SENT) => return ItemKind::Opaque,
-        Ok(_) => return ItemKind::TcpPeer,
-        Err(_) => {} // no TCP socket
+    // Multipath TCP answers for TCP's state too, but is none (`net/mptcp/sockopt.c`).
+    if tcp::nature(fd).is_ok() {
+        match sys::tcp_state(fd) {
+            Ok(tcp::LISTEN) => return ItemKind::Listener,
+            Ok(tcp::SYN_SENT) => return ItemKind::Opaque,
+            Ok(_) => return ItemKind::TcpPeer,
+            Err(_) => {}
+        }
     }
     let Ok(nature) = Nature::of(fd) else {
         return ItemKind::Opaque;

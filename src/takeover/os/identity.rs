@@ -246,16 +246,19 @@ fn in_initial_user_namespace() -> bool {
 ///
 /// The process may die, and its number may be taken again, before the pidfd is opened. If the
 /// process's end of the channel is open even *after* that, the process was alive and the number was
-/// its own.
+/// its own. If it is closed there is no pidfd, as for a process in another pid namespace: what it
+/// said before it hung up, such as BUSY, is still to be read.
 fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, IdentityError> {
     if pid == 0 {
         return Ok(None);
     }
-    let pidfd = sys::pidfd_open(pid).map_err(IdentityError::Os)?;
-    if ready(socket, PollFlags::empty()) {
-        return Err(os(Errno::ESRCH));
-    }
-    Ok(Some(pidfd))
+    let pidfd = match sys::pidfd_open(pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(IdentityError::Os(error)),
+    };
+    let has_hung_up = ready(socket, PollFlags::empty());
+    Ok((!has_hung_up).then_some(pidfd))
 }
 
 /// Whether one of `events`, an error or a hang-up is there at once. Errors and hang-ups need not be

@@ -282,3 +282,23 @@ fn kind_is_found_for_what_has_one() {
     let (unix, _other) = UnixStream::pair().unwrap();
     assert_eq!(kind_of(unix.as_fd()), ItemKind::Opaque);
 }
+
+/// Multipath TCP answers TCP_INFO as TCP does, and is refused as TCP.
+#[test]
+fn multipath_tcp_socket_is_opaque_and_found_to_be_so() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let made = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        flags,
+        Some(ipproto::MPTCP),
+    );
+    let Ok(listener) = made else {
+        return eprintln!("skipped: this kernel has no multipath TCP");
+    };
+    crate::sys::listen(&listener, 1).unwrap();
+    assert_eq!(kind_of(listener.as_fd()), ItemKind::Opaque);
+    assert_eq!(verdict(ItemKind::Opaque, &listener), Ok(PeerState::Alive));
+}

@@ -1,4 +1,4 @@
-use std::process;
+use std::process::{self, Command};
 
 use super::*;
 
@@ -63,13 +63,17 @@ fn overflow_uid_is_trusted_only_where_nobody_can_hide_behind_it() {
 }
 
 #[test]
-fn pidfd_by_number_needs_a_channel_that_is_still_open() {
+fn process_that_has_hung_up_has_no_pidfd_by_number() {
     let (near, far) = Channel::pair().unwrap();
     let pid = process::id();
     assert!(pidfd_of(pid, near.as_fd()).unwrap().is_some());
     drop(far);
-    let error = pidfd_of(pid, near.as_fd()).unwrap_err();
-    assert!(matches!(error, IdentityError::Os(error) if error.raw_os_error() == Some(libc::ESRCH)));
+    assert!(pidfd_of(pid, near.as_fd()).unwrap().is_none());
+    let mut ended = Command::new("true").spawn().unwrap();
+    let pid = ended.id();
+    ended.wait().unwrap();
+    let (near, _far) = Channel::pair().unwrap();
+    assert!(pidfd_of(pid, near.as_fd()).unwrap().is_none());
 }
 
 #[test]

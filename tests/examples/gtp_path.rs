@@ -1,11 +1,11 @@
 //! `examples/gtp_path.rs`: no echo is lost by a takeover, and no peer takes it for a restart.
 
-use crate::support;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::example::{Datagrams, Example, addresses};
+use crate::support;
 use crate::support::Server;
 use crate::support::side::{At, FakeTaker};
 use nix::sys::signal::Signal;

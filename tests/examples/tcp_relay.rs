@@ -1,6 +1,5 @@
 //! `examples/tcp_relay`: two connections a client, and nothing between them is lost.
 
-use crate::support;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::example::{Example, Exchange, TAKEOVERS, addresses, connect};
+use crate::support;
 use crate::support::{Random, Server, seed};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, socket,

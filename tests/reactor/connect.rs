@@ -1,10 +1,10 @@
 //! A connection that a reactor's application begins, and that comes back to itself.
 
-use crate::support::apart::test_name;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::apart::in_own_network;
+use crate::support::apart::test_name;
 use socket_takeover::event::Stream;
 
 #[test]

@@ -1,10 +1,10 @@
 //! Ending in order: no new work, and a limit to the old.
 
-use crate::common;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
+use crate::common;
 use crate::common::{drain, pair, turn, turn_until};
 use socket_takeover::event::{Class, Clock, Config, Cx, Event, Next, Reactor, Spec};
 

@@ -3,8 +3,6 @@
 //!
 //! Each child is this test binary again, running the one test that plays the child.
 
-use crate::support;
-use crate::support::apart::test_name;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::common::{LONG, reactor, turn_until};
+use crate::support;
+use crate::support::apart::test_name;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

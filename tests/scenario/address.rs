@@ -1,11 +1,11 @@
 //! Forms of an address that the platform's own functions take, from the command line to the
 //! successor.
 
-use crate::support::apart::test_name;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::process::Command;
 
 use crate::support::apart::in_own_network;
+use crate::support::apart::test_name;
 use crate::support::{Client, Server, Stage};
 
 #[test]

@@ -1,8 +1,8 @@
 //! What donor and taker say of a takeover: the same, in the log and in the file of reports.
 
-use crate::support;
 use std::fs;
 
+use crate::support;
 use crate::support::{Kind, Peers, Stage, seed, wait_text};
 
 /// The value under `key` in a line of JSON of which every key is unique.

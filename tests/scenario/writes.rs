@@ -1,15 +1,15 @@
 //! Where the service writes cannot hurt it: a report or a log that hangs, is full, too large or
 //! frozen costs lines. Clients notice nothing of that, nor does a takeover that is under way.
 
-use crate::support;
-use crate::support::apart::test_name;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support;
 use crate::support::apart::in_own_mounts;
+use crate::support::apart::test_name;
 use crate::support::{Client, Kind, Log, Peers, Server, Stage, seed, wait_text, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;

@@ -1,11 +1,11 @@
 //! A listener that fails in ways that nobody has foreseen, and one that another holder of it has
 //! shut down. Whatever it is, the service is not deaf afterwards, and says what has happened.
 
-use crate::support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use crate::support;
 use crate::support::side::FakeDonor;
 use crate::support::{BOUND, Client, Fault, Kind, PATIENT, Peers, Server, Stage, need, seed};
 use nix::sys::signal::Signal;

@@ -1,10 +1,10 @@
 //! Failpoints are in no service but the one that tests build for themselves; one that there is
 //! none of is found out before anything is done.
 
-use crate::support;
 use std::fs;
 use std::path::Path;
 
+use crate::support;
 use crate::support::{Stage, failpoints};
 
 /// What a service with failpoints asks the environment for.

@@ -12,7 +12,6 @@
 //! What is asked for each time: who owns serves on, the other one leaves with the right exit
 //! code, nothing leaks, and the next takeover succeeds.
 
-use crate::support::apart::test_name;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,6 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::apart::test_name;
 use crate::support::{BOUND, Fault, Server, Stage, wait_readable};
 use nix::sys::signal::Signal;
 use socket_takeover::proto::records::{Hello, Record, encode};

@@ -2,8 +2,6 @@
 //! in the place of ours. The service is unaffected, what the donor holds is as before, the log
 //! has a line and no flood, and the next takeover succeeds. See SECURITY.md.
 
-use crate::support;
-use crate::support::apart::test_name;
 use std::fs::{self, File, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -12,6 +10,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
+use crate::support;
+use crate::support::apart::test_name;
 use crate::support::apart::{self, Program, STRANGER, as_user, is_root, open_folder};
 use crate::support::side::{FakeTaker, encoded};
 use crate::support::{Kind as Peer, Scene, Server, Stage, wait_readable};

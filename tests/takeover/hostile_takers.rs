@@ -2,13 +2,13 @@
 //! forged lease. The service is unaffected, what the donor holds is as before, the log has a line
 //! and no flood, and the next takeover succeeds. See SECURITY.md.
 
-use crate::support;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crate::support;
 use crate::support::side::{At, FakeTaker, encoded};
 use crate::support::{Kind as Peer, Scene, Server, Stage};
 use socket_takeover::proto::records::{Active, Hello, Record, RefuseCode};

@@ -1,13 +1,13 @@
 //! Limits of either side: descriptors, buffers, queues, epoll watches, memory. A takeover is
 //! refused or rolled back, with the remedy in the log, or it succeeds; the clients see nothing.
 
-use crate::support::apart::test_name;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::apart::test_name;
 use crate::support::apart::{Program, STRANGER, as_user};
 use crate::support::pinned::{Pinned, Step};
 use crate::support::side::FakeTaker;

@@ -2,7 +2,6 @@
 //! is made anew. The owner makes it anew where that harms nobody, and says so once; the next
 //! takeover succeeds.
 
-use crate::support::apart::test_name;
 use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::apart::test_name;
 use crate::support::apart::{self, Program, STRANGER, as_user, is_root, open_folder};
 use crate::support::{BOUND, Client, Scene, Server, Stage, wait_readable};
 use nix::sys::signal::Signal;

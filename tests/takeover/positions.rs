@@ -9,20 +9,22 @@
 //! | a donor whose last state is not the last | final array | the taker, at once |
 //! | a donor that reads in the freeze | after END | the taker, once it owns |
 
-use crate::support;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use crate::support;
 use crate::support::pair::{Process, stage, turn_until};
 use crate::support::pinned::{Pinned, Step};
 use crate::support::side::FakeDonor;
 use crate::support::{Client, Server, Stage};
-use socket_takeover::event::{Cx, Handle, Next, Spec};
+use socket_takeover::event::{Cx, Next, Spec};
 use socket_takeover::proto::records::{Kind, Record};
 use socket_takeover::takeover::internal::lease::Verdict;
 use socket_takeover::takeover::{
-    Application, Arrival, Description, Item, Moment, Positions, Rejection, SavedState, Takeover,
+    Application, Arrival, Deadlines, Description, Item, Moment, Positions, Rejection, SavedState,
+    Takeover,
 };
 
 const FLAG: [&str; 1] = ["--check-positions"];
@@ -173,7 +175,11 @@ fn validate_socket_used_in_the_freeze() {
 #[derive(Debug, Default)]
 struct App {
     takeover: Takeover,
-    peer: Option<Handle<Counting>>,
+    /// How long each comparison takes.
+    slow: Duration,
+    compared: usize,
+    /// How many of them came before it owned.
+    compared_before: usize,
     wrong: Option<Wrong>,
     moments: Vec<&'static str>,
     failure: String,
@@ -214,7 +220,6 @@ impl App {
             }
         };
         let handle = cx.add(Spec::item("counting"), counting, serve)?;
-        self.peer = Some(handle);
         Ok(handle.into())
     }
 }
@@ -265,8 +270,14 @@ impl Application for App {
         Ok(())
     }
 
-    fn positions(&mut self, cx: &mut Cx<App>, _: Item) -> Option<Positions> {
-        let at = cx.get(self.peer?)?.at;
+    fn positions(&mut self, cx: &mut Cx<App>, item: Item) -> Option<Positions> {
+        let Item::Source(id) = item else {
+            return None;
+        };
+        std::thread::sleep(self.slow);
+        self.compared += 1;
+        let handle = cx.handle::<Counting>(id)?;
+        let at = cx.get(handle)?.at;
         match self.wrong {
             Some(Wrong::Save(consumed, written)) => Some(off(at, consumed, written)),
             _ => Some(at),
@@ -280,7 +291,10 @@ impl Application for App {
                 "rolled back"
             }
             Moment::Exit => "exit",
-            Moment::Active(_) => "active",
+            Moment::Active(_) => {
+                self.compared_before = self.compared;
+                "active"
+            }
             Moment::Left(..) => "left",
             _ => return,
         };
@@ -355,5 +369,45 @@ fn application_that_restores_one_byte_more_or_less_does_not_take_over() {
         assert_eq!(taker.app.moments, ["left"]);
         let failure = &donor.app.failure;
         assert!(failure.contains("no other state came"), "{failure}");
+    }
+}
+
+/// The donor would wait in vain for one that compares as long as it likes.
+#[test]
+fn comparison_that_takes_longer_than_there_is_time_is_finished_after_the_takeover() {
+    const ITEMS: usize = 40;
+    let (_folder, path) = stage();
+    let app = |slow| {
+        let mut app = App {
+            slow,
+            ..App::default()
+        };
+        app.takeover.check_positions(true);
+        app
+    };
+    let mut donor = Process::donor(&path, app(Duration::ZERO));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..ITEMS {
+        clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::OobInline, &true).unwrap();
+        let at = Positions::of(&socket).unwrap().unwrap();
+        donor
+            .app
+            .add(donor.reactor.cx(), Counting { socket, at })
+            .unwrap();
+    }
+    // All of them take longer than the freeze may, and so half of it is too short.
+    let slow = Deadlines::default().freeze * 11 / 10 / ITEMS as u32;
+    let mut taker = Process::taker(&path, app(slow));
+    turn_until(&mut donor, &mut taker, |donor, taker| {
+        donor.moments.contains(&"exit") && taker.moments.contains(&"active")
+    });
+    let before = taker.app.compared_before;
+    assert!(0 < before && before < ITEMS, "{before} compared");
+    while taker.app.compared < before + ITEMS {
+        taker.turn();
     }
 }

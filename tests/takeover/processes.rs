@@ -3,7 +3,6 @@
 //! Each test starts this program again for a part of it: [`part`] does nothing unless the
 //! environment names one. Parts for another user need root and are skipped without it.
 
-use crate::support::apart::test_name;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, pipe};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
+use crate::support::apart::test_name;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{

@@ -2,11 +2,11 @@
 //! on a machine with five other processes that never sleep. A deadline that fits its step must not
 //! take that for a taker that hangs.
 
-use crate::support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support;
 use crate::support::{Kind, Peers, Server, Stage, seed};
 
 const TAKEOVERS: usize = 30;

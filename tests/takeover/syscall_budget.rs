@@ -5,11 +5,11 @@
 //! strace(1) writes down every call. Records of the takeover are known by the kind in their
 //! header, one byte behind magic and version.
 
-use crate::support;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support;
 use crate::support::fault::lines;
 use crate::support::{Client, Fault, Kind, Peers, Server, Stage, need, seed};
 

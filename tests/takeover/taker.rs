@@ -1,9 +1,9 @@
 //! Takers that do not do what they should: silent, deaf, lying, failing, choosy, dying. The
 //! donor serves on, or what is lost is lost with the one who owned it.
 
-use crate::support;
 use std::io::ErrorKind;
 
+use crate::support;
 use crate::support::pinned::{Pinned, Step};
 use crate::support::side::{At, FakeTaker};
 use crate::support::{Client, Kind as Peer, Scene};

@@ -4,18 +4,23 @@
 //! | who | when | which items | a difference |
 //! |---|---|---|---|
 //! | donor | a state is saved during the preload | that item | ends the attempt |
-//! | taker | PREPARE, before DRAINED | all it holds: the donor serves on, so a difference is a *suspect* | state must come again, or END is answered by FAIL |
+//! | taker | PREPARE, before DRAINED | all it holds, as far as there is time: the donor serves on, so a difference is a *suspect* | state must come again, or END is answered by FAIL |
 //! | taker | an item of the final array is here | that item | FAIL |
 //! | taker | it owns, and its peers have had their first turn | all, some at a time | a line of the log |
 //!
 //! The last one sees what was done in the freeze by somebody who no longer owned. It comes that
 //! late, and costs the freeze nothing, because an owner's state and socket move together.
 //! Everything before the claim leaves the donor serving.
+//!
+//! The donor waits for DRAINED no longer than its deadline for the freeze, and whatever changes
+//! meanwhile has to be sent in the freeze. So the second comparison ends after half of that time.
+//! It takes the items in no order, and others in the next takeover.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
-use crate::event::Cx;
+use crate::event::{Cx, Time};
 use crate::takeover::application::{Application, Item};
 use crate::takeover::os::positions::{self, Check, Positions};
 use crate::takeover::session::Takeover;
@@ -65,16 +70,30 @@ impl Takeover {
 pub(super) struct Suspects(BTreeSet<u64>);
 
 impl Suspects {
+    /// Compares what is held, for so long.
     pub(super) fn among<S: Application>(
-        held: impl Iterator<Item = (u64, Item)>,
+        held: impl ExactSizeIterator<Item = (u64, Item)>,
         app: &mut S,
         cx: &mut Cx<S>,
+        longest: Duration,
     ) -> Suspects {
         if !app.takeover().audits() {
             return Suspects::default();
         }
-        let differ = held.filter(|(_, item)| check(app, cx, *item).is_err());
-        Suspects(differ.map(|(id, _)| id).collect())
+        let (all, end) = (held.len(), Time::now() + longest);
+        let mut suspects = Suspects::default();
+        for (compared, (id, item)) in held.enumerate() {
+            if Time::now() > end {
+                log::info!(
+                    "positions: {compared} of {all} compared before the freeze, in {longest:?}"
+                );
+                break;
+            }
+            if check(app, cx, item).is_err() {
+                suspects.0.insert(id);
+            }
+        }
+        suspects
     }
 
     /// A state has come. One of the final array is the last: it has to be where its socket is.

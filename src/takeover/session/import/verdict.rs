@@ -1,6 +1,8 @@
 //! What is asked of all that has arrived: whether it is complete and as END says, what is to be
 //! run, what the report counts.
 
+use std::time::Duration;
+
 use super::{Import, Problem};
 use crate::event::{Cx, SourceId};
 use crate::proto::records::{End, FailCode};
@@ -68,14 +70,15 @@ impl Import {
         Ok(())
     }
 
-    /// Compares all that is held with its sockets, while the donor still serves.
+    /// Compares what is held with its sockets for so long, while the donor still serves.
     pub(in crate::takeover::session) fn suspect<S: Application>(
         &mut self,
         app: &mut S,
         cx: &mut Cx<S>,
+        longest: Duration,
     ) {
         let held = self.held.iter().map(|(id, held)| (*id, held.item));
-        self.suspects = Suspects::among(held, app, cx);
+        self.suspects = Suspects::among(held, app, cx, longest);
     }
 
     /// All that is held.

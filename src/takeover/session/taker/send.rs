@@ -65,7 +65,7 @@ impl TakerSide {
     }
 
     pub(super) fn settle<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Option<Event> {
-        self.import.suspect(app, cx);
+        self.import.suspect(app, cx, self.donors.freeze / 2);
         // Now, as the donor serves on: it may take its time, and refusing costs nobody anything.
         if let Err(what) = app.arrived(cx) {
             return Some(self.unusable(Problem::new(FailCode::Invalid, what)));

@@ -2,8 +2,9 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::Options;
@@ -116,15 +117,9 @@ impl Chain {
         if stir != Stir::Nothing && !matches!(stir, Stir::Rate(_)) {
             self.clients.answer()?;
         }
-        let said = fs::read_to_string(&report)?;
-        let line = said.lines().last().ok_or("no report")?;
         let took = match &self.service {
-            None => floor_figures(line, whole)?,
-            Some(_) => {
-                self.owner.line("taken over from")?;
-                let said = fs::read_to_string(&report)?;
-                service_figures(said.lines().last().ok_or("no report")?, whole)?
-            }
+            None => floor_figures(&last_line(&report)?, whole)?,
+            Some(_) => service_figures(&last_line(&report)?, whole)?,
         };
         fs::remove_file(&report)?;
         Ok(took)
@@ -153,6 +148,24 @@ impl Stir {
             Stir::Split => "split".into(),
             Stir::Rate(messages) => format!("rate {messages}"),
         }
+    }
+}
+
+/// How long a report may take to be written: a thread does it, behind everything else.
+const WRITTEN: Duration = Duration::from_secs(5);
+
+/// The last line of the report, once it is there as a whole.
+fn last_line(report: &Path) -> Result<String, Box<dyn Error>> {
+    let end = Instant::now() + WRITTEN;
+    loop {
+        let said = fs::read_to_string(report)?;
+        if let Some(lines) = said.strip_suffix('\n') {
+            return Ok(lines.lines().last().unwrap_or_default().to_owned());
+        }
+        if Instant::now() > end {
+            return Err(format!("no report within {WRITTEN:?}").into());
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

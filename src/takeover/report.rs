@@ -7,7 +7,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::core::preload::FEW;
+use super::core::preload::BATCH;
 use crate::event::Time;
 
 /// One takeover, or one attempt, as one side saw it.
@@ -80,12 +80,12 @@ impl Tally {
 }
 
 impl Report {
-    /// Whether the preload ended at one of its bounds (rounds, time, no progress) instead of with
-    /// little left to send. Then more items went in the freeze, which was longer for it: the donor
+    /// Whether the preload ended at one of its bounds (rounds, time, no progress) and left more than a
+    /// batch. Then more items went in the freeze, which was longer for it: the donor
     /// changes faster than the channel carries.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
-        self.last.total() > FEW as u64
+        self.last.total() > BATCH as u64
     }
 
     /// From the hold to the moment from which somebody serves again, as far as this side can know.
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn preload_that_left_more_than_a_few_was_cut_short() {
         let mut report = report();
-        report.last.changed = FEW as u64 - report.last.closed - report.last.new;
+        report.last.changed = BATCH as u64 - report.last.closed - report.last.new;
         assert!(!report.is_cut_short());
         report.last.changed += 1;
         assert!(report.is_cut_short());

@@ -7,7 +7,7 @@
 mod walk;
 
 use socket_takeover::takeover::internal::donor::Cause;
-use socket_takeover::takeover::internal::preload::{BATCH, FEW, ROUNDS};
+use socket_takeover::takeover::internal::preload::{BATCH, ROUNDS};
 
 use walk::{Crowd, Habits, Outlook};
 
@@ -41,7 +41,7 @@ fn busy_crowd_leaves_little_for_the_freeze() {
             crowd.rounds + 1,
             crowd.in_freeze
         );
-        assert!(crowd.in_freeze <= 2 * FEW);
+        assert!(crowd.in_freeze <= 2 * BATCH);
     }
 }
 
@@ -70,7 +70,7 @@ fn constant_closing_does_not_keep_items_back() {
             crowd.rounds + 1,
             crowd.in_freeze
         );
-        assert!(crowd.in_freeze <= 2 * FEW);
+        assert!(crowd.in_freeze <= 2 * BATCH);
     }
 }
 
@@ -95,7 +95,7 @@ fn hot_items_do_not_keep_the_others_for_the_freeze() {
             crowd.rounds + 1,
             crowd.in_freeze
         );
-        assert!(crowd.in_freeze <= 2 * FEW);
+        assert!(crowd.in_freeze <= 2 * BATCH);
     }
 }
 

@@ -20,8 +20,9 @@ pub const BATCH: usize = 64;
 pub const WINDOW: usize = 4;
 /// Rounds of a preload. A donor busier than the channel is fast would go on for ever.
 pub const ROUNDS: u32 = 8;
-/// So few owed items that one more round would not make the freeze shorter.
-pub const FEW: usize = BATCH;
+/// So few owed items that one more round would hardly make the freeze shorter: each of them costs
+/// it some 0.6 µs, and a round of few takes the time of one answer.
+pub const FEW: usize = 8;
 
 /// The bounds of a preload: [`BATCH`], [`WINDOW`], [`ROUNDS`] and [`FEW`], but in an
 /// exploration, whose few items must meet each of them.

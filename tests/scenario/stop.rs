@@ -144,6 +144,7 @@ fn taker_told_to_stop_gives_up_and_the_donor_serves_on() {
     let mut donor = stage.serve(&[]);
     let kinds = [(Kind::Idle, 3000), (Kind::Talking, 20)];
     let peers = Peers::connect(donor.address(), seed(), &kinds);
+    donor.wait_accepted(3020);
     let before = donor.fds().len();
     for attempt in 1..=3 {
         // With the first items on their way; sent from here it may come too late.

@@ -30,6 +30,7 @@ impl Scene {
     pub fn of(stage: Stage, donor: Server, kinds: &[(Kind, usize)]) -> Scene {
         let peers = Peers::connect(donor.address(), seed(), kinds);
         peers.echoes(4);
+        donor.wait_accepted(kinds.iter().map(|(_, count)| count).sum());
         let fds = donor.fds();
         Scene {
             stage,

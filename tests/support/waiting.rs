@@ -27,6 +27,17 @@ impl Server {
         }
     }
 
+    /// Waits until so many clients are accepted by a service that offers a takeover, beside its
+    /// listener and its socket at PATH. One that is connected may still be queued.
+    #[track_caller]
+    pub fn wait_accepted(&self, clients: usize) {
+        let sockets = |fds: &[(i32, String)]| {
+            let sockets = fds.iter().filter(|fd| fd.1.starts_with("socket:"));
+            sockets.count()
+        };
+        self.wait_fds(|fds| sockets(fds) >= clients + 2);
+    }
+
     /// At least one line with `what`, and at most one a second since.
     #[track_caller]
     pub fn says_now_and_then(&self, what: &str, since: Instant) {

@@ -166,6 +166,7 @@ fn failed_taker_leaves_the_donors_pid_file() {
     let file = stage.file("pid");
     let mut donor = stage.serve(&["-P", utf8(&file)]);
     let mut client = Client::connect(donor.address());
+    donor.wait_accepted(1);
     let before = donor.fds();
     let mut taker = take_over_with(&stage, "sendmsg:error=EIO:when=3", &["-P", utf8(&file)]);
     assert_eq!(taker.wait_exit(), 75);

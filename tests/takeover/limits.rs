@@ -344,9 +344,7 @@ fn taker_of_many() -> (Scene, Pinned) {
     const MORE: usize = 2000;
     let mut scene = Scene::new(&[]);
     scene.peers.add(Peer::Idle, MORE);
-    // Connected is not accepted.
-    let all = scene.fds.len() + MORE;
-    scene.donor.wait_fds(|fds| fds.len() == all);
+    scene.donor.wait_accepted(Scene::PEERS + MORE);
     scene.fds = scene.donor.fds();
     let mut taker = Pinned::take_over(&scene.stage.path(), &[]);
     taker.run_to(Step::Received(Kind::Items), 1);

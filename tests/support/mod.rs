@@ -89,6 +89,18 @@ pub fn need(program: &str) {
     }
 }
 
+/// Whether the kernel copies descriptors of other processes: pidfd_getfd(2), since Linux 5.6.
+pub fn can_copy() -> bool {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let own = pidfd_open(getpid(), PidfdFlags::empty());
+    let copied = own.and_then(|own| pidfd_getfd(own, 0, PidfdGetfdFlags::empty()));
+    let can = copied.err() != Some(rustix::io::Errno::NOSYS);
+    if !can {
+        eprintln!("skipped: before Linux 5.6 there is no pidfd_getfd(2)");
+    }
+    can
+}
+
 /// Lets this process hold as many descriptors as its hard limit allows; thousands of clients
 /// need it. The servers inherit the limit.
 pub fn raise_nofile() {

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::support::apart::test_name;
 use crate::support::apart::{Program, STRANGER, as_user};
+use crate::support::can_copy;
 use crate::support::pinned::{Pinned, Step};
 use crate::support::side::FakeTaker;
 use crate::support::{Client, Fault, Kind as Peer, Scene, Server, Stage, apart, need};
@@ -113,6 +114,9 @@ fn donors_channel(scene: &Scene) -> OwnedFd {
 /// Few records fit, one at a time maybe: each has to wait until the one before was read.
 #[test]
 fn channel_buffer_at_its_minimum_is_taken_over() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let donor = stage.serve(&[]);
     let mut scene = Scene::of(stage, donor, &[(Peer::Talking, 40)]);
@@ -134,6 +138,9 @@ fn channel_buffer_at_its_minimum_is_taken_over() {
 /// It was made larger when the channel came to be. Where that is undone, the log says what to do.
 #[test]
 fn channel_buffer_too_small_for_a_record_rolls_back() {
+    if !can_copy() {
+        return;
+    }
     let stage = Stage::new();
     let donor = stage.serve(&[]);
     // What waits for one who does not read is part of the state: of several one is long.

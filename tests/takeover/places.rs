@@ -1,10 +1,13 @@
 //! Donor and taker in places where a takeover would not be what it seems: process 1 of a pid
-//! namespace, another network namespace.
+//! namespace, another network namespace, a kernel that is too old.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::support::apart::is_root;
+use as_kernel::{Version, act};
+
+use crate::support::apart::{Program, is_root, played, test_name};
 use crate::support::{Client, Kind, Peers, Server, Stage, seed};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_socket-takeover");
@@ -67,4 +70,31 @@ fn taker_in_another_network_is_refused_unless_any_will_do() {
     peers.echoes(4);
     peers.finish().assert_flawless();
     Client::connect(donor.address()).talk();
+}
+
+/// The other process's part in a test.
+#[test]
+fn part() {
+    let Some((part, path)) = played() else {
+        return;
+    };
+    let version = Version::parse(&part).unwrap();
+    act(version).unwrap();
+    let mut service = Command::new(BINARY);
+    service.args(["-G", "-a", "127.0.0.1", "-p", "0", "-t"]);
+    panic!("{}", service.arg(path).exec());
+}
+
+#[test]
+fn kernel_that_cannot_identify_anybody_is_told_at_the_start() {
+    let stage = Stage::new();
+    let program = Program::this();
+    let start = |version| {
+        Server::spawn(&mut program.part(&[], &test_name!("part"), version, &stage.path()))
+    };
+    let mut donor = start("5.2");
+    donor.wait_line("needs Linux 5.3 or later");
+    assert_eq!(donor.wait_exit(), 1);
+    assert!(!stage.path().exists());
+    start("5.3").wait_line("Starting Takeover channel on");
 }

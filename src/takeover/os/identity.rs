@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 
+use super::channel::Channel;
 use crate::sys;
 
 /// A trusted process at the other end of a connected Unix socket.
@@ -201,6 +202,23 @@ impl Error for IdentityError {
             IdentityError::Untrusted { .. } => None,
             IdentityError::Os(error) => Some(error),
         }
+    }
+}
+
+/// Whether this kernel can tell who is at the other end of a channel.
+///
+/// # Errors
+/// In words, before Linux 5.3: it has neither SO_PEERPIDFD nor pidfd_open(2).
+pub fn supported() -> io::Result<()> {
+    let (near, _far) = Channel::pair()?;
+    match Identity::of(&near) {
+        Err(IdentityError::Os(error)) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let what = "this kernel cannot identify the other process (pidfd_open): a takeover \
+                        needs Linux 5.3 or later";
+            Err(io::Error::new(io::ErrorKind::Unsupported, what))
+        }
+        // What else may be wrong is told when it matters.
+        _ => Ok(()),
     }
 }
 

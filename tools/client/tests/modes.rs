@@ -19,11 +19,17 @@ fn clean(words: &str) -> (Verdict, Server) {
     (verdict, server)
 }
 
+/// Messages that are due at a rate until the run's end, which a machine that is busy reaches late.
+fn due_in(verdict: &Verdict, rate: u64) -> u64 {
+    let elapsed = verdict.json["elapsed_s"].as_f64().unwrap();
+    1 + (elapsed * rate as f64).ceil() as u64
+}
+
 #[test]
 fn one_connection_at_a_rate_keeps_the_rate() {
     let (verdict, _) = clean("-R 200 -d 0.5");
     let sent = verdict.count("sent");
-    assert!((50..=101).contains(&sent), "{sent}");
+    assert!(sent >= 50 && sent <= due_in(&verdict, 200), "{sent}");
     assert_eq!(verdict.json["loop"], "open");
     assert!(verdict.json["late_us"]["count"].as_u64().unwrap() >= sent - 1);
 }
@@ -32,7 +38,7 @@ fn one_connection_at_a_rate_keeps_the_rate() {
 fn default_is_ten_messages_a_second_on_each_connection() {
     let (verdict, _) = clean("-c 5 -d 0.5");
     let sent = verdict.count("sent");
-    assert!((10..=26).contains(&sent), "{sent}");
+    assert!(sent >= 10 && sent <= due_in(&verdict, 5 * 10), "{sent}");
 }
 
 #[test]

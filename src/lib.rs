@@ -143,7 +143,7 @@
 //! | room | knows | does not know |
 //! |---|---|---|
 //! | [`event`] | descriptors, time | any protocol |
-//! | [`proto`] | bytes | I/O, the reactor |
+//! | `proto` | bytes | I/O, the reactor |
 //! | [`takeover`] | both of them | what an application's items mean |
 //! | [`sys`] | the kernel's calls that have no safe wrapper | everything else |
 //!
@@ -153,6 +153,7 @@
 pub mod event;
 #[doc(hidden)]
 pub mod procfs;
+#[doc(hidden)] // for the service, the tools and the tests: an application needs none of it
 pub mod proto;
 pub mod sys;
 pub mod takeover;

@@ -411,7 +411,7 @@ mod report;
 mod session;
 mod start;
 
-pub use crate::proto::records::{DeclineCode, ItemKind};
+pub use crate::proto::records::{DeclineCode, ItemKind, RefuseCode};
 pub use application::{Application, Arrival, Description, Item, Rejection, SavedState};
 pub use error::{Error, Exit};
 pub use moment::Moment;

@@ -9,8 +9,7 @@ use std::error;
 use std::fmt;
 use std::io;
 
-use socket_takeover::proto::records::RefuseCode;
-use socket_takeover::takeover::{ConnectError, Ending, Error, Probe, TakeoverPath};
+use socket_takeover::takeover::{ConnectError, Ending, Error, Probe, RefuseCode, TakeoverPath};
 
 use super::neighbour;
 use super::original::Obstacle;

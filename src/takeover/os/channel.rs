@@ -143,43 +143,34 @@ impl Channel {
     /// nothing else. What `fds` held before is closed.
     pub fn recv(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Got {
         fds.clear();
-        let got = self.recv_any(buffer, fds);
-        if !matches!(got, Got::Record(_)) {
-            fds.clear();
-        }
-        got
+        let received = loop {
+            match scm::recv(self.as_fd(), buffer, fds) {
+                Ok(received) => break received,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN) => return Got::Empty,
+                    // The kernel reports it once; a second one is not this socket's.
+                    Some(libc::ECONNRESET) if !self.reset => self.reset = true,
+                    _ => return Got::Broken(Fault::Os(error)),
+                },
+            }
+        };
+        let fault = match received.len {
+            _ if received.fds_lost => Fault::FdsLost,
+            _ if received.foreign_cmsg => Fault::ForeignControl,
+            _ if received.truncated => Fault::TooLong,
+            0 if !fds.is_empty() => Fault::NoBytes,
+            0 => return Got::End,
+            len => return Got::Record(len),
+        };
+        fds.clear();
+        Got::Broken(fault)
     }
 
     /// Whether the other side has gone away without reading all that was sent to it.
     #[must_use]
     pub fn was_reset(&self) -> bool {
         self.reset
-    }
-
-    fn recv_any(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> Got {
-        loop {
-            let received = match scm::recv(self.as_fd(), buffer, fds) {
-                Ok(received) => received,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => continue,
-                    Some(libc::EAGAIN) => return Got::Empty,
-                    // The kernel reports it once; a second one is not this socket's.
-                    Some(libc::ECONNRESET) if !self.reset => {
-                        self.reset = true;
-                        continue;
-                    }
-                    _ => return Got::Broken(Fault::Os(error)),
-                },
-            };
-            return match received.len {
-                _ if received.fds_lost => Got::Broken(Fault::FdsLost),
-                _ if received.foreign_cmsg => Got::Broken(Fault::ForeignControl),
-                _ if received.truncated => Got::Broken(Fault::TooLong),
-                0 if !fds.is_empty() => Got::Broken(Fault::NoBytes),
-                0 => Got::End,
-                len => Got::Record(len),
-            };
-        }
     }
 }
 

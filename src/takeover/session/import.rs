@@ -47,6 +47,7 @@ struct Staged {
     local: Option<SocketAddr>,
     peer: Option<SocketAddr>,
     version: u16,
+    cookie: u64,
     fd: Option<OwnedFd>,
     /// The connection was reset before it came here, so no event will tell.
     dead: bool,
@@ -65,7 +66,7 @@ struct Held {
 /// See the file's own description.
 #[derive(Debug, Default)]
 pub(super) struct Import {
-    staged: HashMap<u64, (Staged, u64)>,
+    staged: HashMap<u64, Staged>,
     held: HashMap<u64, Held>,
     cookies: HashSet<u64>,
     declined: HashSet<u64>,
@@ -175,10 +176,11 @@ impl Import {
             local: descriptor.local,
             peer: descriptor.peer,
             version: descriptor.state_version,
+            cookie: descriptor.cookie,
             fd,
             dead,
         };
-        self.staged.insert(id, (staged, descriptor.cookie));
+        self.staged.insert(id, staged);
         Ok(())
     }
 
@@ -211,8 +213,8 @@ impl Import {
         is_final: bool,
     ) -> Result<(), Problem> {
         let &State { id, run, bytes } = state;
-        if let Some((staged, cookie)) = self.staged.remove(&id) {
-            self.restore(app, cx, state, staged, cookie, is_final)
+        if let Some(staged) = self.staged.remove(&id) {
+            self.restore(app, cx, state, staged, is_final)
         } else if let Some(held) = self.held.get_mut(&id) {
             if is_final {
                 self.tally.changed += 1;
@@ -245,11 +247,16 @@ impl Import {
         cx: &mut Cx<S>,
         state: &State<'_>,
         staged: Staged,
-        cookie: u64,
         is_final: bool,
     ) -> Result<(), Problem> {
         let &State { id, run, bytes } = state;
-        let (kind, dead, version) = (staged.kind, staged.dead, staged.version);
+        let Staged {
+            kind,
+            version,
+            cookie,
+            dead,
+            ..
+        } = staged;
         let arrival = Arrival {
             kind,
             name: &staged.name,

@@ -90,7 +90,7 @@ const LONGEST: Duration = Duration::from_millis(16);
 /// How long it goes on at most before it is stopped for a look that counts.
 const UNSTOPPED: Duration = Duration::from_millis(100);
 /// How long to wait for an array of what we have already.
-const REDUNDANT: Duration = Duration::from_millis(50);
+const REDUNDANT: Duration = Duration::from_millis(20);
 
 /// What the original had, in one hand.
 #[derive(Debug)]
@@ -168,8 +168,8 @@ pub fn take_over<T>(
     is_within_limit(found.peers.len() + more, &held)?;
     let call = door.call()?;
     drop(stopped);
-    receive(&call, &process, &mut held, deadlines.hello);
-    let Settled { unsettled, lost } = settle(&process, &mut held, deadlines.freeze)?;
+    let has_all = receive(&call, &process, &mut held, deadlines.hello);
+    let Settled { unsettled, lost } = settle(&process, &mut held, deadlines.freeze, has_all)?;
     times.end = Some(Time::now());
     // Its end of the call, with what may still be in flight, is gone with it.
     drop(call);
@@ -238,25 +238,28 @@ fn anchor(
     }
 }
 
-/// The array. Without it, or with too little in it, what was fetched has to do.
-fn receive(call: &OwnedFd, process: &Process, held: &mut Held, longest: Duration) {
+/// The array, and whether it has everybody. Without it, or with too little in it, what is fetched
+/// has to do.
+fn receive(call: &OwnedFd, process: &Process, held: &mut Held, longest: Duration) -> bool {
     let longest = match held.may_fetch() {
         true => REDUNDANT,
         false => longest,
     };
     if !identity::ready_within(call.as_fd(), PollFlags::POLLIN, longest) {
         log::info!("pid {} has sent no fd_array", process.pid);
-        return;
+        return false;
     }
     let mut fds = Vec::new();
     let mut bytes = [0; size_of::<i32>()];
+    let mut has_all = false;
     match scm::recv(call.as_fd(), &mut bytes, &mut fds) {
         Ok(received) => {
             let count = match received.len {
                 4 => i32::from_ne_bytes(bytes),
                 _ => -1,
             };
-            if received.fds_lost || usize::try_from(count) != Ok(fds.len()) {
+            has_all = !received.fds_lost && usize::try_from(count) == Ok(fds.len());
+            if !has_all {
                 let lost = if received.fds_lost {
                     ", some were lost"
                 } else {
@@ -269,6 +272,7 @@ fn receive(call: &OwnedFd, process: &Process, held: &mut Held, longest: Duration
         Err(error) => log::warn!("fd_array: {error}"),
     }
     held.add(fds);
+    has_all
 }
 
 /// What the process was killed with.
@@ -280,12 +284,22 @@ struct Settled {
 }
 
 /// Waits until the process may be killed, and kills it.
-fn settle(process: &Process, held: &mut Held, patience: Duration) -> Result<Settled, Obstacle> {
+///
+/// A client that it has accepted between our copies and its array is in the array alone, and it
+/// lets go of those that have spoken every 100 ms. So without the array they are fetched at once.
+fn settle(
+    process: &Process,
+    held: &mut Held,
+    patience: Duration,
+    has_all: bool,
+) -> Result<Settled, Obstacle> {
     let end = Instant::now() + patience + LAST;
     let mut longest = UNSTOPPED;
     let mut looks = 0;
     loop {
-        await_quiet(process, held, patience, longest);
+        if has_all || looks > 0 {
+            await_quiet(process, held, patience, longest);
+        }
         looks += 1;
         let begun = Instant::now();
         let stopped = match process.stop(STOP) {

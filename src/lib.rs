@@ -55,12 +55,15 @@
 //! | `failpoints` | no | for tests: an environment variable makes a process die, stop or panic in the middle of a takeover |
 //!
 //! It brings mio, nix, slab, libc and log. It needs Rust 1.88, Linux and a mounted `/proc`. A
-//! takeover needs Linux 5.3 or later, because it identifies the other process by a pidfd:
+//! takeover needs Linux 5.3 or later, because it identifies the other process by a pidfd; an older
+//! kernel is refused at the start. Kernels from 5.10 on are booted for the tests, older ones are
+//! acted (`docs/kernels.md`):
 //!
 //! | before Linux | |
 //! |---|---|
 //! | 6.16 | descriptors that a caller at PATH sends are received and closed at once; later kernels refuse them (`SO_PASSRIGHTS`) |
-//! | 6.5 | the pidfd is opened by process id, and then checked to be the right one. There is none for a process in another pid namespace: its death is judged by the channel and by deadlines, and a taker that hangs there cannot be killed |
+//! | 6.5 | the pidfd is opened by process id, and then checked to be the right one. There is none for a process in another pid namespace: its death is judged by the channel and by deadlines, and a taker that hangs there cannot be killed. A lease that is a semaphore (eventfd(2)) is not told from a right one; it is read in the same way |
+//! | 6.2 | open descriptors are counted by a list of `/proc/self/fd`, in place of its size |
 //! | 5.6 | the service takes over the original C program without copies of its sockets (`pidfd_getfd`) |
 //! | 5.4 | there is no [`event::Child`] (`waitid`, `P_PIDFD`) |
 //!

@@ -184,6 +184,8 @@ class Machine:
             *["-serial", f"file:{self.console}", "-serial", "stdio", "-device", "virtio-rng-pci"],
             *share("root", self.root, ",readonly=on"),
             *share("out", out, ""),
+            *share("project", self.project, ",readonly=on"),
+            *share("kernel", self.kernel, ",readonly=on"),
         ]
 
     def tail(self):

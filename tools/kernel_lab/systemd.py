@@ -29,8 +29,13 @@ WantedBy=multi-user.target
 
 COMMAND = """\
 stty -F /dev/ttyS1 raw -echo
-mkdir -p /mnt/project
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro,cache=loose project /mnt/project
+options=trans=virtio,version=9p2000.L,msize=512000,ro,cache=loose
+for share in project kernel; do
+    mkdir -p /mnt/$share
+    mount -t 9p -o $options $share /mnt/$share
+done
+mkdir -p /lib/modules/@RELEASE@
+mount --bind /mnt/kernel/lib/modules/@RELEASE@ /lib/modules/@RELEASE@
 export HOME=/root LAB_OUT=/run/lab-out PROJECT=/mnt/project
 cd /mnt/project
 echo "@@ up $(uname -r)"
@@ -66,5 +71,6 @@ def run(machine, rows, out, heard, limit):
     """As [`Machine.run`], with systemd in place of a script."""
     script = "\n".join(row.script() for row in rows)
     out.mkdir(parents=True, exist_ok=True)
-    (out / ".command").write_text(fill(COMMAND, {"SCRIPT": script}))
+    words = {"SCRIPT": script, "RELEASE": machine.release}
+    (out / ".command").write_text(fill(COMMAND, words))
     return machine.run("", out, heard, limit, TCG, first=shlex.join(["/lib/systemd/systemd"]))

@@ -59,7 +59,7 @@ mount -t devpts p /dev/pts; mount -t tmpfs t /dev/shm
 [ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 mkdir -p /lib/modules/@RELEASE@ && mount --bind @MODULES@ /lib/modules/@RELEASE@
 ip link set lo up
-export HOME=/root PATH=@PATH@ LAB_OUT=/run/lab-out TERM=dumb RUST_BACKTRACE=0
+export HOME=/root PATH=@PATH@ LAB_OUT=/run/lab-out TERM=dumb RUST_BACKTRACE=0 @MORE@
 echo "@@ up $(uname -r)"
 ulimit -n 20000
 cd @PROJECT@
@@ -129,6 +129,7 @@ class Machine:
             return up
 
     def start(self, script):
+        target = os.environ.get("CARGO_TARGET_DIR")
         modules = next(self.kernel.glob("lib/modules/*"))
         words = {
             "RELEASE": self.release,
@@ -136,6 +137,7 @@ class Machine:
             "PATH": shlex.quote(os.environ["PATH"]),
             "PROJECT": shlex.quote(str(self.project)),
             "SCRIPT": script,
+            "MORE": f"CARGO_TARGET_DIR={shlex.quote(target)}" if target else "",
         }
         return fill(START, words)
 

@@ -88,7 +88,9 @@ pub enum Fault {
     NoBytes,
     /// It had a control message that nobody asked for.
     ForeignControl,
-    /// recvmsg(2) failed.
+    /// It is not the record that was to come, and why. Found by those who number the records.
+    Unexpected(String),
+    /// recvmsg(2) failed. To try on at once would go on for ever.
     Os(io::Error),
 }
 
@@ -199,6 +201,7 @@ impl fmt::Display for Fault {
             ),
             Fault::NoBytes => out.write_str("descriptors without a record"),
             Fault::ForeignControl => out.write_str("control message that is not SCM_RIGHTS"),
+            Fault::Unexpected(what) => out.write_str(what),
             Fault::Os(error) => write!(out, "receive failed: {error}"),
         }
     }
@@ -208,7 +211,7 @@ impl std::error::Error for Fault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Fault::Os(error) => Some(error),
-            Fault::TooLong | Fault::FdsLost | Fault::NoBytes | Fault::ForeignControl => None,
+            _ => None,
         }
     }
 }

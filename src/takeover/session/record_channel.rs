@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::drain_channel;
 use crate::event::Next;
-use crate::proto::records::{self, FailCode, Record};
+use crate::proto::records::{self, Record};
 use crate::proto::wire::{self, Header, MAX_RECORD, MAX_VERSION};
 use crate::takeover::os::channel::{Channel, Fault, Got, Sent};
 
@@ -37,21 +37,6 @@ pub(super) struct RecordChannel {
     pub(super) bytes: u64,
     /// Descriptors sent or received so far.
     pub(super) passed: u64,
-}
-
-/// What came in.
-#[derive(Debug)]
-pub(super) enum Incoming {
-    /// A record of this length, for [`RecordChannel::record`].
-    Record(usize),
-    /// Nothing for now.
-    Empty,
-    /// The channel's end.
-    End,
-    /// A record that cannot be used, and why. It was thrown away; more may follow.
-    Broken(FailCode, String),
-    /// The channel cannot be read, and why. To try on at once would go on for ever.
-    Unreadable(String),
 }
 
 impl RecordChannel {
@@ -152,42 +137,32 @@ impl RecordChannel {
         self.next_out.wrapping_sub(1)
     }
 
-    /// The next record.
-    pub(super) fn receive(&mut self) -> Incoming {
-        match self.channel.recv(&mut self.buffer, &mut self.fds) {
-            Got::Record(length) => {
-                if let Err(what) = self.check(length) {
-                    self.fds.clear();
-                    return Incoming::Broken(FailCode::Malformed, what);
-                }
-                self.next_in = self.next_in.wrapping_add(1);
-                self.bytes += length as u64;
-                self.passed += self.fds.len() as u64;
-                Incoming::Record(length)
+    /// The next record. One that is not the next, or of another version, is thrown away with its
+    /// descriptors; more may follow.
+    pub(super) fn receive(&mut self) -> Got {
+        let got = self.channel.recv(&mut self.buffer, &mut self.fds);
+        if let Got::Record(length) = got {
+            if let Err(what) = self.check(length) {
+                self.fds.clear();
+                return Got::Broken(Fault::Unexpected(what));
             }
-            Got::Empty => Incoming::Empty,
-            Got::End => Incoming::End,
-            Got::Broken(Fault::Os(error)) => Incoming::Unreadable(Fault::Os(error).to_string()),
-            Got::Broken(fault) => {
-                let code = match fault {
-                    Fault::TooLong => FailCode::Malformed,
-                    _ => FailCode::Fds,
-                };
-                Incoming::Broken(code, fault.to_string())
-            }
+            self.next_in = self.next_in.wrapping_add(1);
+            self.bytes += length as u64;
+            self.passed += self.fds.len() as u64;
         }
+        got
     }
 
     /// Whether the other side has closed its end. What it said before is read, and dropped.
     pub(super) fn has_ended(&mut self) -> bool {
         let mut has_ended = false;
         drain_channel(|| match self.receive() {
-            Incoming::Record(_) | Incoming::Broken(..) => Next::Again,
-            Incoming::End => {
+            Got::End => {
                 has_ended = true;
                 Next::Keep
             }
-            Incoming::Empty | Incoming::Unreadable(_) => Next::Keep,
+            Got::Empty | Got::Broken(Fault::Os(_)) => Next::Keep,
+            Got::Record(_) | Got::Broken(_) => Next::Again,
         });
         has_ended
     }
@@ -251,8 +226,8 @@ mod tests {
         let mut records = 0;
         loop {
             match channel.receive() {
-                Incoming::Record(_) => records += 1,
-                Incoming::Empty => return records,
+                Got::Record(_) => records += 1,
+                Got::Empty => return records,
                 other => panic!("{other:?}"),
             }
         }
@@ -304,7 +279,7 @@ mod tests {
         let mut late = record();
         wire::patch_sequence(&mut late, 1);
         assert_eq!(one.send(&late, &[]).unwrap(), Sent::Done);
-        assert!(matches!(other.receive(), Incoming::Broken(..)));
+        assert!(matches!(other.receive(), Got::Broken(_)));
     }
 
     #[test]
@@ -315,11 +290,11 @@ mod tests {
         one.agree(2);
         other.agree(2);
         assert_eq!(one.send_or_queue(record(), |_| ()).unwrap(), Sent::Done);
-        assert!(matches!(other.receive(), Incoming::Record(_)));
+        assert!(matches!(other.receive(), Got::Record(_)));
         assert_eq!(Header::read(&other.buffer).unwrap().version, 2);
         one.agree(3);
         assert_eq!(one.try_send(&mut record(), &[]).unwrap(), Sent::Done);
-        let Incoming::Broken(FailCode::Malformed, what) = other.receive() else {
+        let Got::Broken(Fault::Unexpected(what)) = other.receive() else {
             panic!("heard");
         };
         assert_eq!(what, "record of wire version 3, agreed on was 2");

@@ -10,7 +10,8 @@ use crate::proto::wire::DecodeError;
 use crate::takeover::application::{Application, Item};
 use crate::takeover::core::donor::{Cause, Event, State};
 use crate::takeover::core::ledger::ItemId;
-use crate::takeover::session::record_channel::{Incoming, RecordChannel};
+use crate::takeover::os::channel::{Fault, Got};
+use crate::takeover::session::record_channel::RecordChannel;
 use crate::takeover::session::{Session, with};
 
 impl DonorSide {
@@ -23,12 +24,12 @@ impl DonorSide {
                 return Next::Keep;
             };
             let (event, more) = match attempt.channel.receive() {
-                Incoming::Record(length) => match self.understand(app, cx, length) {
+                Got::Record(length) => match self.understand(app, cx, length) {
                     Some(event) => (event, true),
                     None => continue,
                 },
-                Incoming::Empty => return Next::Keep,
-                Incoming::End => {
+                Got::Empty => return Next::Keep,
+                Got::End => {
                     // Without a pidfd there is no other sign of its death.
                     let mute = attempt.taker.pidfd().is_none();
                     self.feed(app, cx, Event::Failure(Cause::Eof));
@@ -37,8 +38,10 @@ impl DonorSide {
                     }
                     (Event::Failure(Cause::Died), false)
                 }
-                Incoming::Broken(_, what) => (self.trouble(Cause::Protocol, what), true),
-                Incoming::Unreadable(what) => (self.trouble(Cause::Protocol, what), false),
+                Got::Broken(fault) => {
+                    let more = !matches!(fault, Fault::Os(_));
+                    (self.trouble(Cause::Protocol, fault.to_string()), more)
+                }
             };
             self.feed(app, cx, event);
             if !more {

@@ -11,11 +11,11 @@ use crate::proto::records::{self, FailCode, Record, Welcome};
 use crate::proto::wire::{DecodeError, FEATURES, Header, Versions};
 use crate::takeover::application::Application;
 use crate::takeover::core::taker::{Event, State};
+use crate::takeover::os::channel::{Fault, Got};
 use crate::takeover::os::lease::Lease;
 use crate::takeover::os::limits;
 use crate::takeover::session::Deadlines;
 use crate::takeover::session::import::Problem;
-use crate::takeover::session::record_channel::Incoming;
 use crate::takeover::session::{Session, is_our_clock, with};
 
 /// Records taken in one turn: some batches, and in the freeze nearly always all there are.
@@ -29,15 +29,20 @@ impl TakerSide {
                 return Next::Keep;
             }
             let event = match self.next_incoming() {
-                Incoming::Record(length) => match self.understand(app, cx, length) {
+                Got::Record(length) => match self.understand(app, cx, length) {
                     Ok(Some(event)) => event,
                     Ok(None) => continue,
                     Err(problem) => self.unusable_unless_aborted(problem),
                 },
-                Incoming::Empty => return Next::Keep,
-                Incoming::End => Event::Eof,
-                Incoming::Broken(code, what) => self.unusable(Problem::new(code, what)),
-                Incoming::Unreadable(what) => self.unusable(Problem::new(FailCode::Fds, what)),
+                Got::Empty => return Next::Keep,
+                Got::End => Event::Eof,
+                Got::Broken(fault) => {
+                    let code = match fault {
+                        Fault::TooLong | Fault::Unexpected(_) => FailCode::Malformed,
+                        _ => FailCode::Fds,
+                    };
+                    self.unusable(Problem::new(code, fault.to_string()))
+                }
             };
             self.step(app, cx, event);
         }
@@ -46,10 +51,10 @@ impl TakerSide {
 
     /// What has arrived. Once all is settled the final array is some microseconds away, and is
     /// waited for awake.
-    fn next_incoming(&mut self) -> Incoming {
+    fn next_incoming(&mut self) -> Got {
         loop {
             match self.channel.receive() {
-                Incoming::Empty if self.stays_awake() => hint::spin_loop(),
+                Got::Empty if self.stays_awake() => hint::spin_loop(),
                 incoming => return incoming,
             }
         }
@@ -64,7 +69,7 @@ impl TakerSide {
     pub(super) fn unusable_unless_aborted(&mut self, problem: Problem) -> Event {
         for _ in 0..RECORDS {
             match self.channel.receive() {
-                Incoming::Record(length) => {
+                Got::Record(length) => {
                     let buffer = self.channel.take_buffer();
                     let decoded = records::decode(&buffer[..length], self.channel.fds.len());
                     let aborted = match decoded {
@@ -77,8 +82,8 @@ impl TakerSide {
                         return event;
                     }
                 }
-                Incoming::Broken(..) => {}
-                Incoming::Empty | Incoming::End | Incoming::Unreadable(_) => break,
+                Got::Empty | Got::End | Got::Broken(Fault::Os(_)) => break,
+                Got::Broken(_) => {}
             }
         }
         self.unusable(problem)

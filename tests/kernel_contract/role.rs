@@ -3,6 +3,7 @@
 //! Its standard input is the socket that it works with. It says `ready` when it has done its
 //! part, and a line beginning with `=` for what it has found.
 
+use crate::support::copy_program;
 use std::fs;
 use std::io::{BufRead, BufReader, Write, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,10 +92,9 @@ pub(crate) fn for_everybody() -> PathBuf {
     let (_, path) = COPY.get_or_init(|| {
         let folder = TempDir::new().expect("a temporary folder");
         let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path(), open.clone()).expect("it is ours");
+        fs::set_permissions(folder.path(), open).expect("it is ours");
         let path = folder.path().join("contract");
-        fs::copy(std::env::current_exe().expect("we have a name"), &path).expect("it is readable");
-        fs::set_permissions(&path, open).expect("it is ours");
+        copy_program(std::env::current_exe().expect("we have a name"), &path);
         (folder, path)
     });
     path.clone()

@@ -1,6 +1,6 @@
 //! Connections that come and go while the service changes hands.
 
-use crate::support::{Kind, Peers, Server, Stage, figure, seed};
+use crate::support::{Kind, Peers, Stage, figure, seed};
 
 #[test]
 fn connect_storm_replaced_8_times_refuses_nobody() {
@@ -19,12 +19,6 @@ fn connect_storm_replaced_8_times_refuses_nobody() {
     assert!(verdict.connections > 2_000, "{verdict}");
 }
 
-/// Stops a taker that has just been welcomed, before it can have everything.
-fn stop_in_preload(donor: &Server, taker: &Server) {
-    donor.wait_line("Current fd_array:=");
-    taker.stop();
-}
-
 #[test]
 fn preload_with_peers_opened_closed_and_changed_takes_rounds_and_loses_none() {
     let stage = Stage::new();
@@ -40,8 +34,9 @@ fn preload_with_peers_opened_closed_and_changed_takes_rounds_and_loses_none() {
     let peers = Peers::connect(server.address(), seed(), &kinds);
     let mut most_rounds = 0.0_f64;
     for round in 0..3 {
-        let taker = stage.take_over(&patient);
-        stop_in_preload(&server, &taker);
+        // It stops when it is welcome, before it can have anything.
+        let taker = stage.take_over_failing("taker.receive.before:stop", &patient);
+        taker.wait_stopped();
         peers.add(Kind::Idle, 200);
         peers.leave(Kind::Idle, 150);
         peers.reset(Kind::Idle, 50);

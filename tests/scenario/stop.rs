@@ -148,7 +148,7 @@ fn taker_told_to_stop_gives_up_and_the_donor_serves_on() {
     let before = donor.fds().len();
     for attempt in 1..=3 {
         // With the first items on their way; sent from here it may come too late.
-        let mut taker = stage.take_over_failing("taker.receive.after:term");
+        let mut taker = stage.take_over_failing("taker.receive.after:term", &[]);
         assert_eq!(taker.wait_exit(), 75);
         donor.wait_nth_line("takeover failed, we serve on", attempt);
         peers.echoes(8);

@@ -10,9 +10,9 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::support::can_copy;
 use crate::support::original::{self, that_adds_one};
 use crate::support::{BOUND, Kind, Peers, Server, Stage, need, seed};
+use crate::support::{can_copy, copy_program};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -461,7 +461,7 @@ fn original_of_another_user_is_left_alone() {
     chown(&folder, Some(Uid::from_raw(STRANGER)), None).unwrap();
     // The test's own executable may be where a stranger cannot go.
     let program = stage.file("original");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    copy_program(std::env::current_exe().unwrap(), &program);
     let mut old = {
         let mut command = Command::new(&program);
         command
@@ -489,7 +489,7 @@ fn original_of_root_is_not_touched_by_another_user() {
     let folder = stage.path().parent().unwrap().to_owned();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     let program = stage.file("taker");
-    fs::copy(env!("CARGO_BIN_EXE_socket-takeover"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_socket-takeover"), &program);
     let by_stranger = || {
         let mut command = Command::new(&program);
         command.args(["-G", "-T"]).arg(stage.path());

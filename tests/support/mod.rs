@@ -51,8 +51,12 @@ mod scene;
 pub mod side;
 mod waiting;
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -81,7 +85,7 @@ pub fn need(program: &str) {
     };
     if !is_there() {
         let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/setup");
-        let status = std::process::Command::new(setup).status();
+        let status = Command::new(setup).status();
         assert!(
             is_there(),
             "{program} is missing, and tools/setup did not help: {status:?}"
@@ -99,6 +103,16 @@ pub fn can_copy() -> bool {
         eprintln!("skipped: before Linux 5.6 there is no pidfd_getfd(2)");
     }
     can
+}
+
+/// A copy of a program at a place where every user may run it. Another process writes it: a child
+/// that a test of this process is just starting would have our descriptor for a moment, and nobody
+/// can run what somebody may write to (execve(2), ETXTBSY).
+pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    let mut copy = Command::new("cp");
+    let copied = copy.arg(from.as_ref()).arg(to).status();
+    assert!(copied.expect("cp(1) runs").success());
+    fs::set_permissions(to, Permissions::from_mode(0o755)).expect("it is ours");
 }
 
 /// Lets this process hold as many descriptors as its hard limit allows; thousands of clients

@@ -82,9 +82,10 @@ impl Stage {
 
     /// A successor that does something to itself in a state of the takeover; see the service's
     /// failpoints.
-    pub fn take_over_failing(&self, failpoint: &str) -> Server {
+    pub fn take_over_failing(&self, failpoint: &str, more: &[&str]) -> Server {
         let mut args = strings(["-G", "-T"]);
         args.push(self.path().into());
+        args.extend(more.iter().map(Into::into));
         Server::start_failing(failpoint, &args)
     }
 

@@ -26,7 +26,7 @@ fn service_that_tests_leave_in_target_has_no_failpoints() {
 fn unknown_failpoint_ends_either_start_with_one_line_and_2() {
     let stage = Stage::new();
     let mut donor = stage.serve(&[]);
-    let mut taker = stage.take_over_failing("donor.await-claim.before:die");
+    let mut taker = stage.take_over_failing("donor.await-claim.before:die", &[]);
     assert_eq!(taker.wait_exit(), 2);
     let lines = taker.log().lines();
     assert_eq!(lines.len(), 1, "{lines:?}");

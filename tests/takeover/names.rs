@@ -306,7 +306,7 @@ fn holder_of_the_lock_is_named_when_a_plain_start_fails() {
 #[test]
 fn orphan_that_cannot_lock_path_is_reachable_by_the_name_that_it_has() {
     let scene = Scene::new(&[]);
-    let mut taker = scene.stage.take_over_failing("taker.claim.after:stop");
+    let mut taker = scene.stage.take_over_failing("taker.claim.after:stop", &[]);
     taker.wait_stopped();
     // The taker has it since PREPARE, and its death is the end of that.
     let mut locked = Locked::queued(&scene.stage.path());

@@ -14,7 +14,7 @@ fn stopped_at(stage: &Stage, state: &str) -> (Server, Peers, Server) {
     let donor = stage.serve(&DEADLINES);
     let peers = Peers::connect(donor.address(), seed(), &KINDS);
     peers.echoes(4);
-    let taker = stage.take_over_failing(&format!("taker.{state}.before:stop"));
+    let taker = stage.take_over_failing(&format!("taker.{state}.before:stop"), &[]);
     taker.wait_stopped();
     (donor, peers, taker)
 }
@@ -128,7 +128,7 @@ fn second_term_before_the_claim_revokes_and_the_service_stays_stopped() {
     let mut donor = stage.serve(&args);
     let peers = Peers::connect(donor.address(), seed(), &KINDS);
     peers.echoes(4);
-    let mut taker = stage.take_over_failing("taker.validate.before:stop");
+    let mut taker = stage.take_over_failing("taker.validate.before:stop", &[]);
     taker.wait_stopped();
     donor.signal(Signal::SIGTERM);
     donor.wait_line("stopping");

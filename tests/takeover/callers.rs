@@ -7,6 +7,7 @@ use crate::support::side::FakeTaker;
 use crate::support::{Scene, Server};
 use socket_takeover::proto::records::{Kind, Record, RefuseCode};
 use socket_takeover::takeover::ConnectError;
+use std::time::Instant;
 
 const CALLERS: usize = 10;
 const RACERS: usize = 50;
@@ -101,7 +102,9 @@ fn giver(line: &str) -> u32 {
 
 #[test]
 fn accept_channel_hundred_more_silent_callers() {
-    let scene = Scene::new(&["--deadline", "hello=1000"]);
+    // Long enough for a hundred calls on a slow machine.
+    let scene = Scene::new(&["--deadline", "hello=4000"]);
+    let since = Instant::now();
     let mut first = FakeTaker::connect(&scene.stage.path());
     for _ in 0..100 {
         let mut other = FakeTaker::connect(&scene.stage.path());
@@ -110,7 +113,7 @@ fn accept_channel_hundred_more_silent_callers() {
     scene.peers.echoes(4);
     assert!(first.side.hear().is_none(), "the deadline is its end");
     scene.is_as_before();
-    quiet(&scene.donor);
+    quiet(&scene.donor, since);
     scene.end();
 }
 
@@ -118,6 +121,7 @@ fn accept_channel_hundred_more_silent_callers() {
 #[test]
 fn idle_thousand_callers_hang_up_at_once() {
     let scene = Scene::new(&[]);
+    let since = Instant::now();
     let mut called = 0;
     for _ in 0..1000 {
         match FakeTaker::try_connect(&scene.stage.path()) {
@@ -139,16 +143,17 @@ fn idle_thousand_callers_hang_up_at_once() {
         }
     }
     scene.is_as_before();
-    quiet(&scene.donor);
+    quiet(&scene.donor, since);
     scene.end();
 }
 
-/// Callers cannot fill the log: one line a second about all of them.
+/// Callers cannot fill the log: one line a second about all of a kind, of which there are two.
 #[track_caller]
-fn quiet(donor: &Server) {
+fn quiet(donor: &Server, since: Instant) {
     let lines = donor.log().lines();
     let callers = donor.log().count("a call for a takeover by pid");
-    assert!((1..=10).contains(&callers), "{lines:#?}");
+    let most = 2 * (since.elapsed().as_secs() as usize + 1);
+    assert!((1..=most).contains(&callers), "{lines:#?}");
     assert!(lines.len() <= callers + 3, "{lines:#?}");
 }
 

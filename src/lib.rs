@@ -62,8 +62,9 @@
 //! | before Linux | |
 //! |---|---|
 //! | 6.16 | descriptors that a caller at PATH sends are received and closed at once; later kernels refuse them (`SO_PASSRIGHTS`) |
-//! | 6.5 | the pidfd is opened by process id, and then checked to be the right one. There is none for a process in another pid namespace: its death is judged by the channel and by deadlines, and a taker that hangs there cannot be killed. A lease that is a semaphore (eventfd(2)) is not told from a right one; it is read in the same way |
+//! | 6.5 | the pidfd is opened by process id, and then checked to be the right one. There is none for a process in another pid namespace: its death is judged by the channel and by deadlines, and a taker that hangs there cannot be killed. A lease that is a semaphore (eventfd(2)) is not told from a right one; it is read in the same way. Neither is there a pidfd for one that has hung up before it was opened |
 //! | 6.2 | open descriptors are counted by a list of `/proc/self/fd`, in place of its size |
+//! | 5.14 | a taker in another network namespace is not noticed, and so not refused (`SO_NETNS_COOKIE`) |
 //! | 5.6 | the service takes over the original C program without copies of its sockets (`pidfd_getfd`) |
 //! | 5.4 | there is no [`event::Child`] (`waitid`, `P_PIDFD`) |
 //!

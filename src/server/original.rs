@@ -285,8 +285,8 @@ struct Settled {
 
 /// Waits until the process may be killed, and kills it.
 ///
-/// A client that it has accepted between our copies and its array is in the array alone, and it
-/// lets go of those that have spoken every 100 ms. So without the array they are fetched at once.
+/// A client that it has accepted between our copies and its array is in the array alone. Every
+/// 100 ms it lets go of those that have spoken. So without the array everybody is fetched at once.
 fn settle(
     process: &Process,
     held: &mut Held,

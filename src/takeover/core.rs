@@ -6,6 +6,7 @@
 //! | `donor.rs` | the donor: its diagram, its two rules, its arrows |
 //! | `donor/alphabet.rs` | its events, actions, deadlines and causes |
 //! | `donor/state.rs` | its states |
+//! | `donor/term.rs` | what a SIGTERM means in each of them |
 //! | `preload.rs` | the rounds in which copies go out while the donor serves |
 //! | `ledger.rs` | all that the taker knows, and what it still has to be told |
 //! | `taker.rs` | the taker |

@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(report().json("left"), expected);
     }
     #[test]
-    fn preload_that_left_more_than_a_few_was_cut_short() {
+    fn preload_that_left_more_than_a_batch_was_cut_short() {
         let mut report = report();
         report.last.changed = BATCH as u64 - report.last.closed - report.last.new;
         assert!(!report.is_cut_short());

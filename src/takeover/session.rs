@@ -167,8 +167,8 @@ fn with<P: Session, S: Application>(
     }
 }
 
-/// More records than a channel holds: the kernel bounds them by the sender's buffer, which has
-/// room for some hundred.
+/// More records than a channel usually holds: the kernel bounds them by the sender's buffer, which
+/// has room for some hundred.
 const MOST_RECORDS: usize = 1024;
 
 /// Reads on until the channel is empty, before something final is judged. One who goes on

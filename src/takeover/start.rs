@@ -144,8 +144,8 @@ impl Start {
     /// Compares each connection's state with its socket, on both sides of the takeovers to come:
     /// see [`Application::positions`]. It costs some 3 µs a connection. Each connection is compared
     /// three times while it is served, and each changed one once more in the freeze. The comparison
-    /// right before the freeze ends after half of [`Deadlines::freeze`]: with the default the rest
-    /// of some 150,000 connections is compared only before and after.
+    /// right before the freeze ends after half of [`Deadlines::freeze`]: with the default,
+    /// connections beyond some 150,000 are compared only before it and after the takeover.
     #[must_use]
     pub fn check_positions(self, check_positions: bool) -> Start {
         Start {
@@ -204,6 +204,7 @@ impl Start {
         app: &mut S,
         cold: impl FnOnce(&mut S, &mut Cx<S>) -> io::Result<()>,
     ) -> Result<(), Error> {
+        self.is_supported()?;
         if let Mode::Donor(path) = &self.mode {
             // Looked at once more when it is made, since another may be as far as we are.
             look_at(path)?;
@@ -217,6 +218,14 @@ impl Start {
         self.begin(app, reactor.cx())?;
         reactor.run(app)?;
         app.takeover().outcome()
+    }
+
+    /// Before anything is opened: whether this kernel can do it.
+    fn is_supported(&self) -> io::Result<()> {
+        match self.mode {
+            Mode::Alone => Ok(()),
+            Mode::Donor(_) | Mode::Taker(_) => identity::supported(),
+        }
     }
 
     /// Makes the reactor for this start. A successor's reactor is held until it owns.
@@ -242,9 +251,7 @@ impl Start {
     /// Why not. The donor has not been disturbed then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
         failpoint::check()?;
-        if !matches!(self.mode, Mode::Alone) {
-            identity::supported()?;
-        }
+        self.is_supported()?;
         app.takeover().check_positions(self.check_positions);
         app.takeover().any_network(self.any_network);
         match &self.mode {

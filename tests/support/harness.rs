@@ -10,12 +10,15 @@ pub struct Harness {
     pub list: bool,
     /// A test is run if its name contains one of these words, or if there are none.
     words: Vec<String>,
+    /// And if it contains none of these.
+    skipped: Vec<String>,
+    /// A word is a whole name.
+    exact: bool,
 }
 
 /// Options of the usual harness that are followed by a value.
 const WITH_VALUE: &[&str] = &[
     "--test-threads",
-    "--skip",
     "--color",
     "--format",
     "--logfile",
@@ -28,10 +31,14 @@ impl Harness {
     pub fn of(mut args: impl Iterator<Item = String>) -> Harness {
         let mut found = Harness::default();
         while let Some(arg) = args.next() {
-            if WITH_VALUE.contains(&arg.as_str()) {
+            if arg == "--skip" {
+                found.skipped.extend(args.next());
+            } else if WITH_VALUE.contains(&arg.as_str()) {
                 let _ = args.next();
             } else if arg == "--list" {
                 found.list = true;
+            } else if arg == "--exact" {
+                found.exact = true;
             } else if !arg.starts_with('-') {
                 found.words.push(arg);
             }
@@ -40,8 +47,12 @@ impl Harness {
     }
 
     pub fn wants(&self, name: &str) -> bool {
-        let mut words = self.words.iter();
-        self.words.is_empty() || words.any(|word| name.contains(word))
+        let fits = |word: &String| match self.exact {
+            true => name == word,
+            false => name.contains(word),
+        };
+        let is_asked_for = self.words.is_empty() || self.words.iter().any(fits);
+        is_asked_for && !self.skipped.iter().any(fits)
     }
 
     /// Runs the scenarios that are wanted, one after the other in this process.

@@ -92,10 +92,12 @@ const PROOFS: &[Proof] = &[
 fn main() -> ExitCode {
     support::original::play_if_asked();
     let mut args = std::env::args().skip(1).peekable();
-    if args.next_if(|word| word == options::RUN).is_none() {
-        return as_test_binary(&Harness::of(args));
+    let is_tool = args.next_if(|word| word == options::RUN).is_some();
+    let args: Vec<String> = args.collect();
+    if !is_tool && !args.iter().any(|word| options::is_own(word)) {
+        return as_test_binary(&Harness::of(args.into_iter()));
     }
-    let (name, options) = match options::parse(args) {
+    let (name, options) = match options::parse(args.into_iter()) {
         Ok(parsed) => parsed,
         Err(options::Stop::Help) => {
             show!("{}", help().trim_end());

@@ -76,6 +76,11 @@ pub(crate) enum Stop {
 /// What `tools/torture` says first. Without it `cargo test` has started us.
 pub(crate) const RUN: &str = "--run";
 
+/// Whether no test runner passes this on.
+pub(crate) fn is_own(word: &str) -> bool {
+    ["--short", "--full", "--times", "--seed", "--for", "--only"].contains(&word)
+}
+
 /// The proof's name, if one was given, and its options.
 pub(crate) fn parse(
     mut args: impl Iterator<Item = String>,

@@ -60,7 +60,7 @@ const SHORT: &[(Side, &str, &str, usize)] = &[
     (Side::Taker, "openat", "EMFILE", 3),
     (Side::Taker, "connect", "ECONNREFUSED", 1),
     (Side::Taker, "bind", "EADDRINUSE", 1),
-    (Side::Taker, "getsockopt", "EMFILE", 3),
+    (Side::Taker, "getsockopt", "EMFILE", 8),
     (Side::Taker, "sendmsg", "ENOBUFS", 4),
     (Side::Taker, "sendmsg", "EPIPE", 4),
     (Side::Taker, "sendmsg", "KILL", 4),

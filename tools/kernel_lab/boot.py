@@ -220,8 +220,11 @@ def accelerator(machine, out):
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return TCG
     known = machine.lab / "kvm"
-    if not known.is_file():
+    # Another boot may be on another machine.
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if not known.is_file() or boot not in known.read_text():
         words = []
         up = machine.attempt("", out, words.append, KVM, WITH_KVM, None, "@@ up")
-        known.write_text("yes" if up is not None and "@@ down" in words else "no")
-    return WITH_KVM if known.read_text() == "yes" else TCG
+        works = up is not None and "@@ down" in words
+        known.write_text(f"{'yes' if works else 'no'} {boot}\n")
+    return WITH_KVM if known.read_text().startswith("yes") else TCG

@@ -163,6 +163,8 @@ class Fetcher:
 
     def unpack(self, package, folder, wanted):
         debs = self.apt / "debs"
+        for old in debs.glob(f"{package}_*.deb"):
+            old.unlink()
         self.run("apt-get", "download", "-qq", package, cwd=debs)
         (deb,) = debs.glob(f"{package}_*.deb")
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
@@ -170,6 +172,8 @@ class Fetcher:
             # It complains about a pattern that fits nothing in this package.
             subprocess.run(command, stdin=tar.stdout, stderr=subprocess.DEVNULL, check=False)
         deb.unlink()
+        if tar.returncode != 0:
+            raise Missing(f"{package} cannot be unpacked")
 
     def run(self, *command, cwd=None):
         environment = dict(os.environ, APT_CONFIG=str(self.apt / "conf"))

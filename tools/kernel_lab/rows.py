@@ -26,7 +26,7 @@ class Row:
         return (
             f'echo "@@ begin {self.name}"; since=$EPOCHSECONDS\n'
             f"{load}timeout -k 5 {self.limit} {words}\n"
-            f'echo; echo "@@ end {self.name} $? $((EPOCHSECONDS - since))"\n'
+            f'code=$?; echo; echo "@@ end {self.name} $code $((EPOCHSECONDS - since))"\n'
         )
 
 

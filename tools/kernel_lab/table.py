@@ -16,7 +16,7 @@ class Cell:
             return f"– ({self.skipped})"
         if self.code is None:
             return "FAIL: no end"
-        if self.code == 0:
+        if self.is_good():
             return f"ok, {self.seconds} s"
         if self.code in (124, 137):
             return f"FAIL: time, {self.seconds} s"
@@ -25,7 +25,7 @@ class Cell:
         return f"{what}, {self.seconds} s"
 
     def is_good(self):
-        return self.code == 0 or bool(self.skipped)
+        return bool(self.skipped) or self.code == 0 and self.failed == 0
 
 
 class Column:

@@ -98,7 +98,7 @@ impl Identity {
     }
 
     /// Its pidfd, which is readable once the process is dead. `None` if the kernel gives no pidfd
-    /// across pid namespaces.
+    /// across pid namespaces; before Linux 6.5 also if it had hung up already.
     #[must_use]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
@@ -208,7 +208,8 @@ impl Error for IdentityError {
 /// Whether this kernel can tell who is at the other end of a channel.
 ///
 /// # Errors
-/// In words, before Linux 5.3: it has neither SO_PEERPIDFD nor pidfd_open(2).
+/// In words, before Linux 5.3: it has neither SO_PEERPIDFD nor pidfd_open(2). Otherwise those of
+/// socketpair(2).
 pub fn supported() -> io::Result<()> {
     let (near, _far) = Channel::pair()?;
     match Identity::of(&near) {
@@ -270,13 +271,12 @@ fn pidfd_of(pid: u32, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Identit
     if pid == 0 {
         return Ok(None);
     }
-    let pidfd = match sys::pidfd_open(pid) {
-        Ok(pidfd) => pidfd,
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(IdentityError::Os(error)),
-    };
-    let has_hung_up = ready(socket, PollFlags::empty());
-    Ok((!has_hung_up).then_some(pidfd))
+    let opened = sys::pidfd_open(pid);
+    if ready(socket, PollFlags::empty()) {
+        return Ok(None);
+    }
+    // ESRCH too: the process is dead and another one has its end, who is not known.
+    opened.map(Some).map_err(IdentityError::Os)
 }
 
 /// Whether one of `events`, an error or a hang-up is there at once. Errors and hang-ups need not be

@@ -31,7 +31,11 @@ use super::path::{MODE, set_mode};
 
 /// The lock on PATH.lock; dropped, it is free.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    file: File,
+    /// Who took it: a child of its has a copy, and is not to give it up.
+    owner: u32,
+}
 
 /// The process that took the lock on PATH.lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +70,9 @@ impl Lock {
             #[allow(deprecated)]
             match flock(file.as_raw_fd(), FlockArg::LockExclusiveNonblock) {
                 Ok(()) if inode_of(folder, &file_name)? == Some(inode) => {
-                    return Ok(Lock(File::from(file)));
+                    let owner = process::id();
+                    let file = File::from(file);
+                    return Ok(Lock { file, owner });
                 }
                 Ok(()) => {}
                 Err(Errno::EAGAIN) => {
@@ -85,7 +91,9 @@ impl Drop for Lock {
     /// was just forked has one until its exec(2).
     fn drop(&mut self) {
         #[allow(deprecated)]
-        if let Err(error) = flock(self.0.as_raw_fd(), FlockArg::UnlockNonblock) {
+        if self.owner == process::id()
+            && let Err(error) = flock(self.file.as_raw_fd(), FlockArg::UnlockNonblock)
+        {
             log::debug!("PATH.lock: {error}");
         }
     }
@@ -219,7 +227,7 @@ mod tests {
         let folder = TakeoverPath::new(place.path().join("x")).unwrap();
         let folder = folder.open_directory().unwrap();
         let lock = Lock::take(&folder, OsStr::new("x")).unwrap();
-        let copy = lock.0.try_clone().unwrap();
+        let copy = lock.file.try_clone().unwrap();
         drop(lock);
         Lock::take(&folder, OsStr::new("x")).unwrap();
         drop(copy);

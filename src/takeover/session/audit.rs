@@ -14,7 +14,7 @@
 //!
 //! The donor waits for DRAINED no longer than its deadline for the freeze, and whatever changes
 //! meanwhile has to be sent in the freeze. So the second comparison ends after half of that time.
-//! It takes the items in no order, and others in the next takeover.
+//! The items come in no order, so that others are compared in the next takeover.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -70,7 +70,7 @@ impl Takeover {
 pub(super) struct Suspects(BTreeSet<u64>);
 
 impl Suspects {
-    /// Compares what is held, for so long.
+    /// Compares what is held, for at most `longest`.
     pub(super) fn among<S: Application>(
         held: impl ExactSizeIterator<Item = (u64, Item)>,
         app: &mut S,

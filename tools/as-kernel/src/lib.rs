@@ -18,7 +18,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// Minor versions of Linux.
+/// A version of Linux, to its minor number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The 5 of 5.4.
@@ -68,6 +68,7 @@ struct Later {
 const P_PIDFD: u64 = 3;
 const SOL_SOCKET: u64 = 1;
 /// Options of sockets (`asm-generic/socket.h`).
+const SO_NETNS_COOKIE: u64 = 71;
 const SO_PASSPIDFD: u64 = 76;
 const SO_PEERPIDFD: u64 = 77;
 const SO_PASSRIGHTS: u64 = 83;
@@ -90,6 +91,12 @@ const TABLE: &[Later] = &[
         since: at(6, 5),
         call: libc::SYS_setsockopt,
         arguments: &[(1, SOL_SOCKET), (2, SO_PASSPIDFD)],
+        error: libc::ENOPROTOOPT,
+    },
+    Later {
+        since: at(5, 14),
+        call: libc::SYS_getsockopt,
+        arguments: &[(1, SOL_SOCKET), (2, SO_NETNS_COOKIE)],
         error: libc::ENOPROTOOPT,
     },
     Later {

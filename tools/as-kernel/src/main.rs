@@ -10,8 +10,8 @@ const HELP: &str = "\
 Usage: as-kernel VERSION COMMAND…
 
 Runs COMMAND as if the kernel were older, such as 5.4: calls and socket options that came later
-fail as they did there. It changes nothing else. AS_KERNEL in the environment of COMMAND tells the
-version.
+fail as they did there. Beside that, COMMAND gains no privileges by setuid programs. AS_KERNEL in
+its environment tells the version.
 
   cargo run -p as-kernel -- 6.4 cargo test --test takeover
 

@@ -77,7 +77,7 @@ impl Answers {
         self.settle_at
     }
 
-    /// Takes the first `count` bytes of the shared's buffer as the next answers. `written` is
+    /// Takes the first `count` bytes of the shared buffer as the next answers. `written` is
     /// how many bytes were sent.
     pub fn take(&mut self, count: usize, written: u64, who: &impl Display, shared: &mut Shared) {
         let now = shared.clock.now();

@@ -72,8 +72,10 @@ fn process_that_has_hung_up_has_no_pidfd_by_number() {
     let mut ended = Command::new("true").spawn().unwrap();
     let pid = ended.id();
     ended.wait().unwrap();
-    let (near, _far) = Channel::pair().unwrap();
     assert!(pidfd_of(pid, near.as_fd()).unwrap().is_none());
+    let (near, _far) = Channel::pair().unwrap();
+    let error = pidfd_of(pid, near.as_fd()).unwrap_err();
+    assert!(matches!(error, IdentityError::Os(error) if error.raw_os_error() == Some(libc::ESRCH)));
 }
 
 #[test]

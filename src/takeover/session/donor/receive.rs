@@ -17,7 +17,8 @@ use crate::takeover::session::{Session, with};
 impl DonorSide {
     /// What has arrived. As long as we serve that is one record a turn: between any two of them
     /// peers are served, and a SIGTERM is heard while it can still end the attempt. Once all is
-    /// held there is nobody else to serve, and the budget is the bound.
+    /// held there is nobody else to serve, and the budget is the bound. At a deadline or a death
+    /// all that was said before is read at once.
     pub(super) fn receive<S: Application>(&mut self, app: &mut S, cx: &mut Cx<S>) -> Next {
         for _ in 0..cx.budget() {
             let Some(attempt) = self.attempt.as_mut() else {

@@ -70,7 +70,7 @@ impl Import {
         Ok(())
     }
 
-    /// Compares what is held with its sockets for so long, while the donor still serves.
+    /// Compares what is held with its sockets, for at most `longest`, while the donor still serves.
     pub(in crate::takeover::session) fn suspect<S: Application>(
         &mut self,
         app: &mut S,

@@ -1,12 +1,13 @@
 //! Forms of an address that the platform's own functions take, from the command line to the
 //! successor.
 
-use std::net::{SocketAddr, SocketAddrV6};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, SocketAddrV6, TcpStream};
 use std::process::Command;
 
 use crate::support::apart::in_own_network;
 use crate::support::apart::test_name;
-use crate::support::{Client, Server, Stage};
+use crate::support::{Client, Server, Stage, wait_until};
 
 #[test]
 fn link_local_address_with_its_interface_is_served_and_taken_over() {
@@ -35,6 +36,11 @@ fn link_local_address_with_its_interface_is_served_and_taken_over() {
         let (_, port) = line.split_once("]:").unwrap();
         let port = port.split(' ').next().unwrap().parse().unwrap();
         let to = SocketAddrV6::new("fe80::1".parse().unwrap(), port, 0, 1);
+        // The kernel makes the route to an address by a worker of its own.
+        wait_until(|| {
+            let error = TcpStream::connect(to).err();
+            error.is_none_or(|error| error.kind() != ErrorKind::NetworkUnreachable)
+        });
         let mut client = Client::connect(SocketAddr::V6(to));
         client.talk();
         let taker = stage.replace(&mut donor, &[]);

@@ -17,6 +17,7 @@
 //!   SIOCOUTQ)
 //! - [`socket_protocol`], [`socket_domain`], [`socket_cookie`], [`network_cookie`], [`tcp_state`], [`tcp_backlog`], [`tcp_progress`],
 //!   [`has_tcp_ulp`], [`refuse_passed_fds`]: socket options that nix has no type for
+//! - [`listen`]: with any backlog
 //! - [`ask_for_shorter_slices`]: to run as soon as the process is woken
 //! - [`open_tun`]: a network interface of our own
 #![allow(unsafe_code)]

@@ -40,9 +40,12 @@
 //! | `settle.rs` | when it may be killed: pure |
 //! | `obstacle.rs` | why it was not taken over |
 //!
-//! Invariants: before the call nothing is changed but one more client for a moment; the process
-//! is not left stopped, unless we are killed; nothing is read, written or set on what arrived before it is dead, since
-//! O_NONBLOCK is one flag for both; a peer is served at a message boundary or not at all.
+//! Invariants:
+//! - before the call nothing is changed but one more client for a moment;
+//! - the process is not left stopped, unless we are killed;
+//! - nothing is read, written or set on what arrived before it is dead, since O_NONBLOCK is one
+//!   flag for both;
+//! - a peer is served at a message boundary or not at all.
 
 mod anchor;
 mod census;

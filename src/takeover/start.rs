@@ -215,7 +215,7 @@ impl Start {
         if !self.is_successor() {
             cold(app, reactor.cx())?;
         }
-        self.begin(app, reactor.cx())?;
+        self.go(app, reactor.cx())?;
         reactor.run(app)?;
         app.takeover().outcome()
     }
@@ -250,8 +250,12 @@ impl Start {
     /// # Errors
     /// Why not. The donor has not been disturbed then.
     pub fn begin<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
-        failpoint::check()?;
         self.is_supported()?;
+        self.go(app, cx)
+    }
+
+    fn go<S: Application>(&self, app: &mut S, cx: &mut Cx<S>) -> Result<(), Error> {
+        failpoint::check()?;
         app.takeover().check_positions(self.check_positions);
         app.takeover().any_network(self.any_network);
         match &self.mode {

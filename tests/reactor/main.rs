@@ -22,6 +22,7 @@
 //! | `timing.rs` | timers, I/O deadlines, deferred calls |
 //! | `waker.rs` | waking from other threads |
 //! | `common.rs` | what they share |
+//! | `world.rs` | the state of most of them |
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -44,3 +45,4 @@ mod signals;
 mod takeover;
 mod timing;
 mod waker;
+mod world;

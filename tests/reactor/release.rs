@@ -1,44 +1,10 @@
 //! What a reactor promises to a takeover: changes are known, and what is released is gone.
 
-use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use crate::common::{drain, is_ended, pair, poke, reactor, turn};
-use socket_takeover::event::{Class, Cx, Event, Interest, Next, Reactor, SourceId, Spec, Time};
-
-/// What ran, in order, and the items with their near ends.
-#[derive(Default)]
-struct World {
-    ran: Vec<&'static str>,
-    items: Vec<SourceId>,
-    near: Vec<UnixStream>,
-}
-
-type Reply = io::Result<Next>;
-
-/// Notes the name, or that it was a timeout.
-fn note(far: &mut UnixStream, world: &mut World, cx: &mut Cx<World>, event: Event) -> Reply {
-    drain(far);
-    let name = cx.name(event.id()).unwrap();
-    world
-        .ran
-        .push(if event.is_timeout() { "timeout" } else { name });
-    Ok(Next::Keep)
-}
-
-fn add_items(cx: &mut Cx<World>, world: &mut World, count: usize) {
-    for _ in 0..count {
-        let (near, far) = pair();
-        let item = cx.add(Spec::item("item"), far, note).unwrap();
-        world.items.push(item.id());
-        world.near.push(near);
-    }
-}
-
-fn poke_all(world: &World) {
-    world.near.iter().for_each(poke);
-}
+use crate::common::{is_ended, pair, poke, reactor, turn};
+use crate::world::{World, add_items, note, past, poke_all};
+use socket_takeover::event::{Class, Cx, Interest, Next, Reactor, SourceId, Spec, Time};
 
 /// A reactor with so many items, and held.
 fn held_with(items: usize) -> (Reactor<World>, World) {
@@ -48,10 +14,6 @@ fn held_with(items: usize) -> (Reactor<World>, World) {
     turn(&mut reactor, &mut world, 1);
     assert!(reactor.cx().is_held());
     (reactor, world)
-}
-
-fn past() -> Time {
-    Time::now() - Duration::from_secs(1)
 }
 
 #[test]

@@ -5,46 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::common::{LONG, drain, pair, poke, reactor, turn};
-use socket_takeover::event::{Class, Config, Cx, Event, Next, Reactor, SourceId, Spec, Time};
-
-/// What ran, in order, and the items with their near ends.
-#[derive(Default)]
-struct World {
-    ran: Vec<&'static str>,
-    items: Vec<SourceId>,
-    near: Vec<UnixStream>,
-}
-
-impl World {
-    fn count(&self, name: &str) -> usize {
-        self.ran.iter().filter(|&&ran| ran == name).count()
-    }
-}
-
-type Reply = io::Result<Next>;
-
-/// Notes the name, or that it was a timeout.
-fn note(far: &mut UnixStream, world: &mut World, cx: &mut Cx<World>, event: Event) -> Reply {
-    drain(far);
-    let name = cx.name(event.id()).unwrap();
-    world
-        .ran
-        .push(if event.is_timeout() { "timeout" } else { name });
-    Ok(Next::Keep)
-}
-
-fn add_items(cx: &mut Cx<World>, world: &mut World, count: usize) {
-    for _ in 0..count {
-        let (near, far) = pair();
-        let item = cx.add(Spec::item("item"), far, note).unwrap();
-        world.items.push(item.id());
-        world.near.push(near);
-    }
-}
-
-fn poke_all(world: &World) {
-    world.near.iter().for_each(poke);
-}
+use crate::world::{World, add_items, note, past, poke_all};
+use socket_takeover::event::{Class, Config, Cx, Event, Next, Reactor, Spec};
 
 fn held(world: &mut World, cx: &mut Cx<World>) {
     assert!(cx.is_held());
@@ -60,10 +22,6 @@ fn held_with(items: usize, batch: usize) -> (Reactor<World>, World) {
     assert_eq!(world.ran, ["held"]);
     world.ran.clear();
     (reactor, world)
-}
-
-fn past() -> Time {
-    Time::now() - Duration::from_secs(1)
 }
 
 #[test]

@@ -1,40 +1,13 @@
 //! What a reactor promises about timers, I/O deadlines and deferred calls.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::common::{drain, pair, poke, reactor, turn, turn_until};
+use crate::world::{World, note, past};
 use nix::poll::{PollFd, PollFlags, poll};
-use socket_takeover::event::{
-    Class, Cx, Event, Interest, Next, Reactor, SourceId, Spec, Time, TimerId,
-};
-
-/// What ran, in order, and what a callback may act on.
-#[derive(Default)]
-struct World {
-    ran: Vec<&'static str>,
-    timers: Vec<TimerId>,
-    sources: Vec<SourceId>,
-    near: Vec<UnixStream>,
-}
-
-type Reply = io::Result<Next>;
-
-/// Notes the name, or that it was a timeout.
-fn note(far: &mut UnixStream, world: &mut World, cx: &mut Cx<World>, event: Event) -> Reply {
-    drain(far);
-    let name = cx.name(event.id()).unwrap();
-    world
-        .ran
-        .push(if event.is_timeout() { "timeout" } else { name });
-    Ok(Next::Keep)
-}
-
-fn past() -> Time {
-    Time::now() - Duration::from_secs(1)
-}
+use socket_takeover::event::{Class, Cx, Event, Interest, Next, Reactor, Spec, Time};
 
 #[test]
 fn timer_expired_but_not_run_can_be_cancelled() {
@@ -150,9 +123,9 @@ fn stages_of_a_turn_run_in_order() {
         }
         nears.push(near);
         let source = reactor.cx().add(spec, far, note).unwrap();
-        world.sources.push(source.id());
+        world.items.push(source.id());
     }
-    reactor.cx().resume_later(world.sources[3]);
+    reactor.cx().resume_later(world.items[3]);
     reactor
         .cx()
         .defer(|world: &mut World, _| world.ran.push("deferred"));
@@ -202,7 +175,7 @@ fn deadline_taken_away_or_pushed_before_its_stage_does_not_fire() {
         nears.push(near);
         let spec = Spec::item("peer").deadline(past());
         let source = reactor.cx().add(spec, far, note).unwrap();
-        world.sources.push(source.id());
+        world.items.push(source.id());
     }
     let far_off = Time::now() + Duration::from_secs(3600);
     reactor.cx().timer(
@@ -210,14 +183,14 @@ fn deadline_taken_away_or_pushed_before_its_stage_does_not_fire() {
         "timer",
         past(),
         move |world: &mut World, cx| {
-            assert!(cx.set_deadline(world.sources[0], None));
-            assert!(cx.set_deadline(world.sources[1], Some(far_off)));
+            assert!(cx.set_deadline(world.items[0], None));
+            assert!(cx.set_deadline(world.items[1], Some(far_off)));
             None
         },
     );
     turn(&mut reactor, &mut world, 3);
     assert!(world.ran.is_empty(), "{:?}", world.ran);
-    assert_eq!(reactor.cx().deadline(world.sources[1]), Some(far_off));
+    assert_eq!(reactor.cx().deadline(world.items[1]), Some(far_off));
 }
 
 #[test]
@@ -252,7 +225,7 @@ fn deadline_of_a_source_new_in_this_turn_is_judged_after_the_next_wait() {
     turn(&mut reactor, &mut world, 1);
     poke(&write_near);
     world.ran.clear();
-    world.sources.push(reading.id());
+    world.items.push(reading.id());
     reactor
         .cx()
         .timer(Class::Item, "timer", past(), |world: &mut World, cx| {
@@ -262,8 +235,8 @@ fn deadline_of_a_source_new_in_this_turn_is_judged_after_the_next_wait() {
             world.near.push(near);
             let spec = Spec::item("new").deadline(past());
             cx.add(spec, far, note).unwrap();
-            cx.set_interest(world.sources[0], Interest::Read).unwrap();
-            cx.set_deadline(world.sources[0], Some(past()));
+            cx.set_interest(world.items[0], Interest::Read).unwrap();
+            cx.set_deadline(world.items[0], Some(past()));
             None
         });
     turn(&mut reactor, &mut world, 2);

@@ -56,8 +56,8 @@
 //!
 //! It brings mio, nix, slab, libc and log. It needs Rust 1.88, Linux and a mounted `/proc`. A
 //! takeover needs Linux 5.3 or later, because it identifies the other process by a pidfd; an older
-//! kernel is refused at the start. Kernels from 5.10 on are booted for the tests, older ones are
-//! acted (`docs/kernels.md`):
+//! kernel is refused at the start. How the tests are run on other
+//! kernels is told in `docs/kernels.md`:
 //!
 //! | before Linux | |
 //! |---|---|

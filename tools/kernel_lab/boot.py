@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .fetch import release_of
 
-# One boot in some 25 under emulation ends in an oops before it says a word.
+# A boot under emulation may end in an oops before it says a word.
 TRIES = 4
 # Without a word for so long a boot has failed, in seconds.
 BOOT = 120

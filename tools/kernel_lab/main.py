@@ -17,7 +17,7 @@ call.
 
 Kernels are Debian's, by the mirror that this machine's apt uses: some 400 MB for the default five.
 qemu and kmod are installed if they are missing. Without a KVM that can run an ordinary kernel, qemu
-emulates: about ten minutes a kernel on two CPUs.
+emulates, and a kernel takes its time.
 
   tools/kernels                          the default series and tests
   tools/kernels 5.10 newest              two of them
